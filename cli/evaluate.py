@@ -1,0 +1,72 @@
+"""infoae evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from infoae.cli.options import (
+    CheckpointChoice,
+    CheckpointOption,
+    Device,
+    DeviceOption,
+    JsonOption,
+    RunArgument,
+    RunsOption,
+    print_json,
+)
+
+
+def evaluate(
+    run: RunArgument = "latest",
+    checkpoint: CheckpointOption = CheckpointChoice.best,
+    device: DeviceOption = Device.auto,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a run on the test images, by the paper's protocol and without labels.
+
+    Categories are matched to classes one-to-one (Hungarian); the result is kept in evaluation.json.
+    """
+    from infoae import data
+    from infoae.device import resolve_device
+    from infoae.launch import evaluate_run
+    from infoae.run import Run
+
+    found = Run.open(run, runs)
+    test = data.load(found.config().data, "test")
+    result = evaluate_run(found, test, checkpoint.value, resolve_device(device.value))
+    if as_json:
+        print_json(result)
+    else:
+        _print_tables(result)
+
+
+def _print_tables(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    measures = Table("measure", "value", title=f"{result['run']} {result['checkpoint']}, {result['num_images']} test images")
+    for key in ("accuracy", "nmi", "ari"):
+        if key in result:
+            measures.add_row(key, f"{result[key]:.4f}")
+    for group in ("label_free", "generated"):
+        for key, value in result[group].items():
+            text = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+            measures.add_row(f"{group.replace('_', '-')}: {key.replace('_', ' ')}", text)
+    console.print(measures)
+    categories = Table("category", "images", title="categories")
+    if "confusion" in result:
+        for column in ("class", "purity", *(f"is {label}" for label in range(len(result["confusion"][0])))):
+            categories.add_column(column, justify="right")
+    for category, size in enumerate(result["category_sizes"]):
+        row = [str(category), str(size)]
+        if "confusion" in result:
+            matched = result["matching"].get(category)
+            row += ["-" if matched is None else str(matched), f"{result['purity'][category]:.3f}"]
+            row += [str(count) for count in result["confusion"][category]]
+        categories.add_row(*row)
+    console.print(categories)

@@ -1,0 +1,43 @@
+"""infoae figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from infoae.cli.options import (
+    CheckpointChoice,
+    CheckpointOption,
+    Device,
+    DeviceOption,
+    JsonOption,
+    RunArgument,
+    RunsOption,
+    print_json,
+)
+
+
+def figures(
+    run: RunArgument = "latest",
+    checkpoint: CheckpointOption = CheckpointChoice.best,
+    device: DeviceOption = Device.auto,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Draw the paper's figures for a run, and its losses and confusion matrix, as PNG."""
+    from infoae import data
+    from infoae.device import resolve_device
+    from infoae.figures import draw_all
+    from infoae.run import Run
+
+    found = Run.open(run, runs)
+    test = data.load(found.config().data, "test")
+    model = found.load_model(checkpoint.value).to(resolve_device(device.value))
+    written: dict[str, str] = {}
+    for name, path in draw_all(found, model, test):
+        written[name] = str(path)
+        if not as_json:
+            typer.echo(path)
+    if as_json:
+        print_json({"run": str(found.path), "figures": written})

@@ -1,0 +1,40 @@
+"""Options that several verbs share, spelled once."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="Run folder, or its name under --runs.")]
+RunsOption = Annotated[Path, typer.Option("--runs", envvar="INFOAE_RUNS", help="Folder of all runs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted config key, e.g. optim.learning_rate=1e-4. Repeatable."),
+]
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class CheckpointChoice(StrEnum):
+    best = "best"
+    newest = "newest"
+
+
+DeviceOption = Annotated[Device, typer.Option("--device", help="auto takes a GPU if there is one.")]
+CheckpointOption = Annotated[
+    CheckpointChoice, typer.Option("--checkpoint", help="best by the label-free score, or newest.")
+]
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object on stdout."""
+    typer.echo(json.dumps(value, allow_nan=False))

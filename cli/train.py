@@ -1,0 +1,82 @@
+"""infoae train."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infoae.cli.options import Device, JsonOption, RunsOption, SetOption, print_json
+
+
+class Precision(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Wandb(StrEnum):
+    online = "online"
+    offline = "offline"
+    disabled = "disabled"
+
+
+def train(
+    context: typer.Context,
+    config: Annotated[str, typer.Option("--config", help="Recipe name (infoae config list) or YAML file.")] = "mnist",
+    settings: SetOption = None,
+    data: Annotated[str | None, typer.Option(help="Data set: mnist, fashion-mnist, kmnist, emnist, usps, svhn, cifar10.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of torchvision data sets; mnist needs none.")] = None,
+    download: Annotated[bool, typer.Option("--download", help="Let torchvision download into --data-root.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Decides weights, order, noise and augmentation.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Number format of the networks.")] = None,
+    device: Annotated[Device | None, typer.Option(help="auto takes a GPU if there is one.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run's folder; recipe and time if not given.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue a stopped run, exactly; only --epochs may change.")] = None,
+    wandb: Annotated[Wandb, typer.Option(help="Weights & Biases; offline needs no account.")] = Wandb.disabled,
+    runs: RunsOption = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check config and data, print the plan, train nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the six networks on unlabelled images.
+
+    Ctrl-C saves and says how to go on.
+    """
+    from infoae import launch
+    from infoae.errors import UsageError
+
+    given = {
+        "data.name": data,
+        "data.root": data_root,
+        "data.download": download or None,
+        "train.epochs": epochs,
+        "seed": seed,
+        "train.precision": precision,
+        "train.device": device,
+    }
+    overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
+    if resume is not None:
+        fixed = ("config", "settings", "data", "data_root", "download", "seed", "precision", "device", "name", "dry_run")
+        for option in fixed:
+            source = context.get_parameter_source(option)
+            if source is not None and source.name == "COMMANDLINE":
+                flag = {"settings": "set"}.get(option, option.replace("_", "-"))
+                raise UsageError(f"--{flag} cannot change when a run is resumed; only --epochs can")
+        plan = launch.resumed(resume, runs, epochs)
+    else:
+        plan = launch.planned(config, [*(settings or []), *overrides], runs, name)
+    if dry_run:
+        summary = plan.summary()
+        print_json(summary) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in summary.items()))
+        return
+    result = launch.run(plan, wandb.value)
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(launch.describe(result))
+    if not result["finished"]:
+        raise typer.Exit(130)

@@ -1,0 +1,237 @@
+"""The configuration: what every section holds, and how YAML, `--set` and sweeps become one validated `Config`."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from infoae.errors import UsageError
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+ReconstructionDistance = Literal["squared", "absolute", "cross-entropy"]
+Norm = Literal["batch", "spectral", "none"]
+DataName = Literal["mnist", "fashion-mnist", "kmnist", "emnist", "usps", "svhn", "cifar10"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Data(Section):
+    """What is trained on."""
+
+    name: DataName = "mnist"
+    """The data set; mnist is bundled, the others are read from `root` as torchvision lays them out."""
+    root: Path | None = None
+    """Folder of torchvision data sets; not used by mnist."""
+    download: bool = False
+    """Allow torchvision to download into `root`."""
+    limit: PositiveInt | None = None
+    """Train on the first so many images only."""
+
+
+class Model(Section):
+    """Sizes of the six networks. The paper states the noise and the categories only."""
+
+    channels: PositiveInt | None = None
+    """Image channels; taken from the data if not given."""
+    image_size: Annotated[int, Field(ge=8)] | None = None
+    """Image height and width in pixels; taken from the data if not given."""
+    width: PositiveInt = 32
+    """Channels after the first convolution; they double at each halving of the image."""
+    hidden_dim: PositiveInt = 256
+    """Units between the two layers of generator and classifier, and where the self-critic joins image and latent."""
+    latent_dim: PositiveInt = 64
+    """Z, values in a latent."""
+    num_categories: Annotated[int, Field(ge=2)] = 10
+    """K, categories of the generator and classifier."""
+    noise_dim: PositiveInt = 100
+    """U, values of noise, uniform on [-1, 1] (reading: the paper's interval is lost)."""
+    critic_norm: Norm = "batch"
+    """Normalisation inside discriminator and self-critic; the paper's is batch."""
+
+
+class Weights(Section):
+    """The weight of each loss (the λs). A loss of weight 0 is not computed."""
+
+    reconstruction: Weight = 1.0
+    """alpha: R_l."""
+    classification_generated: Weight = 1.0
+    """beta: Cl_g."""
+    classification_encoded: Weight = 1.0
+    """beta: Cl_e."""
+    encoder_adversarial: Weight = 0.4
+    """gamma: E_l."""
+    decoder_generated: Weight = 1.0
+    """De_g; 1 in equation 1 (reading)."""
+    decoder_reconstructed: Weight = 1.0
+    """De_r; 1 in equation 1 (reading)."""
+    information: Weight = 0.0
+    """Information between the answers for an image and for its augmented twin; not in the paper."""
+    discriminator: Weight = 1.0
+    """D_l, minimised by the discriminator alone."""
+    self_critic: Weight = 1.0
+    """S_l, minimised by the self-critic alone."""
+
+
+class Objective(Section):
+    """What is minimised, and the readings of what the paper leaves open."""
+
+    weights: Weights = Weights()
+    reconstruction_distance: ReconstructionDistance = "squared"
+    """Distance of R_l (reading: the paper names none)."""
+    self_critic_fakes: Literal["encoded", "reconstructed", "cycle"] = "encoded"
+    """The self-critic's fake pairs (reading): encoded (x, z), reconstructed (x_recon, z), cycle (x_gen, z_cycle)."""
+
+
+class Augment(Section):
+    """The random affine map of the augmented twin, drawn per image. Too strong a map changes what an image is."""
+
+    degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
+    """Rotation, up to so many degrees either way."""
+    translate: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Shift, up to this fraction of the side either way."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Zoom, up to this fraction either way."""
+    shear: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Horizontal shear, up to this factor either way."""
+
+
+class Optim(Section):
+    """Adam, one optimizer for each side of the game (paper section 3)."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Of encoder, decoder, generator and classifier."""
+    critic_learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Of discriminator and self-critic."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of Adam's first moment."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of Adam's second moment."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay a step of the averaged weights that are evaluated and exported; 0 uses the last weights."""
+
+
+class Train(Section):
+    """How long, how much at once, and on what."""
+
+    epochs: PositiveInt = 5
+    """Passes over the training images."""
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    """Images a step."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Autocast; auto takes bf16 where the hardware has it, fp16 on older GPUs, fp32 elsewhere."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU if there is one."""
+    compile: bool = False
+    """Compile the networks with torch.compile: a minute at the start for a faster step on GPUs."""
+    log_every: PositiveInt = 20
+    """Steps between lines of metrics.jsonl."""
+
+
+class Config(Section):
+    """A whole run: everything that decides its result."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Decides initial weights, order, noise and augmentation."""
+    data: Data = Data()
+    model: Model = Model()
+    objective: Objective = Objective()
+    augment: Augment = Augment()
+    optim: Optim = Optim()
+    train: Train = Train()
+
+
+def recipes() -> dict[str, Path]:
+    """Return the recipes that come with infoae, name -> YAML file."""
+    folder = Path(str(files("infoae") / "configs"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a recipe by name or a YAML file, write `a.b=value` overrides into it, validate once.
+
+    Raises UsageError with the dotted key, what was given, and the nearest valid key.
+    """
+    known = recipes()
+    path = known.get(str(source), Path(source))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"no recipe or readable file {str(source)!r} ({error.strerror}); recipes: {', '.join(known)}"
+        ) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not a UTF-8 YAML file") from None
+    return parse(text, str(path), overrides)
+
+
+def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Config:
+    """Validate YAML `text` from `origin` with `overrides` written into it. Raises UsageError."""
+    tree = _yaml(text, origin)
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise UsageError(f"{origin} holds {type(tree).__name__}, not a mapping of configuration sections")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not all(key.split(".")):
+            raise UsageError(f"--set takes section.key=value, not {override!r}")
+        _write(tree, key, _yaml(value, f"--set {key}"))
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(f"{origin}: " + "; ".join(_explain(error))) from None
+
+
+def dump(config: Config) -> str:
+    """Return the configuration as YAML, every key written out."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _yaml(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _write(tree: dict[Any, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"--set {key}: {section} is not a section")
+    tree[last] = value
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    valid = list(_keys(Config))
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)
+            yield f"unknown key {key} (given {item['input']!r}); did you mean {near[0]}?"
+        else:
+            yield f"{key}: {item['msg']} (given {item['input']!r})"
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        kinds = typing.get_args(field.annotation) if isinstance(field.annotation, types.UnionType) else ()
+        for kind in kinds or (field.annotation,):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _keys(kind, f"{prefix}{name}.")
+        yield prefix + name

@@ -1,0 +1,90 @@
+"""The data sets infoae trains and evaluates on, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infoae.config import Data, DataName
+from infoae.data import mnist_files
+from infoae.errors import InfoAEError, UsageError
+
+Split: TypeAlias = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images uint8 (N, C, H, W) in 0..255, and their classes int64 (N,) where the data has them."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load(config: Data, split: Split) -> ImageSet:
+    """Read one split whole into memory; `config.limit` shortens the training split.
+
+    Raises UsageError if the data needs a folder or a download that was not given, InfoAEError if it is damaged.
+    """
+    data = _mnist(split) if config.name == "mnist" else _torchvision(config, split)
+    if split == "train" and config.limit is not None:
+        labels = None if data.labels is None else data.labels[: config.limit]
+        data = ImageSet(data.images[: config.limit], labels)
+    return data
+
+
+def _mnist(split: Split) -> ImageSet:
+    prefix = {"train": "train", "test": "t10k"}[split]
+    images = mnist_files.read(f"{prefix}-images-idx3-ubyte")
+    labels = mnist_files.read(f"{prefix}-labels-idx1-ubyte")
+    return ImageSet(images[:, None], labels.astype(np.int64))
+
+
+def _torchvision(config: Data, split: Split) -> ImageSet:
+    if config.root is None:
+        raise UsageError(f"data {config.name} needs the folder it lies in: --data-root DIR (and --download to fetch it)")
+    root = config.root.expanduser()
+    try:
+        dataset = _builder(config.name)(root=str(root), download=config.download, **_split_arguments(config.name, split))
+    except RuntimeError as error:  # torchvision: not there, or not what its checksum says
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InfoAEError(f"data {config.name} under {root}: {reason}; --download fetches it") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise InfoAEError(f"data {config.name} under {root} cannot be read: {error}") from None
+    images = np.asarray(dataset.data, dtype=np.uint8)
+    labels = np.asarray(dataset.labels if config.name == "svhn" else dataset.targets, dtype=np.int64)
+    return ImageSet(np.ascontiguousarray(_to_chw(images, config.name)), labels)
+
+
+def _builder(name: DataName) -> Callable[..., Any]:
+    from torchvision import datasets
+
+    builders: dict[str, Callable[..., Any]] = {
+        "fashion-mnist": datasets.FashionMNIST,
+        "kmnist": datasets.KMNIST,
+        "emnist": partial(datasets.EMNIST, split="balanced"),
+        "usps": datasets.USPS,
+        "svhn": datasets.SVHN,
+        "cifar10": datasets.CIFAR10,
+    }
+    return builders[name]
+
+
+def _split_arguments(name: DataName, split: Split) -> dict[str, Any]:
+    return {"split": split} if name == "svhn" else {"train": split == "train"}
+
+
+def _to_chw(images: NDArray[np.uint8], name: DataName) -> NDArray[np.uint8]:
+    if name == "emnist":  # stored with rows and columns swapped
+        images = images.transpose(0, 2, 1)
+    if images.ndim == 3:
+        return images[:, None]
+    return images if name == "svhn" else images.transpose(0, 3, 1, 2)

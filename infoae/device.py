@@ -1,0 +1,29 @@
+"""Which device and which number format: the choice of `auto`, and clear refusals."""
+
+from __future__ import annotations
+
+import torch
+
+from infoae.errors import UsageError
+
+
+def resolve_device(wanted: str) -> torch.device:
+    """Return the device for auto, cpu or cuda. Raises UsageError if CUDA is asked for and absent."""
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise UsageError("device cuda was asked for but PyTorch sees no GPU: use --device cpu, or see infoae doctor")
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """Return the autocast dtype for auto, fp32, bf16 or fp16 (float32 means no autocast).
+
+    auto takes bfloat16 only where the hardware multiplies it: emulated on a CPU it ran 20 times slower than float32.
+    """
+    if wanted == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch cannot tell: fp32 is safe
+        fast = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        return torch.bfloat16 if fast else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]

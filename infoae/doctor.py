@@ -1,0 +1,95 @@
+"""What infoae runs on here: versions, devices, onnxruntime's providers, Ray, and what is wrong with them."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infoae import environment
+from infoae.data import mnist_files
+from infoae.device import resolve_precision
+from infoae.errors import InfoAEError
+
+MINIMUM_DISK_GB = 1.0
+
+
+def examine() -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return what was found by section, and a line for each problem with how to mend it."""
+    problems: list[str] = []
+    versions = environment.versions()
+    found = {
+        "versions": versions,
+        "devices": _devices(),
+        "onnxruntime": _onnxruntime(versions, problems),
+        "ray": _ray(versions, problems),
+        "data": _data(problems),
+        "disk": _disk(problems),
+    }
+    return found, problems
+
+
+def _devices() -> dict[str, Any]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "cpu_threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "cuda_driver": _cuda_driver(),
+        "auto_precision": str(resolve_precision("auto", device)).removeprefix("torch."),
+    }
+
+
+def _cuda_driver() -> bool:
+    """Ask the driver itself: onnxruntime-gpu lists CUDA on machines that have none."""
+    library = ctypes.util.find_library("cuda") or ("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    try:
+        return int(ctypes.CDLL(library).cuInit(0)) == 0
+    except OSError:
+        return False
+
+
+def _onnxruntime(versions: dict[str, str | None], problems: list[str]) -> dict[str, Any]:
+    if versions["onnxruntime"] and versions["onnxruntime-gpu"]:
+        problems.append(
+            "onnxruntime and onnxruntime-gpu are both installed and break each other: "
+            "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu"
+        )
+    try:
+        import onnxruntime
+    except ImportError as error:
+        problems.append(f"onnxruntime cannot be imported ({error}): pip install onnxruntime-gpu, or onnxruntime without a GPU")
+        return {"usable_providers": []}
+    usable = [name for name in onnxruntime.get_available_providers() if name == "CPUExecutionProvider" or _cuda_driver()]
+    return {"usable_providers": usable}
+
+
+def _ray(versions: dict[str, str | None], problems: list[str]) -> dict[str, Any]:
+    if versions["ray"] is None:
+        problems.append("ray is not installed: pip install 'ray[default,train,tune]'")
+    return {"version": versions["ray"], "address": os.environ.get("RAY_ADDRESS", "none set: one machine")}
+
+
+def _data(problems: list[str]) -> dict[str, Any]:
+    try:
+        for name in mnist_files.MD5:
+            mnist_files.read(name)
+    except InfoAEError as error:
+        problems.append(str(error))
+        return {"mnist": "damaged"}
+    return {"mnist": "verified"}
+
+
+def _disk(problems: list[str]) -> dict[str, Any]:
+    here = Path.cwd()
+    free = shutil.disk_usage(here).free / 1e9
+    if free < MINIMUM_DISK_GB:
+        problems.append(f"{here} has {free:.2f} GB free: a run needs room for its checkpoints")
+    if not os.access(here, os.W_OK):
+        problems.append(f"{here} is not writable: run from another folder, or give --runs")
+    return {"free_gb": round(free, 1), "writable": os.access(here, os.W_OK)}

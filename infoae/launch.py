@@ -1,0 +1,150 @@
+"""From a command to a trained run: plan it, start or resume it, and say what came out."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from infoae import checkpoint, config as configuration, data, environment
+from infoae.config import Config
+from infoae.data import ImageSet
+from infoae.device import resolve_device, resolve_precision
+from infoae.errors import InfoAEError, UsageError
+from infoae.evaluate import evaluate
+from infoae.progress import TrainingProgress
+from infoae.run import Run
+from infoae.tracking import Mode, wandb_reporter
+from infoae.trainer import Trainer, batches, with_image_shape
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is about to train, everything about it checked."""
+
+    config: Config
+    train: ImageSet
+    test: ImageSet
+    device: torch.device
+    precision: torch.dtype
+    runs: Path
+    recipe: str
+    name: str | None
+    resumed: Run | None
+
+    def summary(self) -> dict[str, Any]:
+        """Return what --dry-run prints."""
+        batch = self.config.train.batch_size
+        return {
+            "recipe": self.recipe,
+            "data": self.config.data.name,
+            "images": len(self.train),
+            "image_shape": list(self.train.images.shape[1:]),
+            "epochs": self.config.train.epochs,
+            "steps": self.config.train.epochs * len(batches(0, 0, len(self.train), batch)),
+            "device": str(self.device),
+            "precision": str(self.precision).removeprefix("torch."),
+        }
+
+
+def planned(source: str, overrides: Sequence[str], runs: Path, name: str | None) -> Plan:
+    """Check a new run's configuration, data and device. Raises InfoAEError."""
+    config = configuration.load(source, overrides)
+    return _plan(config, runs, Path(source).stem, name, None)
+
+
+def resumed(run: str, runs: Path, epochs: int | None) -> Plan:
+    """Check a stopped run that is to go on, for `epochs` in all if given. Raises InfoAEError."""
+    found = Run.open(run, runs)
+    config = found.config()
+    if epochs is not None:
+        if epochs < config.train.epochs:
+            raise UsageError(f"run {found.name} was planned for {config.train.epochs} epochs; --epochs cannot go below")
+        config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+    return _plan(config, runs, found.name, None, found)
+
+
+def _plan(config: Config, runs: Path, recipe: str, name: str | None, found: Run | None) -> Plan:
+    device = resolve_device(config.train.device)
+    precision = resolve_precision(config.train.precision, device)
+    train, test = data.load(config.data, "train"), data.load(config.data, "test")
+    return Plan(with_image_shape(config, train), train, test, device, precision, runs, recipe, name, found)
+
+
+def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
+    """Train, then evaluate the best checkpoint. Returns the result as JSON values, `finished` among them."""
+    new = plan.resumed is None
+    trained = Run.create(plan.runs, plan.name, plan.recipe, plan.config) if new else plan.resumed
+    assert trained is not None
+    trainer = Trainer(trained, plan.config, plan.train, plan.test, plan.device, plan.precision)
+    with TrainingProgress() as progress, wandb_reporter(wandb, trained, plan.config) as reporters:
+        if not new:
+            saved = trainer.resume()
+            trained.write_config(plan.config)
+            progress.say(f"resuming {trained.path} after step {saved.step} of {trainer.total_steps}")
+        else:
+            progress.say(f"training {trained.path} on {len(plan.train)} images, {trainer.total_steps} steps")
+        trained.add_environment(environment.describe(plan.device, plan.precision, plan.config.seed, trainer.done))
+        with _stop_on_signal(progress.say) as stop_wanted:
+            finished = trainer.fit([progress, *reporters], stop_wanted)
+    result: dict[str, Any] = {"run": str(trained.path), "finished": finished, "step": trainer.done}
+    result["seconds"] = round(trainer.seconds, 1)
+    if not finished:
+        return result
+    return result | evaluate_run(trained, plan.test, "best", plan.device)
+
+
+def evaluate_run(run: Run, test: ImageSet, which: str, device: torch.device) -> dict[str, Any]:
+    """Evaluate one checkpoint of a run on `test`, write evaluation.json, and return its content."""
+    from infoae.files import write_json
+
+    path = run.checkpoint(which)
+    model = run.load_model(which).to(device)
+    saved = checkpoint.read(path)
+    content = evaluate(model, test).to_dict()
+    content |= {"run": str(run.path), "checkpoint": path.name, "checkpoint_step": saved.step, "score": saved.score}
+    write_json(run.path / "evaluation.json", content)
+    return content
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Return the result of a run in words."""
+    name = Path(result["run"]).name
+    if not result["finished"]:
+        return f"stopped and saved after step {result['step']}; go on with: infoae train --resume {name}"
+    label_free = result["label_free"]
+    lines = [
+        f"run {result['run']}: {result['seconds']:.0f} s of training, best checkpoint {result['checkpoint']}",
+        f"label-free: mutual information {label_free['mutual_information']:.3f} nats, "
+        f"{label_free['categories_used']} categories used, balance {label_free['balance']:.3f}",
+    ]
+    if "accuracy" in result:
+        lines.append(f"test accuracy {result['accuracy']:.2%}, NMI {result['nmi']:.3f}, ARI {result['ari']:.3f}")
+    lines.append(f"look at it: infoae evaluate {name}; infoae figures {name}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C or SIGTERM into a wish to stop after the step; a second one interrupts at once."""
+    wanted = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal wanted
+        if wanted:
+            raise KeyboardInterrupt
+        wanted = True
+        say("stopping after this step and saving; again to stop without saving")
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: wanted
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,58 @@
+"""Measures of a clustering, as pure functions of arrays: against classes, and without any label."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def confusion_matrix(categories: Ints, classes: Ints, num_categories: int, num_classes: int) -> Ints:
+    """Count images by category (row) and class (column): (N,), (N,) -> (num_categories, num_classes)."""
+    counts = np.zeros((num_categories, num_classes), dtype=np.int64)
+    np.add.at(counts, (categories, classes), 1)
+    return counts
+
+
+def match_categories(confusion: Ints) -> dict[int, int]:
+    """Match categories to classes one-to-one so that most images agree (Hungarian method): category -> class.
+
+    With more categories than classes some stay unmatched, and their images count as wrong.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(confusion, maximize=True)
+    return {int(row): int(column) for row, column in zip(rows, columns, strict=True)}
+
+
+def accuracy(confusion: Ints, matching: dict[int, int]) -> float:
+    """Return the part of all images whose category is matched to their class (the paper's protocol, section 4)."""
+    return float(sum(confusion[category, label] for category, label in matching.items()) / confusion.sum())
+
+
+def purity(confusion: Ints) -> Floats:
+    """Return each category's part of images that are of its commonest class (num_categories,); 0 where empty."""
+    sizes = confusion.sum(1)
+    return np.asarray(confusion.max(1) / np.maximum(sizes, 1), dtype=np.float64)
+
+
+def entropy(probabilities: Floats) -> float:
+    """Entropy in nats of a distribution (K,); 0 log 0 is 0."""
+    positive = probabilities[probabilities > 0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+def mutual_information(p: Floats, q: Floats) -> float:
+    """Mutual information in nats between two answers for the same N things, probabilities (N, K) each."""
+    joint = p.T @ q / len(p)
+    joint = (joint + joint.T) / 2
+    return 2 * entropy(joint.sum(0)) - entropy(joint.ravel())
+
+
+def mean_pairwise_distance(values: Floats) -> float:
+    """Mean Euclidean distance between the rows of (N, D); NaN with fewer than two rows."""
+    from scipy.spatial.distance import pdist
+
+    return float(pdist(values).mean()) if len(values) > 1 else float("nan")

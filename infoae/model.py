@@ -1,0 +1,135 @@
+"""InfoAE: the six networks together, and what a trained one does with images, latents and categories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from infoae import networks
+from infoae.config import Model
+
+Array: TypeAlias = Tensor | NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
+
+_Function: TypeAlias = Callable[[Tensor], Tensor]
+
+BATCH = 1000  # images or latents at once outside training: enough to keep a CPU or GPU busy, small in memory
+
+
+class InfoAE(nn.Module):
+    """The Information Maximizing Autoencoder (paper section 2).
+
+    Images are (B, C, H, W), or (B, H, W) for one channel; uint8 in 0..255 or floats in [0, 1]; arrays or tensors.
+    Results are float32 tensors on the CPU. K is `num_categories`, Z is `latent_dim`.
+    """
+
+    def __init__(self, config: Model) -> None:
+        super().__init__()
+        if config.channels is None or config.image_size is None:
+            raise ValueError("channels and image_size must be known to build the networks")
+        self.channels, self.image_size = config.channels, config.image_size
+        self.num_categories, self.latent_dim, self.noise_dim = (
+            config.num_categories,
+            config.latent_dim,
+            config.noise_dim,
+        )
+        shape = (self.channels, self.image_size, config.width)
+        self.encoder = networks.Encoder(*shape, config.latent_dim)
+        self.decoder = networks.Decoder(*shape, config.latent_dim)
+        self.generator = networks.Generator(
+            config.noise_dim, config.num_categories, config.hidden_dim, config.latent_dim
+        )
+        self.classifier = networks.Classifier(config.latent_dim, config.hidden_dim, config.num_categories)
+        self.discriminator = networks.Discriminator(*shape, config.critic_norm)
+        self.self_critic = networks.SelfCritic(*shape, config.latent_dim, config.hidden_dim, config.critic_norm)
+
+    def model_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the side that minimises equation 1: encoder, decoder, generator, classifier."""
+        return [p for net in (self.encoder, self.decoder, self.generator, self.classifier) for p in net.parameters()]
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the side that judges: discriminator and self-critic."""
+        return [p for net in (self.discriminator, self.self_critic) for p in net.parameters()]
+
+    @staticmethod
+    def load(run: str | Path = "runs/latest", checkpoint: str = "best", device: str = "cpu") -> InfoAE:
+        """Load a trained model from a run folder, ready to use.
+
+        `checkpoint` is "best" (by the label-free score) or "newest". Raises InfoAEError for a missing run or a
+        damaged checkpoint. Nothing is unpickled.
+        """
+        from infoae.run import Run
+
+        return Run.open(run).load_model(checkpoint).to(device)
+
+    def encode(self, images: Array) -> Tensor:
+        """Images -> latents (B, Z)."""
+        return self._batched(images, self.encoder)
+
+    def classify(self, images: Array) -> Tensor:
+        """Images -> probabilities of the categories (B, K); `.argmax(1)` is the label."""
+        return self._batched(images, lambda x: self.classifier(self.encoder(x)).softmax(1))
+
+    def decode(self, latents: Tensor | NDArray[np.float32]) -> Tensor:
+        """Latents (B, Z) -> images (B, C, H, W) in [0, 1]."""
+        z = torch.as_tensor(latents, dtype=torch.float32)
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ValueError(f"latents must be (B, {self.latent_dim}), not {tuple(z.shape)}")
+        return self._run(z.split(BATCH), lambda part: torch.sigmoid(self.decoder(part)))
+
+    def generate(self, category: int, count: int, seed: int = 0) -> Tensor:
+        """Draw `count` images (count, C, H, W) in [0, 1] of one category in 0..K-1."""
+        if not 0 <= category < self.num_categories:
+            raise ValueError(f"category must be in 0..{self.num_categories - 1}, not {category}")
+        return self.decode(self.draw_latents(torch.full((count,), category), seed))
+
+    def draw_latents(self, categories: Tensor, seed: int = 0) -> Tensor:
+        """Draw a latent from the generator for each category index (B,) -> (B, Z)."""
+        u = torch.rand(len(categories), self.noise_dim, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        c = F.one_hot(categories, self.num_categories).float()
+        return self._run(torch.cat([u, c], 1).split(BATCH), lambda uc: self.generator(*uc.split(u.shape[1], 1)))
+
+    def interpolate(self, start: Array, end: Array, steps: int = 10) -> Tensor:
+        """Decode the straight line between the latents of two batches of images: (B, steps, C, H, W) in [0, 1].
+
+        The first and last step are the reconstructions of `start` and `end` (paper section 4, figure 2c and 2d).
+        """
+        first, last = self.encode(start), self.encode(end)
+        weight = torch.linspace(0, 1, steps)[None, :, None]
+        line = torch.lerp(first[:, None], last[:, None], weight)
+        return self.decode(line.flatten(0, 1)).unflatten(0, (len(first), steps))
+
+    def to_input(self, images: Array) -> Tensor:
+        """Bring images to the networks' input: float32 (B, C, H, W) in [0, 1] on the CPU. Raises ValueError."""
+        x = images if isinstance(images, Tensor) else torch.tensor(images)
+        x = x.unsqueeze(1) if x.ndim == 3 and self.channels == 1 else x
+        wanted = (self.channels, self.image_size, self.image_size)
+        if x.ndim != 4 or tuple(x.shape[1:]) != wanted:
+            raise ValueError(f"images must be (B, {wanted[0]}, {wanted[1]}, {wanted[2]}), not {tuple(x.shape)}")
+        if x.dtype == torch.uint8:
+            return x.float() / 255
+        if not x.is_floating_point():
+            raise ValueError(f"images must be uint8 in 0..255 or floats in [0, 1], not {x.dtype}")
+        if len(x) and not (x.min() >= 0 and x.max() <= 1):
+            raise ValueError("float images must lie in [0, 1]; give uint8 for 0..255")
+        return x.float()
+
+    def _batched(self, images: Array, function: _Function) -> Tensor:
+        parts = (images[start : start + BATCH] for start in range(0, max(len(images), 1), BATCH))
+        return self._run((self.to_input(part) for part in parts), function)
+
+    @torch.inference_mode()
+    def _run(self, parts: Iterable[Tensor], function: _Function) -> Tensor:
+        device = next(self.parameters()).device
+        training = self.training
+        self.eval()
+        try:
+            return torch.cat([function(part.to(device)).float().cpu() for part in parts])
+        finally:
+            self.train(training)

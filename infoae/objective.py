@@ -1,0 +1,93 @@
+"""What each side of the game minimises (paper equations 1 and 2), from one forward pass of the six networks.
+
+Both sides are updated from the same activations: the paper trains all networks together. So each critic sees every
+image once a step, and each side's gradients are taken with respect to its own parameters only (see `step`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from infoae import losses
+from infoae.config import Objective
+from infoae.model import InfoAE
+
+CRITIC_LOSSES = ("discriminator", "self_critic")
+MODEL_LOSSES = (
+    "reconstruction",
+    "classification_generated",
+    "classification_encoded",
+    "encoder_adversarial",
+    "decoder_generated",
+    "decoder_reconstructed",
+    "information",
+)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The losses of one batch by name, each a scalar in nats, and how often the discriminator is right."""
+
+    losses: dict[str, Tensor]
+    discriminator_accuracy: Tensor | None
+    """Of real and fake images alike: 0.5 is chance, 1 is a decoder that has lost."""
+
+
+def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, u: Tensor, c: Tensor) -> Terms:
+    """Return every loss of positive weight.
+
+    x (B, C, H, W) in [0, 1]; x_twin its augmented twin, needed by `information`; u (B, U) noise; c (B,) categories.
+    """
+    weights = config.weights
+    terms: dict[str, Tensor] = {}
+
+    z_gen = model.generator(u, F.one_hot(c, model.num_categories).to(u.dtype))
+    x_gen = torch.sigmoid(model.decoder(z_gen))
+    # The encoder sees real and generated images in one batch: normalised on their own, generated images that hardly
+    # differ are told apart by differences that vanish once the running statistics are used.
+    images = [x, x_gen] if x_twin is None else [x, x_gen, x_twin]
+    z, z_cycle, *z_twin = model.encoder(torch.cat(images)).split(len(x))
+    x_recon_logits = model.decoder(z)
+    x_recon = torch.sigmoid(x_recon_logits)
+
+    if weights.reconstruction:
+        terms["reconstruction"] = losses.reconstruction(x_recon_logits, x, config.reconstruction_distance).mean()
+    if weights.classification_generated:
+        terms["classification_generated"] = losses.classification(model.classifier(z_gen), c).mean()
+    if weights.classification_encoded:
+        terms["classification_encoded"] = losses.classification(model.classifier(z_cycle), c).mean()
+    if weights.information:
+        terms["information"] = losses.information(model.classifier(z), model.classifier(*z_twin))
+
+    # The discriminator judges what the decoder is trained to pass off as real. Real and fake images go through it
+    # separately: normalised in one batch, their statistics would give away which is which.
+    judged = {"decoder_generated": x_gen, "decoder_reconstructed": x_recon}
+    fakes = {name: model.discriminator(image) for name, image in judged.items() if getattr(weights, name)}
+    for name, logits in fakes.items():
+        terms[name] = losses.real(logits).mean()
+    accuracy = None
+    if weights.discriminator and fakes:
+        real_logits = model.discriminator(x)
+        fake_logits = torch.cat(list(fakes.values()))
+        terms["discriminator"] = losses.real(real_logits).mean() + losses.generated(fake_logits).mean()
+        accuracy = ((real_logits > 0).float().mean() + (fake_logits < 0).float().mean()).detach() / 2
+
+    if weights.encoder_adversarial or weights.self_critic:
+        pairs = {"encoded": (x, z), "reconstructed": (x_recon, z), "cycle": (x_gen, z_cycle)}
+        fake_logits = model.self_critic(*pairs[config.self_critic_fakes])
+        if weights.encoder_adversarial:
+            terms["encoder_adversarial"] = losses.real(fake_logits).mean()
+        if weights.self_critic:
+            real_logits = model.self_critic(x_gen, z_gen)
+            terms["self_critic"] = losses.real(real_logits).mean() + losses.generated(fake_logits).mean()
+    return Terms(terms, accuracy)
+
+
+def weighted_sum(terms: dict[str, Tensor], config: Objective, names: tuple[str, ...]) -> Tensor | None:
+    """Return one side's objective: the sum over `names` of weight times loss; None if that side has no loss."""
+    parts = [getattr(config.weights, name) * terms[name] for name in names if name in terms]
+    return torch.stack(parts).sum() if parts else None

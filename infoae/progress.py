@@ -1,0 +1,81 @@
+"""How training goes, for people: a live bar on a terminal, plain lines in a log. Everything goes to stderr."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from infoae.trainer import Metrics, Moment
+
+PLAIN_SECONDS = 15.0  # between lines in a log
+SHOWN = {
+    "reconstruction": "loss/reconstruction",
+    "information": "loss/information",
+    "classified": "loss/classification_encoded",
+    "discriminator": "discriminator_accuracy",
+}
+
+
+class TrainingProgress:
+    """Reporter for stderr; used as a context manager so that the bar is always taken down."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._losses = self._accuracy = ""
+        self._last_line = 0.0
+        self._rate = 0.0
+
+    def __enter__(self) -> TrainingProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def stepped(self, moment: Moment) -> None:
+        # A moving average: single steps vary too much to read.
+        self._rate = moment.images_per_second if not self._rate else 0.9 * self._rate + 0.1 * moment.images_per_second
+        fields = {
+            "epoch": f"{moment.epoch}/{moment.total_epochs}",
+            "rate": f"{self._rate:,.0f} images/s",
+            "status": f"{self._losses}{self._accuracy}",
+        }
+        if self._task is None:
+            self._task = self._bar.add_task("train", total=moment.total_steps, **fields)
+        self._bar.update(self._task, completed=moment.step, **fields)
+
+    def logged(self, moment: Moment, metrics: Metrics) -> None:
+        self._losses = " ".join(f"{name} {metrics[key]:.3f}" for name, key in SHOWN.items() if key in metrics)
+        now = time.monotonic()
+        if self._bar.disable and (now - self._last_line >= PLAIN_SECONDS or moment.step == moment.total_steps):
+            self._last_line = now
+            self.say(
+                f"epoch {moment.epoch}/{moment.total_epochs} step {moment.step}/{moment.total_steps} "
+                f"{self._rate:,.0f} images/s, {moment.images_left / self._rate:,.0f} s left: {self._losses}"
+            )
+
+    def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:  # noqa: ARG002
+        values = {key.removeprefix("evaluation/"): value for key, value in metrics.items()}
+        line = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
+        if "accuracy" in values:
+            self._accuracy = f" accuracy {values['accuracy']:.1%}"
+        self.say(f"epoch {moment.epoch}/{moment.total_epochs} done: {line}")

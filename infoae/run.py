@@ -1,0 +1,142 @@
+"""A run's folder: where it is, what lies in it, and how to find it again.
+
+    runs/<name>/  config.yaml  environment.json  metrics.jsonl  checkpoints/  evaluation.json  figures/
+    runs/latest   a link to the newest run
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infoae import config as configuration
+from infoae.config import Config
+from infoae.errors import InfoAEError, UsageError
+from infoae.files import atomic_file, write_json
+
+if TYPE_CHECKING:
+    from infoae.model import InfoAE
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder of one training run."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    @staticmethod
+    def create(root: Path, name: str | None, recipe: str, config: Config) -> Run:
+        """Make a new run folder and point `root`/latest to it. Raises UsageError if the name is taken or unfit."""
+        if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "latest"):
+            raise UsageError(f"run name {name!r}: use letters, digits, . _ -, and not 'latest'")
+        root.mkdir(parents=True, exist_ok=True)
+        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        for candidate in [name] if name is not None else _candidates(f"{recipe}-{stamp}"):
+            path = root / candidate
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            run = Run(path.absolute())
+            run.write_config(config)
+            run._point_latest()
+            return run
+        raise UsageError(f"run {name!r} exists in {root}: continue it with --resume {name}, or give another --name")
+
+    @staticmethod
+    def open(run: str | Path, root: Path = Path("runs")) -> Run:
+        """Find a run by folder or by name under `root`. Raises InfoAEError if there is none."""
+        for path in (Path(run), root / run):
+            if (path / "config.yaml").is_file():
+                return Run(path.resolve())
+        if str(run) == "latest" or Path(run) == root / "latest":
+            raise InfoAEError(f"no run in {root}: start one with infoae train, or say which with RUN or --runs")
+        raise InfoAEError(f"no run {str(run)!r}, neither that folder nor in {root}: ls {root} shows what there is")
+
+    def write_config(self, config: Config) -> None:
+        """Write the resolved configuration."""
+        with atomic_file(self.path / "config.yaml") as file:
+            file.write_text(configuration.dump(config), encoding="utf-8")
+
+    def config(self) -> Config:
+        """Return the resolved configuration the run was started with."""
+        path = self.path / "config.yaml"
+        return configuration.load(path)
+
+    def checkpoint(self, which: str) -> Path:
+        """Return the folder of the "best" or "newest" checkpoint. Raises InfoAEError if none was written yet."""
+        from infoae import checkpoint
+
+        if which not in ("best", "newest"):
+            raise UsageError(f"checkpoint is best or newest, not {which!r}")
+        path = checkpoint.best(self.checkpoints) if which == "best" else checkpoint.newest(self.checkpoints)
+        if path is None:
+            raise InfoAEError(f"run {self.path} has no checkpoint: it stopped before its first epoch ended")
+        return path
+
+    def load_model(self, which: str = "best") -> InfoAE:
+        """Build the model and fill it from a checkpoint."""
+        from infoae import checkpoint
+        from infoae.model import InfoAE
+
+        model = InfoAE(self.config().model)
+        checkpoint.load_weights(self.checkpoint(which), model)
+        return model.eval()
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of metrics.jsonl, oldest first."""
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            with path.open(encoding="utf-8") as lines:
+                for line in lines:
+                    try:
+                        yield json.loads(line)
+                    except ValueError:  # the line being written when the machine went down
+                        return
+
+    def forget_metrics_after(self, step: int) -> None:
+        """Drop the metrics of steps that will be done again."""
+        kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
+        with atomic_file(self.path / "metrics.jsonl") as file:
+            file.write_text("".join(kept), encoding="utf-8")
+
+    def add_environment(self, entry: dict[str, Any]) -> None:
+        """Append to environment.json what this start or resume of the run ran on."""
+        path = self.path / "environment.json"
+        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        write_json(path, [*entries, entry])
+
+    def _point_latest(self) -> None:
+        link = self.path.parent / "latest"
+        with tempfile.TemporaryDirectory(dir=self.path.parent) as folder:
+            temporary = Path(folder) / "latest"
+            try:
+                temporary.symlink_to(self.path.name, target_is_directory=True)
+                os.replace(temporary, link)
+            except OSError as error:
+                raise InfoAEError(f"cannot point {link} to {self.name} ({error}): remove it if it is no link") from None
+
+
+def _candidates(stem: str) -> Iterator[str]:
+    yield stem
+    for number in range(2, 1000):
+        yield f"{stem}-{number}"

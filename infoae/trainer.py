@@ -1,0 +1,166 @@
+"""The training loop: step, log, evaluate, save, and go on exactly where an interrupted run stopped."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infoae import checkpoint, evaluate
+from infoae.checkpoint import Checkpoint
+from infoae.config import Config
+from infoae.data import ImageSet
+from infoae.errors import InfoAEError, UsageError
+from infoae.model import InfoAE
+from infoae.run import Run
+from infoae.seeds import Stream, generator
+from infoae.step import Step
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where training stands."""
+
+    step: int
+    total_steps: int
+    epoch: int
+    total_epochs: int
+    images_left: int
+    """To be seen until the end, each epoch anew."""
+    images_per_second: float
+
+
+class Reporter(Protocol):
+    """Something that is told how training goes: a file, a progress bar, W&B."""
+
+    def stepped(self, moment: Moment) -> None:
+        """A step is done."""
+
+    def logged(self, moment: Moment, metrics: Metrics) -> None:
+        """Metrics of one step."""
+
+    def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:
+        """Measures at the end of an epoch, and samples (K * n, C, H, W) in [0, 1], n of each category in turn."""
+
+
+def with_image_shape(config: Config, data: ImageSet) -> Config:
+    """Fill in the image's channels and size from the data. Raises UsageError if the config says otherwise."""
+    _, channels, height, width = data.images.shape
+    if height != width:
+        raise UsageError(f"images are {height} x {width} pixels; the networks need square ones")
+    for key, found in (("channels", channels), ("image_size", height)):
+        wanted = getattr(config.model, key)
+        if wanted not in (None, found):
+            raise UsageError(f"model.{key} is {wanted}, but the images of {config.data.name} have {found}")
+    model = config.model.model_copy(update={"channels": channels, "image_size": height})
+    return config.model_copy(update={"model": model})
+
+
+def batches(seed: int, epoch: int, num_images: int, batch_size: int) -> list[NDArray[np.int64]]:
+    """Return the image indices of each step of an epoch: every image once, batches equal to within one image."""
+    order = torch.randperm(num_images, generator=generator(seed, Stream.ORDER, epoch)).numpy()
+    return np.array_split(order, -(-num_images // batch_size))
+
+
+class Trainer:
+    """Trains one run. The state is all in `step` and the count of steps done."""
+
+    def __init__(
+        self, run: Run, config: Config, train: ImageSet, test: ImageSet, device: torch.device, precision: torch.dtype
+    ) -> None:
+        if len(train) < 2:
+            raise UsageError(f"training needs at least 2 images, {config.data.name} gave {len(train)}")
+        self.run, self.config, self.test = run, config, test
+        self.images = torch.from_numpy(np.require(train.images, requirements="W"))
+        torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
+        self.step = Step(InfoAE(config.model), config, device, precision)
+        self.done, self.seconds = 0, 0.0
+        self.steps_per_epoch = len(batches(config.seed, 0, len(train), config.train.batch_size))
+        self.total_steps = config.train.epochs * self.steps_per_epoch
+
+    def resume(self) -> Checkpoint:
+        """Go back to the run's newest checkpoint. Raises InfoAEError if there is none or the run is finished."""
+        path = self.run.checkpoint("newest")
+        saved = checkpoint.restore(path, self.step)
+        if saved.step >= self.total_steps:
+            raise InfoAEError(
+                f"run {self.run.name} is finished ({saved.epoch} of {self.config.train.epochs} epochs): "
+                f"train it further with --epochs, or look at it with infoae evaluate {self.run.name}"
+            )
+        self.done, self.seconds = saved.step, saved.seconds
+        self.run.forget_metrics_after(self.done)
+        return saved
+
+    def fit(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train to the end, or until `should_stop` after a step; either way the last step is saved.
+
+        Returns whether the end was reached. Raises InfoAEError on a loss that is not finite.
+        """
+        if self.config.train.compile:
+            self.step.compile()
+        stopped = False
+        while self.done < self.total_steps and not stopped:
+            epoch, position = divmod(self.done, self.steps_per_epoch)
+            order = batches(self.config.seed, epoch, len(self.images), self.config.train.batch_size)
+            for indices in order[position:]:
+                self._train_step(indices, reporters)
+                stopped = should_stop()
+                if stopped:
+                    break
+            score = self._evaluate(reporters) if self.done % self.steps_per_epoch == 0 else None
+            self._save(score)
+        return self.done == self.total_steps
+
+    def _train_step(self, indices: NDArray[np.int64], reporters: Sequence[Reporter]) -> None:
+        started = time.perf_counter()
+        result = self.step(self.images[torch.from_numpy(indices)], self.done)
+        self.done += 1
+        seconds = time.perf_counter() - started
+        self.seconds += seconds
+        moment = self._moment(len(indices) / seconds)
+        for reporter in reporters:
+            reporter.stepped(moment)
+        if self.done % self.config.train.log_every == 0 or self.done == self.total_steps:
+            metrics = result.metrics() | {"images_per_second": moment.images_per_second}
+            self._write(metrics)
+            for reporter in reporters:
+                reporter.logged(moment, metrics)
+
+    def _evaluate(self, reporters: Sequence[Reporter]) -> float:
+        """Measure the model at the end of an epoch; the score, which chooses the best checkpoint, sees no label."""
+        model = self.step.evaluated_model()
+        score = evaluate.label_free(model, self.images[: evaluate.SCORE_IMAGES].numpy()).mutual_information
+        result = evaluate.evaluate(model, self.test)
+        measures = {"mutual_information": score, "recovered": result.generated.recovered}
+        measures["diversity_pixels"] = result.generated.diversity_pixels
+        if result.labelled is not None:
+            measures["accuracy"] = result.labelled.accuracy  # shown beside the score; nothing is chosen by it
+        metrics = {f"evaluation/{name}": value for name, value in measures.items() if np.isfinite(value)}
+        self._write(metrics)
+        samples = model.decode(model.draw_latents(torch.arange(model.num_categories).repeat_interleave(8)))
+        for reporter in reporters:
+            reporter.evaluated(self._moment(0.0), metrics, samples)
+        return score
+
+    def _save(self, score: float | None) -> None:
+        epoch = self.done // self.steps_per_epoch
+        checkpoint.save(self.run.checkpoints, Checkpoint(self.done, epoch, self.seconds, score), self.step)
+
+    def _write(self, metrics: Metrics) -> None:
+        line = {"step": self.done, "epoch": self.done / self.steps_per_epoch, "seconds": self.seconds} | metrics
+        with (self.run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _moment(self, images_per_second: float) -> Moment:
+        epoch = -(-self.done // self.steps_per_epoch)
+        left = round((self.total_steps - self.done) * len(self.images) / self.steps_per_epoch)
+        return Moment(self.done, self.total_steps, epoch, self.config.train.epochs, left, images_per_second)
