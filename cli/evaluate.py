@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from infoae.cli.options import (
     CheckpointChoice,
     CheckpointOption,
@@ -49,7 +47,9 @@ def _print_tables(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
-    measures = Table("measure", "value", title=f"{result['run']} {result['checkpoint']}, {result['num_images']} test images")
+    measures = Table(
+        "measure", "value", title=f"{result['run']} {result['checkpoint']}, {result['num_images']} test images"
+    )
     for key in ("accuracy", "nmi", "ari"):
         if key in result:
             measures.add_row(key, f"{result[key]:.4f}")

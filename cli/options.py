@@ -14,7 +14,9 @@ RunsOption = Annotated[Path, typer.Option("--runs", envvar="INFOAE_RUNS", help="
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set a dotted config key, e.g. optim.learning_rate=1e-4. Repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set a dotted config key, e.g. optim.learning_rate=1e-4. Repeatable."
+    ),
 ]
 
 

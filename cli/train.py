@@ -28,7 +28,9 @@ def train(
     context: typer.Context,
     config: Annotated[str, typer.Option("--config", help="Recipe name (infoae config list) or YAML file.")] = "mnist",
     settings: SetOption = None,
-    data: Annotated[str | None, typer.Option(help="Data set: mnist, fashion-mnist, kmnist, emnist, usps, svhn, cifar10.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set: mnist, fashion-mnist, kmnist, emnist, usps, svhn, cifar10.")
+    ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of torchvision data sets; mnist needs none.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Let torchvision download into --data-root.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
@@ -36,10 +38,14 @@ def train(
     precision: Annotated[Precision | None, typer.Option(help="Number format of the networks.")] = None,
     device: Annotated[Device | None, typer.Option(help="auto takes a GPU if there is one.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run's folder; recipe and time if not given.")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Continue a stopped run, exactly; only --epochs may change.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Continue a stopped run, exactly; only --epochs may change.")
+    ] = None,
     wandb: Annotated[Wandb, typer.Option(help="Weights & Biases; offline needs no account.")] = Wandb.disabled,
     runs: RunsOption = Path("runs"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check config and data, print the plan, train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check config and data, print the plan, train nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train the six networks on unlabelled images.
@@ -60,7 +66,18 @@ def train(
     }
     overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
     if resume is not None:
-        fixed = ("config", "settings", "data", "data_root", "download", "seed", "precision", "device", "name", "dry_run")
+        fixed = (
+            "config",
+            "settings",
+            "data",
+            "data_root",
+            "download",
+            "seed",
+            "precision",
+            "device",
+            "name",
+            "dry_run",
+        )
         for option in fixed:
             source = context.get_parameter_source(option)
             if source is not None and source.name == "COMMANDLINE":

@@ -132,7 +132,9 @@ def _tensors(path: Path, name: str, checkpoint: Checkpoint) -> dict[str, Tensor]
             raise InfoAEError(f"checkpoint file {file} is damaged (SHA-256 differs): remove {path} to use an older one")
         return load(content)
     except (OSError, KeyError, SafetensorError) as error:
-        raise InfoAEError(f"checkpoint file {file} cannot be read ({error}): remove {path} to use an older one") from None
+        raise InfoAEError(
+            f"checkpoint file {file} cannot be read ({error}): remove {path} to use an older one"
+        ) from None
 
 
 def _load_module(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -23,7 +23,8 @@ def resolve_precision(wanted: str, device: torch.device) -> torch.dtype:
     if wanted == "auto":
         if device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch cannot tell: fp32 is safe
+        # An older PyTorch cannot tell; fp32 is then the safe choice.
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         fast = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
         return torch.bfloat16 if fast else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]

@@ -63,9 +63,13 @@ def _onnxruntime(versions: dict[str, str | None], problems: list[str]) -> dict[s
     try:
         import onnxruntime
     except ImportError as error:
-        problems.append(f"onnxruntime cannot be imported ({error}): pip install onnxruntime-gpu, or onnxruntime without a GPU")
+        problems.append(
+            f"onnxruntime cannot be imported ({error}): pip install onnxruntime-gpu, or onnxruntime without a GPU"
+        )
         return {"usable_providers": []}
-    usable = [name for name in onnxruntime.get_available_providers() if name == "CPUExecutionProvider" or _cuda_driver()]
+    usable = [
+        name for name in onnxruntime.get_available_providers() if name == "CPUExecutionProvider" or _cuda_driver()
+    ]
     return {"usable_providers": usable}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
@@ -25,10 +25,12 @@ def versions() -> dict[str, str | None]:
 def describe(device: torch.device, precision: torch.dtype, seed: int, step: int) -> dict[str, object]:
     """Return one entry of environment.json: this start, at `step`, of a run."""
     return {
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "step": step,
         "seed": seed,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.processor()}".strip(),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"cpu {platform.processor()}".strip(),
         "threads": torch.get_num_threads(),
         "precision": str(precision).removeprefix("torch."),
         "platform": platform.platform(),

@@ -136,9 +136,7 @@ def labelled(categories: NDArray[np.int64], labels: NDArray[np.int64], num_categ
     )
 
 
-def generated(
-    model: InfoAE, images: NDArray[np.uint8], categories: NDArray[np.int64], seed: int = 0
-) -> Generated:
+def generated(model: InfoAE, images: NDArray[np.uint8], categories: NDArray[np.int64], seed: int = 0) -> Generated:
     """Draw samples of every category and compare them with the real images given that category."""
     asked = torch.arange(model.num_categories).repeat_interleave(SAMPLES_PER_CATEGORY)
     samples = model.decode(model.draw_latents(asked, seed))

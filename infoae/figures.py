@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae import metrics
+from infoae import metrics, objective
 from infoae.data import ImageSet
 from infoae.files import atomic_file
 from infoae.model import InfoAE
@@ -62,7 +62,8 @@ def interpolation(model: InfoAE, data: ImageSet, answers: NDArray[np.int64], wit
 
     `within` pairs two images answered with one category, otherwise with different ones.
     """
-    starts, ends = [], []
+    starts: list[int] = []
+    ends: list[int] = []
     for first in range(len(answers)):
         matches = np.flatnonzero((answers == answers[first]) == within)
         later = matches[matches > first]
@@ -100,23 +101,28 @@ def tsne(model: InfoAE, data: ImageSet, answers: NDArray[np.int64]) -> Figure:
 
 def losses(lines: list[dict[str, float]]) -> Figure:
     """Draw the losses, the discriminator's accuracy and the measures at each epoch's end, over steps."""
+    model_losses = [f"loss/{name}" for name in objective.MODEL_LOSSES if name != "reconstruction"]
+    scores = ["mutual_information", "accuracy", "recovered", "diversity_pixels"]
     panels = {
-        "model's losses (nats)": [f"loss/{name}" for name in (
-            "classification_generated", "classification_encoded", "encoder_adversarial",
-            "decoder_generated", "decoder_reconstructed", "information",
-        )],
+        "model's losses (nats)": model_losses,
         "reconstruction loss": ["loss/reconstruction"],
-        "critics' losses (nats); 1.39 is chance": ["loss/discriminator", "loss/self_critic"],
-        "end of epoch": ["evaluation/mutual_information", "evaluation/accuracy", "evaluation/recovered",
-                         "evaluation/diversity_pixels", "discriminator_accuracy"],
-    }  # fmt: skip
+        "critics' losses (nats); 1.39 is chance": [f"loss/{name}" for name in objective.CRITIC_LOSSES],
+        "scores, and the discriminator (0.5 is chance)": [
+            *(f"evaluation/{name}" for name in scores),
+            "discriminator_accuracy",
+        ],
+    }
     figure = Figure(figsize=(12, 8), layout="constrained")
     for index, (title, keys) in enumerate(panels.items()):
         axes = figure.add_subplot(2, 2, index + 1, title=title, xlabel="step")
         for key in keys:
             points = [(line["step"], line[key]) for line in lines if key in line]
             if points:
-                axes.plot(*zip(*points, strict=True), label=key.partition("/")[2] or key, marker="." if len(points) < 50 else "")
+                axes.plot(
+                    *zip(*points, strict=True),
+                    label=key.partition("/")[2] or key,
+                    marker="." if len(points) < 50 else "",
+                )
         if axes.lines:
             axes.legend(fontsize="small")
     return figure

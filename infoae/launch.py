@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from infoae import checkpoint, config as configuration, data, environment
+from infoae import checkpoint, data, environment
+from infoae import config as configuration
 from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.device import resolve_device, resolve_precision
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import UsageError
 from infoae.evaluate import evaluate
 from infoae.progress import TrainingProgress
 from infoae.run import Run
@@ -135,7 +136,7 @@ def _stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a wish to stop after the step; a second one interrupts at once."""
     wanted = False
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(_number: int, _frame: FrameType | None) -> None:
         nonlocal wanted
         if wanted:
             raise KeyboardInterrupt

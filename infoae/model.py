@@ -49,6 +49,11 @@ class InfoAE(nn.Module):
         self.discriminator = networks.Discriminator(*shape, config.critic_norm)
         self.self_critic = networks.SelfCritic(*shape, config.latent_dim, config.hidden_dim, config.critic_norm)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return self.channels, self.image_size, self.image_size
+
     def model_parameters(self) -> list[nn.Parameter]:
         """Parameters of the side that minimises equation 1: encoder, decoder, generator, classifier."""
         return [p for net in (self.encoder, self.decoder, self.generator, self.classifier) for p in net.parameters()]
@@ -103,13 +108,13 @@ class InfoAE(nn.Module):
         first, last = self.encode(start), self.encode(end)
         weight = torch.linspace(0, 1, steps)[None, :, None]
         line = torch.lerp(first[:, None], last[:, None], weight)
-        return self.decode(line.flatten(0, 1)).unflatten(0, (len(first), steps))
+        return self.decode(line.flatten(0, 1)).reshape(len(first), steps, *self.image_shape)
 
     def to_input(self, images: Array) -> Tensor:
         """Bring images to the networks' input: float32 (B, C, H, W) in [0, 1] on the CPU. Raises ValueError."""
         x = images if isinstance(images, Tensor) else torch.tensor(images)
         x = x.unsqueeze(1) if x.ndim == 3 and self.channels == 1 else x
-        wanted = (self.channels, self.image_size, self.image_size)
+        wanted = self.image_shape
         if x.ndim != 4 or tuple(x.shape[1:]) != wanted:
             raise ValueError(f"images must be (B, {wanted[0]}, {wanted[1]}, {wanted[2]}), not {tuple(x.shape)}")
         if x.dtype == torch.uint8:

@@ -7,6 +7,8 @@ every halving follow DCGAN (Radford et al. 2015), as do the activations.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -74,7 +76,7 @@ class Decoder(nn.Module):
             nn.ReLU(inplace=True),
             nn.Unflatten(1, (widths[0], sizes[0], sizes[0])),
         ]
-        for stage, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for stage, (before, after) in enumerate(pairwise(widths)):
             last = stage == len(widths) - 2
             odd = sizes[stage + 1] - 2 * sizes[stage]
             layers.append(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, output_padding=odd, bias=last))
@@ -106,7 +108,9 @@ class Classifier(nn.Module):
 
     def __init__(self, latent_dim: int, hidden_dim: int, num_categories: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(latent_dim, hidden_dim), nn.ReLU(inplace=True), nn.Linear(hidden_dim, num_categories))
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, hidden_dim), nn.ReLU(inplace=True), nn.Linear(hidden_dim, num_categories)
+        )
 
     def forward(self, z: Tensor) -> Tensor:
         logits: Tensor = self.layers(z)
@@ -135,7 +139,9 @@ class SelfCritic(nn.Module):
         super().__init__()
         self.features = ConvFeatures(channels, image_size, width, norm)
         self.joint = nn.Sequential(
-            nn.Linear(self.features.num_features + latent_dim, hidden_dim), nn.LeakyReLU(0.2, inplace=True), nn.Linear(hidden_dim, 1)
+            nn.Linear(self.features.num_features + latent_dim, hidden_dim),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Linear(hidden_dim, 1),
         )
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:

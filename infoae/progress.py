@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -44,7 +45,9 @@ class TrainingProgress:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def say(self, text: str) -> None:
@@ -54,7 +57,7 @@ class TrainingProgress:
     def stepped(self, moment: Moment) -> None:
         # A moving average: single steps vary too much to read.
         self._rate = moment.images_per_second if not self._rate else 0.9 * self._rate + 0.1 * moment.images_per_second
-        fields = {
+        fields: dict[str, Any] = {
             "epoch": f"{moment.epoch}/{moment.total_epochs}",
             "rate": f"{self._rate:,.0f} images/s",
             "status": f"{self._losses}{self._accuracy}",

@@ -1,14 +1,13 @@
 """A run's folder: where it is, what lies in it, and how to find it again.
 
-    runs/<name>/  config.yaml  environment.json  metrics.jsonl  checkpoints/  evaluation.json  figures/
-    runs/latest   a link to the newest run
+runs/<name>/  config.yaml  environment.json  metrics.jsonl  checkpoints/  evaluation.json  figures/
+runs/latest   a link to the newest run
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
-import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -49,7 +48,7 @@ class Run:
         if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "latest"):
             raise UsageError(f"run name {name!r}: use letters, digits, . _ -, and not 'latest'")
         root.mkdir(parents=True, exist_ok=True)
-        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        stamp = dt.datetime.now().strftime("%Y%m%d-%H%M%S")
         for candidate in [name] if name is not None else _candidates(f"{recipe}-{stamp}"):
             path = root / candidate
             try:
@@ -131,7 +130,7 @@ class Run:
             temporary = Path(folder) / "latest"
             try:
                 temporary.symlink_to(self.path.name, target_is_directory=True)
-                os.replace(temporary, link)
+                temporary.replace(link)
             except OSError as error:
                 raise InfoAEError(f"cannot point {link} to {self.name} ({error}): remove it if it is no link") from None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ from infoae.config import Config
 from infoae.errors import InfoAEError
 from infoae.model import InfoAE
 from infoae.seeds import Stream, generator
+
+Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,7 @@ class Step:
         self.config, self.device, self.precision = config, device, precision
         self.model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         betas = (config.optim.beta1, config.optim.beta2)
-        self.model_optimizer = torch.optim.Adam(
-            model.model_parameters(), config.optim.learning_rate, betas, fused=True
-        )
+        self.model_optimizer = torch.optim.Adam(model.model_parameters(), config.optim.learning_rate, betas, fused=True)
         self.critic_optimizer = torch.optim.Adam(
             model.critic_parameters(), config.optim.critic_learning_rate, betas, fused=True
         )
@@ -82,7 +84,7 @@ class Step:
 
     def compile(self) -> None:
         """Compile each network in place; the first step then takes a minute."""
-        torch._functorch.config.donated_buffer = False  # type: ignore[attr-defined]  # both sides' gradients use one graph
+        torch._functorch.config.donated_buffer = False  # both sides take their gradients from one graph
         for network in self.model.children():
             network.compile()
 
@@ -98,9 +100,10 @@ class Step:
         u = torch.rand(batch, config.model.noise_dim, generator=random) * 2 - 1
         c = torch.randint(config.model.num_categories, (batch,), generator=random)
         x = images.to(self.device, non_blocking=True).float().div_(255)
-        x_twin = random_affine(x, config.augment, random) if config.objective.weights.information else None
-        x, x_twin = (None if t is None else t.contiguous(memory_format=torch.channels_last) for t in (x, x_twin))
-        assert x is not None
+        x_twin = None
+        if config.objective.weights.information:
+            x_twin = random_affine(x, config.augment, random).contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
         return x, x_twin, u.to(self.device), c.to(self.device)
 
     def _check_finite(self, losses: dict[str, Tensor], index: int) -> None:
@@ -112,11 +115,11 @@ class Step:
         )
 
 
-def _averager(decay: float):  # type: ignore[no-untyped-def]
+def _averager(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Average over the last 1 / (1 - decay) steps, fewer at the start so that the first weights are forgotten."""
 
     @torch.no_grad()
-    def update(averages: list[Tensor], values: list[Tensor], num_averaged: Tensor | int) -> None:
+    def update(averages: Tensors, values: Tensors, num_averaged: Tensor | int) -> None:
         now = min(decay, (1 + float(num_averaged)) / (10 + float(num_averaged)))
         for average, value in zip(averages, values, strict=True):
             if average.is_floating_point():

@@ -1,4 +1,4 @@
-"""Weights & Biases: config, metrics and samples on the global step. Nothing here runs, or imports wandb, unless asked."""
+"""Weights & Biases: config, metrics and samples on the global step; wandb is imported only if asked for."""
 
 from __future__ import annotations
 

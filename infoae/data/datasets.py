@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -50,10 +49,14 @@ def _mnist(split: Split) -> ImageSet:
 
 def _torchvision(config: Data, split: Split) -> ImageSet:
     if config.root is None:
-        raise UsageError(f"data {config.name} needs the folder it lies in: --data-root DIR (and --download to fetch it)")
+        raise UsageError(
+            f"data {config.name} needs the folder it lies in: --data-root DIR (and --download to fetch it)"
+        )
     root = config.root.expanduser()
     try:
-        dataset = _builder(config.name)(root=str(root), download=config.download, **_split_arguments(config.name, split))
+        dataset = _builder(config.name)(
+            root=str(root), download=config.download, **_split_arguments(config.name, split)
+        )
     except RuntimeError as error:  # torchvision: not there, or not what its checksum says
         reason = str(error).splitlines()[0].rstrip(".")
         raise InfoAEError(f"data {config.name} under {root}: {reason}; --download fetches it") from None
