@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import types
-import typing
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -222,16 +220,25 @@ def _explain(error: ValidationError) -> Iterator[str]:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, valid, n=1, cutoff=0.0)
-            yield f"unknown key {key} (given {item['input']!r}); did you mean {near[0]}?"
+            yield f"unknown key {key} (given {item['input']!r}); did you mean {_nearest(key, valid)}?"
         else:
             yield f"{key}: {item['msg']} (given {item['input']!r})"
 
 
+def _nearest(key: str, valid: list[str]) -> str:
+    """Return the key of the same section with the most similar name, of any section if there is no such section."""
+    section, _, name = key.rpartition(".")
+    siblings = [other for other in valid if section and other.rpartition(".")[0] == section]
+    if siblings:
+        names = [other.rpartition(".")[2] for other in siblings]
+        return siblings[names.index(difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0])]
+    return difflib.get_close_matches(key, valid, n=1, cutoff=0.0)[0]
+
+
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted key of every value."""
     for name, field in section.model_fields.items():
-        kinds = typing.get_args(field.annotation) if isinstance(field.annotation, types.UnionType) else ()
-        for kind in kinds or (field.annotation,):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from _keys(kind, f"{prefix}{name}.")
-        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name

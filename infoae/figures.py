@@ -25,7 +25,7 @@ TSNE_IMAGES = 2000  # of the test images: t-SNE takes seconds for these and minu
 def draw_all(run: Run, model: InfoAE, test: ImageSet) -> Iterator[tuple[str, Path]]:
     """Draw every figure into the run's figures folder; yields name and path as each is written."""
     answers = model.classify(test.images).argmax(1).numpy()
-    figures = {
+    figures: dict[str, Figure | None] = {
         "samples": samples(model),
         "reconstructions": reconstructions(model, test),
         "interpolation_between": interpolation(model, test, answers, within=False),
@@ -36,6 +36,8 @@ def draw_all(run: Run, model: InfoAE, test: ImageSet) -> Iterator[tuple[str, Pat
         figures["confusion"] = confusion(answers, test.labels, model.num_categories)
     figures["tsne"] = tsne(model, test, answers)
     for name, figure in figures.items():
+        if figure is None:
+            continue
         path = run.figures / f"{name}.png"
         with atomic_file(path) as file:
             figure.savefig(file, dpi=120, format="png")
@@ -57,10 +59,12 @@ def reconstructions(model: InfoAE, data: ImageSet) -> Figure:
     return _grid(torch.stack(rows), "Test images, each above its reconstruction", ["image", "recon."] * 3)
 
 
-def interpolation(model: InfoAE, data: ImageSet, answers: NDArray[np.int64], within: bool, rows: int = 8) -> Figure:
+def interpolation(
+    model: InfoAE, data: ImageSet, answers: NDArray[np.int64], within: bool, rows: int = 8
+) -> Figure | None:
     """Draw the line between the latents of two images (paper figures 2c and 2d).
 
-    `within` pairs two images answered with one category, otherwise with different ones.
+    `within` pairs two images answered with one category, otherwise with different ones. None if there is no pair.
     """
     starts: list[int] = []
     ends: list[int] = []
@@ -72,6 +76,8 @@ def interpolation(model: InfoAE, data: ImageSet, answers: NDArray[np.int64], wit
             ends.append(int(later[0]))
         if len(starts) == rows:
             break
+    if not starts:
+        return None
     images = model.interpolate(data.images[starts], data.images[ends], COLUMNS)
     title = "within one category" if within else "between categories"
     return _grid(images, f"Interpolation {title}, test images at both ends", [""] * len(images))

@@ -57,7 +57,7 @@ def _torchvision(config: Data, split: Split) -> ImageSet:
         dataset = _builder(config.name)(
             root=str(root), download=config.download, **_split_arguments(config.name, split)
         )
-    except RuntimeError as error:  # torchvision: not there, or not what its checksum says
+    except (RuntimeError, FileNotFoundError) as error:  # torchvision: not there, or not what its checksum says
         reason = str(error).splitlines()[0].rstrip(".")
         raise InfoAEError(f"data {config.name} under {root}: {reason}; --download fetches it") from None
     except (OSError, ValueError, EOFError) as error:

@@ -1,0 +1,72 @@
+"""Shared fixtures: one small trained run for the whole session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ["OMP_NUM_THREADS"] = "1"  # nets this small are faster on one thread, and tests share the machine
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["WANDB_ERROR_REPORTING"] = "false"
+
+from infoae import config, launch
+from infoae.config import Config
+from infoae.data import ImageSet
+from infoae.run import Run
+from infoae.trainer import Trainer, with_image_shape
+
+TINY = (
+    "data.limit=300",
+    "model.width=4",
+    "model.hidden_dim=16",
+    "model.latent_dim=8",
+    "train.batch_size=50",
+    "train.epochs=2",
+    "train.log_every=1",
+    "train.precision=fp32",
+    "train.device=cpu",
+)
+
+
+@pytest.fixture
+def tiny_config() -> Config:
+    """A configuration that trains in a second, its image shape filled in."""
+    return config.load("smoke", [*TINY, "model.channels=1", "model.image_size=28"])
+
+
+@pytest.fixture(scope="session")
+def mnist() -> tuple[ImageSet, ImageSet]:
+    """The first 300 training and 500 test images of the real MNIST."""
+    from infoae import data
+
+    train = data.load(config.Data(limit=300), "train")
+    test = data.load(config.Data(), "test")
+    assert test.labels is not None
+    return train, ImageSet(test.images[:500], test.labels[:500])
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A small run trained to the end through the same path as the command."""
+    runs = tmp_path_factory.mktemp("runs")
+    plan = launch.planned("smoke", TINY, runs, "tiny")
+    result = launch.run(plan, "disabled")
+    assert result["finished"]
+    return Run.open("tiny", runs)
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> Callable[..., Trainer]:
+    """Return a function that builds a trainer for a run of the given name, created if it is new."""
+
+    def make(run_config: Config, name: str = "run") -> Trainer:
+        run_config = with_image_shape(run_config, mnist[0])
+        new = not (tmp_path / name).exists()
+        run = Run.create(tmp_path, name, "test", run_config) if new else Run.open(name, tmp_path)
+        return Trainer(run, run_config, *mnist, torch.device("cpu"), torch.float32)
+
+    return make

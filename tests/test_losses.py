@@ -1,0 +1,104 @@
+"""Each loss against a closed form written independently, in numpy or by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from infoae import losses
+
+LOGITS = npst.arrays(np.float32, (5,), elements=st.floats(-30, 30, width=32))
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values.astype(np.float64)))
+
+
+@given(LOGITS)
+def test_real_is_minus_log_probability_of_real(logits: np.ndarray) -> None:
+    np.testing.assert_allclose(losses.real(torch.tensor(logits)), -np.log(sigmoid(logits)), rtol=1e-4, atol=1e-6)
+
+
+@given(LOGITS)
+def test_generated_is_minus_log_probability_of_generated(logits: np.ndarray) -> None:
+    expected = -np.log1p(-sigmoid(logits.clip(-30, 15)))
+    np.testing.assert_allclose(losses.generated(torch.tensor(logits.clip(-30, 15))), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_a_critic_that_knows_nothing_pays_two_log_two() -> None:
+    zero = torch.zeros(4)
+    assert (losses.real(zero) + losses.generated(zero)).mean().item() == pytest.approx(2 * math.log(2))
+
+
+@given(
+    npst.arrays(np.float32, (3, 2, 4, 4), elements=st.floats(-8, 8, width=32)),
+    npst.arrays(np.float32, (3, 2, 4, 4), elements=st.floats(0, 1, width=32)),
+)
+@settings(max_examples=25)
+def test_reconstruction_distances(logits: np.ndarray, image: np.ndarray) -> None:
+    p, x = sigmoid(logits), image.astype(np.float64)
+    expected = {
+        "squared": ((p - x) ** 2).sum((1, 2, 3)),
+        "absolute": np.abs(p - x).sum((1, 2, 3)),
+        "cross-entropy": -(x * np.log(p) + (1 - x) * np.log(1 - p)).sum((1, 2, 3)),
+    }
+    for name, value in expected.items():
+        result = losses.reconstruction(torch.tensor(logits), torch.tensor(image), name)  # type: ignore[arg-type]
+        np.testing.assert_allclose(result, value, rtol=2e-3, atol=1e-4)
+
+
+def test_classification_is_minus_log_of_the_softmax() -> None:
+    logits = np.array([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
+    asked = np.array([1, 0])
+    softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = -np.log(softmax[[0, 1], asked])
+    np.testing.assert_allclose(losses.classification(torch.tensor(logits), torch.tensor(asked)), expected, rtol=1e-6)
+
+
+def brute_force_information(p: np.ndarray, q: np.ndarray) -> float:
+    """Sum over all cells of the symmetrised joint, one at a time."""
+    count, num_categories = p.shape
+    joint = np.zeros((num_categories, num_categories))
+    for a, b in zip(p, q, strict=True):
+        joint += (np.outer(a, b) + np.outer(b, a)) / (2 * count)
+    total = 0.0
+    for i in range(num_categories):
+        for j in range(num_categories):
+            if joint[i, j] > 0:
+                total += joint[i, j] * math.log(joint[i, j] / (joint[i].sum() * joint[:, j].sum()))
+    return total
+
+
+@given(
+    npst.arrays(np.float64, (6, 4), elements=st.floats(-10, 10)),
+    npst.arrays(np.float64, (6, 4), elements=st.floats(-10, 10)),
+)
+def test_information_is_minus_the_mutual_information(first: np.ndarray, second: np.ndarray) -> None:
+    p, q = (np.exp(a) / np.exp(a).sum(1, keepdims=True) for a in (first, second))
+    result = losses.information(torch.tensor(first), torch.tensor(second)).item()
+    assert result == pytest.approx(-brute_force_information(p, q), abs=1e-5)
+    assert -math.log(4) - 1e-5 <= result <= 1e-5
+
+
+def test_information_of_certain_equal_balanced_answers_is_log_k() -> None:
+    logits = torch.eye(5).repeat(3, 1) * 200
+    assert losses.information(logits, logits).item() == pytest.approx(-math.log(5), abs=1e-5)
+
+
+def test_information_has_finite_gradients_for_certain_answers() -> None:
+    logits = (torch.eye(4) * 1000).requires_grad_()
+    losses.information(logits, logits.roll(1, 0)).backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_losses_are_computed_in_float32_whatever_autocast_gives() -> None:
+    half = torch.tensor([11.0, -11.0], dtype=torch.bfloat16)
+    assert losses.real(half).dtype == losses.generated(half).dtype == torch.float32
+    assert losses.information(half[None], half[None]).dtype == torch.float32

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from infoae import networks
+from infoae.config import Model
+from infoae.model import InfoAE
+
+
+@pytest.mark.parametrize("image_size", [8, 15, 16, 28, 32, 33, 64, 96])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_six_networks_map_the_stated_shapes(image_size: int, channels: int) -> None:
+    model = InfoAE(Model(channels=channels, image_size=image_size, width=4, hidden_dim=8, latent_dim=6))
+    x = torch.rand(2, channels, image_size, image_size)
+    z = model.encoder(x)
+    assert z.shape == (2, 6)
+    assert model.decoder(z).shape == x.shape
+    assert model.generator(torch.rand(2, 100), torch.eye(10)[:2]).shape == (2, 6)
+    assert model.classifier(z).shape == (2, 10)
+    assert model.discriminator(x).shape == model.self_critic(x, z).shape == (2,)
+
+
+def test_stages_halve_down_to_four_pixels() -> None:
+    assert networks.stage_sizes(28) == [28, 14, 7, 3]
+    assert networks.stage_sizes(32) == [32, 16, 8, 4]
+    assert networks.stage_channels(32, 5) == [32, 64, 128, 256, 256]
+
+
+def test_normalisation_everywhere_but_in_first_and_last_layers_and_no_pooling() -> None:
+    model = InfoAE(Model(channels=1, image_size=28))
+    modules = list(model.modules())
+    assert not any("Pool" in type(module).__name__ for module in modules)
+    for network in (model.encoder, model.discriminator, model.self_critic):
+        layers = list(network.features)
+        assert not isinstance(layers[1], nn.BatchNorm2d)  # after the first convolution
+        convolutions = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
+        assert all(isinstance(layers[i + 1], nn.BatchNorm2d) for i in convolutions[1:])
+    decoder = [layer for layer in model.decoder.layers if not isinstance(layer, nn.ReLU | nn.Unflatten)]
+    kinds = [type(layer).__name__ for layer in decoder]
+    assert kinds == ["Linear", "ConvTranspose2d", "BatchNorm2d", "ConvTranspose2d", "BatchNorm2d", "ConvTranspose2d"]
+
+
+@pytest.mark.parametrize("norm", ["spectral", "none"])
+def test_critics_without_batch_normalisation_have_none(norm: str) -> None:
+    model = InfoAE(Model(channels=1, image_size=28, critic_norm=norm))
+    for network in (model.discriminator, model.self_critic):
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+        spectral = any("parametrizations" in name for name, _ in network.named_parameters())
+        assert spectral == (norm == "spectral")
+    assert any(isinstance(module, nn.BatchNorm2d) for module in model.encoder.modules())
+
+
+def test_the_two_sides_share_no_parameter_and_leave_none_out() -> None:
+    model = InfoAE(Model(channels=1, image_size=28))
+    sides = {id(p) for p in model.model_parameters()}, {id(p) for p in model.critic_parameters()}
+    assert not sides[0] & sides[1]
+    assert sides[0] | sides[1] == {id(p) for p in model.parameters()}

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from infoae import config, losses, objective
+from infoae.config import Config, Weights
+from infoae.model import InfoAE
+
+ALL = set(objective.MODEL_LOSSES) | set(objective.CRITIC_LOSSES)
+
+
+@pytest.fixture
+def model(tiny_config: Config) -> InfoAE:
+    torch.manual_seed(0)
+    return InfoAE(tiny_config.model).train()
+
+
+@pytest.fixture
+def batch(tiny_config: Config) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x, x_twin = torch.rand(2, 6, 1, 28, 28, generator=generator)
+    u = torch.rand(6, tiny_config.model.noise_dim, generator=generator) * 2 - 1
+    return x, x_twin, u, torch.arange(6)
+
+
+def with_weights(**weights: float) -> config.Objective:
+    return config.Objective(weights=Weights(**weights))
+
+
+def test_the_weights_name_exactly_the_losses() -> None:
+    assert set(Weights.model_fields) == ALL
+
+
+def test_every_loss_of_positive_weight_is_there_as_a_finite_scalar(
+    model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> None:
+    terms = objective.compute(model, with_weights(information=1.0), *batch)
+    assert set(terms.losses) == ALL
+    assert all(loss.ndim == 0 and torch.isfinite(loss) for loss in terms.losses.values())
+    assert terms.discriminator_accuracy is not None
+    assert 0 <= terms.discriminator_accuracy.item() <= 1
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_a_loss_of_weight_zero_is_not_computed(
+    name: str, model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> None:
+    terms = objective.compute(model, with_weights(**{"information": 1.0, name: 0.0}), *batch)
+    assert set(terms.losses) == ALL - {name}
+
+
+def test_the_total_is_equation_1(model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+    settings = with_weights(reconstruction=2.0, classification_generated=3.0, encoder_adversarial=0.4)
+    terms = objective.compute(model, settings, *batch).losses
+    value = {name: loss.item() for name, loss in terms.items()}
+    expected = (
+        value["decoder_generated"]
+        + value["decoder_reconstructed"]
+        + 2.0 * value["reconstruction"]
+        + (3.0 * value["classification_generated"] + value["classification_encoded"])
+        + 0.4 * value["encoder_adversarial"]
+    )
+    total = objective.weighted_sum(terms, settings, objective.MODEL_LOSSES)
+    assert total is not None
+    assert total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_side_without_losses_has_no_total(model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+    settings = with_weights(discriminator=0.0, self_critic=0.0)
+    terms = objective.compute(model, settings, *batch).losses
+    assert objective.weighted_sum(terms, settings, objective.CRITIC_LOSSES) is None
+
+
+def test_the_losses_follow_the_paper_term_by_term(model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+    """Every tensor of section 2 computed again, by hand, in evaluation mode so that batches do not mix."""
+    model.eval()
+    x, x_twin, u, c = batch
+    with torch.no_grad():
+        settings = with_weights(information=1.0)
+        terms = objective.compute(model, settings, x, x_twin, u, c).losses
+        z = model.encoder(x)
+        x_recon = torch.sigmoid(model.decoder(z))
+        z_gen = model.generator(u, torch.eye(10)[c])
+        x_gen = torch.sigmoid(model.decoder(z_gen))
+        d_real, d_gen, d_recon = (model.discriminator(image) for image in (x, x_gen, x_recon))
+        s_generated, s_encoded = model.self_critic(x_gen, z_gen), model.self_critic(x, z)
+
+        def bce(logits: Tensor, target: float) -> float:
+            p = torch.sigmoid(logits)
+            return -(target * p.log() + (1 - target) * (1 - p).log()).mean().item()
+
+        expected = {
+            "reconstruction": (x_recon - x).square().sum((1, 2, 3)).mean().item(),
+            "discriminator": bce(d_real, 1) + (bce(d_gen, 0) + bce(d_recon, 0)) / 2,
+            "decoder_generated": bce(d_gen, 1),
+            "decoder_reconstructed": bce(d_recon, 1),
+            "self_critic": bce(s_generated, 1) + bce(s_encoded, 0),
+            "encoder_adversarial": bce(s_encoded, 1),
+            "classification_generated": -model.classifier(z_gen).log_softmax(1)[range(6), c].mean().item(),
+            "classification_encoded": -model.classifier(model.encoder(x_gen)).log_softmax(1)[range(6), c].mean().item(),
+            "information": losses.information(model.classifier(z), model.classifier(model.encoder(x_twin))).item(),
+        }
+    assert set(expected) == ALL
+    for name, value in expected.items():
+        assert terms[name].item() == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+def test_each_reading_of_the_self_critic_sees_other_fakes(
+    model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> None:
+    model.eval()
+    x, _, u, c = batch
+    with torch.no_grad():
+        z, z_gen = model.encoder(x), model.generator(u, torch.eye(10)[c])
+        x_recon, x_gen = torch.sigmoid(model.decoder(z)), torch.sigmoid(model.decoder(z_gen))
+        pairs = {"encoded": (x, z), "reconstructed": (x_recon, z), "cycle": (x_gen, model.encoder(x_gen))}
+        for reading, pair in pairs.items():
+            settings = config.Objective(self_critic_fakes=reading)
+            terms = objective.compute(model, settings, x, None, u, c).losses
+            expected = losses.real(model.self_critic(*pair)).mean().item()
+            assert terms["encoder_adversarial"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_discriminator_is_not_shown_what_the_decoder_need_not_pass_off(
+    model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> None:
+    model.eval()
+    x, _, u, c = batch
+    with torch.no_grad():
+        terms = objective.compute(model, with_weights(decoder_reconstructed=0.0), x, None, u, c).losses
+        x_gen = torch.sigmoid(model.decoder(model.generator(u, torch.eye(10)[c])))
+        expected = losses.real(model.discriminator(x)).mean() + losses.generated(model.discriminator(x_gen)).mean()
+    assert terms["discriminator"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert expected.item() < 10 * math.log(2)

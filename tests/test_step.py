@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from infoae import config, losses, objective
+from infoae.config import Config
+from infoae.errors import InfoAEError
+from infoae.model import InfoAE
+from infoae.step import Step
+
+
+def make_step(tiny_config: Config, precision: torch.dtype = torch.float32, **optim: float) -> Step:
+    torch.manual_seed(0)
+    changed = tiny_config.model_copy(update={"optim": tiny_config.optim.model_copy(update=optim)})
+    return Step(InfoAE(changed.model), changed, torch.device("cpu"), precision)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randint(0, 256, (12, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def two_pass_gradients(step: Step, images: Tensor) -> dict[str, Tensor]:
+    """Gradients as a textbook would take them: each side with its own forward pass, the other side detached."""
+    model, settings = copy.deepcopy(step.model), step.config.objective
+    x, x_twin, u, c = step._inputs(images, 0)
+    model_total = objective.weighted_sum(
+        objective.compute(model, settings, x, x_twin, u, c).losses, settings, objective.MODEL_LOSSES
+    )
+    assert model_total is not None
+    model_total.backward()
+    gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None and "crit" not in n}
+
+    other = copy.deepcopy(step.model)
+    with torch.no_grad():
+        z_gen = other.generator(u, torch.eye(10)[c])
+        x_gen = torch.sigmoid(other.decoder(z_gen))
+        assert x_twin is not None
+        z = other.encoder(torch.cat([x, x_gen, x_twin]))[: len(x)]
+        x_recon = torch.sigmoid(other.decoder(z))
+    fakes = torch.cat([other.discriminator(x_gen), other.discriminator(x_recon)])
+    critic_total = losses.real(other.discriminator(x)).mean() + losses.generated(fakes).mean()
+    critic_total = critic_total + losses.real(other.self_critic(x_gen, z_gen)).mean()
+    pair = (x_recon, z) if settings.self_critic_fakes == "reconstructed" else (x, z)
+    critic_total = critic_total + losses.generated(other.self_critic(*pair)).mean()
+    critic_total.backward()
+    for name, parameter in other.named_parameters():
+        if name.startswith(("discriminator", "self_critic")):
+            assert parameter.grad is not None
+            gradients[name] = parameter.grad
+    return gradients
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_the_shared_graph_gives_each_side_its_own_gradients(tiny_config: Config, images: Tensor, norm: Any) -> None:
+    changed = tiny_config.model_copy(update={"model": tiny_config.model.model_copy(update={"critic_norm": norm})})
+    step = make_step(changed)
+    expected = two_pass_gradients(step, images)
+    step(images, 0)
+    for name, parameter in step.model.named_parameters():
+        assert parameter.grad is not None, name
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_step_changes_every_network(tiny_config: Config, images: Tensor) -> None:
+    step = make_step(tiny_config)
+    before = {name: p.detach().clone() for name, p in step.model.named_parameters()}
+    step(images, 0)
+    unchanged = [name for name, p in step.model.named_parameters() if torch.equal(p, before[name])]
+    assert unchanged == []
+
+
+def test_critics_of_weight_zero_are_left_alone(tiny_config: Config, images: Tensor) -> None:
+    weights = tiny_config.objective.weights.model_copy(update={"discriminator": 0.0, "self_critic": 0.0})
+    changed = tiny_config.model_copy(
+        update={"objective": tiny_config.objective.model_copy(update={"weights": weights})}
+    )
+    step = make_step(changed)
+    before = [p.detach().clone() for p in step.model.critic_parameters()]
+    step(images, 0)
+    assert all(torch.equal(p, b) for p, b in zip(step.model.critic_parameters(), before, strict=True))
+
+
+def test_the_same_seed_and_step_give_the_same_update_and_others_differ(tiny_config: Config, images: Tensor) -> None:
+    def losses_of(index: int, seed: int) -> dict[str, float]:
+        return make_step(tiny_config.model_copy(update={"seed": seed}))(images, index).metrics()
+
+    assert losses_of(0, 0) == losses_of(0, 0)
+    assert losses_of(0, 0) != losses_of(1, 0)
+    assert losses_of(0, 0) != losses_of(0, 1)
+
+
+def test_a_loss_that_is_not_finite_stops_before_any_update(tiny_config: Config, images: Tensor) -> None:
+    step = make_step(tiny_config)
+    with torch.no_grad():
+        step.model.decoder.layers[0].weight[0, 0] = float("nan")
+    before = {name: value.clone() for name, value in step.model.state_dict().items() if "running" not in name}
+    with pytest.raises(InfoAEError, match=r"step 5: .*reconstruction = nan.*nothing was updated.*learning_rate"):
+        step(images, 4)
+    after = step.model.state_dict()
+    for name, value in before.items():
+        if "num_batches" not in name:
+            torch.testing.assert_close(after[name], value, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_mixed_precision_keeps_float32_weights_and_follows_float32(
+    tiny_config: Config, images: Tensor, precision: torch.dtype
+) -> None:
+    full, mixed = make_step(tiny_config), make_step(tiny_config, precision)
+    for index in range(2):
+        expected, result = full(images, index).metrics(), mixed(images, index).metrics()
+        assert result["loss/reconstruction"] == pytest.approx(expected["loss/reconstruction"], rel=0.02)
+    assert all(p.dtype == torch.float32 for p in mixed.model.parameters())
+    assert mixed.scaler.is_enabled() == (precision == torch.float16)
+
+
+def test_the_gradient_scaler_is_updated_once_a_step(tiny_config: Config, images: Tensor) -> None:
+    step = make_step(tiny_config, torch.float16)
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
+    for index in range(4):
+        step(images, index)
+    assert step.scaler.get_scale() == 16.0  # doubled after steps 2 and 4
+
+
+def test_the_average_follows_the_weights(tiny_config: Config, images: Tensor) -> None:
+    step = make_step(tiny_config, ema_decay=0.9)
+    assert step.average is not None
+    name = "encoder.latent.weight"
+    history = []
+    for index in range(3):
+        step(images, index)
+        history.append(step.model.state_dict()[name].clone())
+    expected = history[0]
+    for count, value in enumerate(history[1:], start=1):
+        decay = min(0.9, (1 + count) / (10 + count))
+        expected = decay * expected + (1 - decay) * value
+    torch.testing.assert_close(step.evaluated_model().state_dict()[name], expected, rtol=1e-4, atol=1e-6)
+    assert step.evaluated_model() is not step.model
+    assert make_step(tiny_config, ema_decay=0.0).average is None
+
+
+def test_noise_is_uniform_on_minus_one_to_one_and_categories_are_even(tiny_config: Config) -> None:
+    step = make_step(tiny_config)
+    _, _, u, c = step._inputs(torch.zeros(4000, 1, 28, 28, dtype=torch.uint8), 0)
+    assert -1 <= u.min() < -0.99
+    assert 0.99 < u.max() <= 1
+    assert abs(u.mean().item()) < 0.01
+    counts = torch.bincount(c, minlength=10)
+    assert (counts > 300).all()
+
+
+def test_images_reach_the_networks_scaled_to_one(tiny_config: Config) -> None:
+    x, _, _, _ = make_step(tiny_config)._inputs(torch.full((2, 1, 28, 28), 255, dtype=torch.uint8), 0)
+    assert x.max() == x.min() == 1
+
+
+@pytest.mark.slow
+def test_compiled_networks_give_the_same_gradients(tiny_config: Config, images: Tensor) -> None:
+    plain, compiled = make_step(tiny_config), make_step(tiny_config)
+    compiled.compile()
+    for index in range(2):
+        expected, result = plain(images, index).metrics(), compiled(images, index).metrics()
+        assert result == pytest.approx(expected, rel=1e-3)
+
+
+def test_config_is_the_only_source_of_learning_rates(tiny_config: Config) -> None:
+    step = make_step(tiny_config, learning_rate=0.5, critic_learning_rate=0.25, beta1=0.1, beta2=0.2)
+    assert step.model_optimizer.param_groups[0]["lr"] == 0.5
+    assert step.critic_optimizer.param_groups[0]["lr"] == 0.25
+    assert step.critic_optimizer.param_groups[0]["betas"] == (0.1, 0.2)
+    assert isinstance(config.Config().optim.learning_rate, float)

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from infoae import checkpoint
+from infoae.config import Config
+from infoae.data import ImageSet
+from infoae.errors import InfoAEError, UsageError
+from infoae.step import Step
+from infoae.trainer import Metrics, Moment, Trainer, batches, with_image_shape
+
+MakeTrainer = Callable[..., Trainer]
+
+
+class Recorder:
+    """Reporter that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.logs: list[Metrics] = []
+        self.evaluations: list[Metrics] = []
+
+    def stepped(self, moment: Moment) -> None:
+        self.steps.append(moment.step)
+
+    def logged(self, moment: Moment, metrics: Metrics) -> None:
+        self.logs.append(metrics)
+
+    def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:
+        assert samples.shape == (80, 1, 28, 28)
+        self.evaluations.append(metrics)
+
+
+def state(step: Step) -> dict[str, Tensor]:
+    tensors = {f"model.{name}": value for name, value in step.model.state_dict().items()}
+    if step.average is not None:
+        tensors |= {f"average.{name}": value for name, value in step.average.state_dict().items()}
+    return tensors | {f"optimizer.{name}": value for name, value in checkpoint._optimizer_state(step).items()}
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(1, 500), st.integers(2, 70))
+def test_each_image_is_seen_once_an_epoch_in_even_batches(seed: int, epoch: int, count: int, batch_size: int) -> None:
+    parts = batches(seed, epoch, count, batch_size)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(count))
+    sizes = {len(part) for part in parts}
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_order_differs_by_epoch_and_seed_and_repeats() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        return [int(index) for index in np.concatenate(batches(seed, epoch, 100, 10))]
+
+    assert order(0, 0) == order(0, 0)
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+
+
+def test_training_logs_evaluates_and_saves(make_trainer: MakeTrainer, tiny_config: Config) -> None:
+    trainer, recorder = make_trainer(tiny_config), Recorder()
+    assert trainer.fit([recorder])
+    assert recorder.steps == list(range(1, 13))
+    assert {"loss/reconstruction", "loss/self_critic", "discriminator_accuracy", "images_per_second"} <= set(
+        recorder.logs[-1]
+    )
+    assert [set(e) >= {"evaluation/accuracy", "evaluation/mutual_information"} for e in recorder.evaluations] == [
+        True
+    ] * 2
+    lines = list(trainer.run.metrics())
+    assert [line["step"] for line in lines if "loss/reconstruction" in line] == list(range(1, 13))
+    assert [line["step"] for line in lines if "evaluation/accuracy" in line] == [6, 12]
+    newest = checkpoint.newest(trainer.run.checkpoints)
+    assert newest is not None
+    assert checkpoint.read(newest).step == 12
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6, 9, 11])
+def test_a_run_stopped_after_any_step_resumes_bit_equal(
+    stop_after: int, make_trainer: MakeTrainer, tiny_config: Config
+) -> None:
+    unbroken = make_trainer(tiny_config, "unbroken")
+    unbroken.fit([])
+
+    stopped = make_trainer(tiny_config, "stopped")
+    assert not stopped.fit([], should_stop=lambda: stopped.done == stop_after)
+    torch.rand(100)  # whatever else draws random numbers must not matter
+    resumed = make_trainer(tiny_config.model_copy(update={"seed": tiny_config.seed}), "stopped")
+    assert resumed.resume().step == stop_after
+    assert resumed.fit([])
+
+    expected, result = state(unbroken.step), state(resumed.step)
+    assert set(result) == set(expected)
+    different = [name for name in expected if not torch.equal(expected[name], result[name])]
+    assert different == []
+    steps = [line["step"] for line in resumed.run.metrics() if "loss/reconstruction" in line]
+    assert steps == list(range(1, 13))  # no metric lost or doubled
+
+    def measured(trainer: Trainer) -> list[dict[str, float]]:
+        timing = ("seconds", "images_per_second")
+        return [{k: v for k, v in line.items() if k not in timing} for line in trainer.run.metrics()]
+
+    assert measured(resumed) == measured(unbroken)
+
+
+def test_metrics_written_after_the_last_checkpoint_are_dropped_on_resume(
+    make_trainer: MakeTrainer, tiny_config: Config
+) -> None:
+    trainer = make_trainer(tiny_config)
+    trainer.fit([], should_stop=lambda: trainer.done == 6)
+    with (trainer.run.path / "metrics.jsonl").open("a") as file:  # a crash in the second epoch
+        file.write(json.dumps({"step": 7, "loss/reconstruction": 1.0}) + "\n")
+        file.write('{"step": 8, "loss/rec')
+    again = make_trainer(tiny_config)
+    again.resume()
+    again.fit([])
+    steps = [line["step"] for line in again.run.metrics() if "loss/reconstruction" in line]
+    assert steps == list(range(1, 13))
+
+
+def test_a_finished_run_is_not_trained_again(make_trainer: MakeTrainer, tiny_config: Config) -> None:
+    make_trainer(tiny_config).fit([])
+    with pytest.raises(InfoAEError, match=r"finished \(2 of 2 epochs\).*--epochs"):
+        make_trainer(tiny_config).resume()
+
+
+def test_a_run_without_checkpoint_cannot_be_resumed(make_trainer: MakeTrainer, tiny_config: Config) -> None:
+    with pytest.raises(InfoAEError, match="has no checkpoint"):
+        make_trainer(tiny_config).resume()
+
+
+def test_training_never_reads_a_label_of_the_training_images(
+    make_trainer: MakeTrainer, tiny_config: Config, mnist: tuple[ImageSet, ImageSet]
+) -> None:
+    """The same weights come out whatever the labels of either split say."""
+    plain = make_trainer(tiny_config, "plain")
+    plain.fit([])
+    other = make_trainer(tiny_config, "other")
+    assert mnist[1].labels is not None
+    other.test = ImageSet(mnist[1].images, (mnist[1].labels + 3) % 10)
+    other.fit([])
+    assert all(torch.equal(a, b) for a, b in zip(state(plain.step).values(), state(other.step).values(), strict=True))
+    kept = [[p.name for p in sorted(t.run.checkpoints.iterdir())] for t in (plain, other)]
+    assert kept[0] == kept[1]  # nor does the choice of the best checkpoint
+
+
+def test_data_without_labels_trains_and_has_no_accuracy(
+    make_trainer: MakeTrainer, tiny_config: Config, mnist: tuple[ImageSet, ImageSet]
+) -> None:
+    trainer, recorder = make_trainer(tiny_config), Recorder()
+    trainer.test = ImageSet(mnist[1].images, None)
+    trainer.fit([recorder])
+    assert "evaluation/mutual_information" in recorder.evaluations[0]
+    assert "evaluation/accuracy" not in recorder.evaluations[0]
+
+
+def test_the_image_shape_comes_from_the_data_or_must_agree(
+    tiny_config: Config, mnist: tuple[ImageSet, ImageSet]
+) -> None:
+    unset = tiny_config.model_copy(
+        update={"model": tiny_config.model.model_copy(update={"channels": None, "image_size": None})}
+    )
+    filled = with_image_shape(unset, mnist[0])
+    assert (filled.model.channels, filled.model.image_size) == (1, 28)
+    wrong = tiny_config.model_copy(update={"model": tiny_config.model.model_copy(update={"channels": 3})})
+    with pytest.raises(UsageError, match=r"model\.channels is 3, but the images of mnist have 1"):
+        with_image_shape(wrong, mnist[0])
+    with pytest.raises(UsageError, match="28 x 20"):
+        with_image_shape(unset, ImageSet(mnist[0].images[..., :20], None))
+
+
+def test_a_single_image_is_refused(
+    make_trainer: MakeTrainer, tiny_config: Config, mnist: tuple[ImageSet, ImageSet]
+) -> None:
+    run = make_trainer(tiny_config).run
+    single = ImageSet(mnist[0].images[:1], None)
+    with pytest.raises(UsageError, match="at least 2 images"):
+        Trainer(run, tiny_config, single, mnist[1], torch.device("cpu"), torch.float32)
