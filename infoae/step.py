@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 
 from infoae import objective
@@ -58,7 +59,8 @@ class Step:
         update if a loss is not finite.
         """
         x, x_twin, u, c = self._inputs(images, index)
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+        autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+        with autocast, parametrize.cached():  # spectral norms are computed once a step, not once a pass
             terms = objective.compute(self.model, self.config.objective, x, x_twin, u, c)
         self._check_finite(terms.losses, index)
 

@@ -1,0 +1,148 @@
+"""Images per second of the full training step: infoae's against a plain eager loop, in one run on one machine.
+
+    python benchmarks/train.py [--steps 30] [--rounds 3]
+
+The plain loop is the same six networks, losses and sizes as a user would write them: fp32, a torchvision DataLoader,
+each side's own pass through the critics, nothing frozen. Both take turns, so that a machine whose speed drifts slows
+both; the ratio of the medians is what counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.datasets import VisionDataset
+from torchvision.transforms import ToTensor
+
+from infoae import config, data, losses
+from infoae.augment import random_affine
+from infoae.config import Config
+from infoae.device import resolve_device, resolve_precision
+from infoae.model import InfoAE
+from infoae.step import Step
+from infoae.trainer import batches, with_image_shape
+
+
+class PillowImages(VisionDataset):
+    """The bundled MNIST as torchvision's MNIST gives it: a PIL image at a time, transformed."""
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__(root=None, transform=ToTensor())
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        from PIL import Image
+
+        image: Tensor = self.transform(Image.fromarray(self.images[index, 0].numpy()))
+        return image
+
+
+def plain_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[int]:
+    """Train as a user would write it; yield the images of each step."""
+    torch.manual_seed(0)
+    model = InfoAE(run.model).to(device)
+    weights, augment = run.objective.weights, torch.Generator().manual_seed(0)
+    adam = {"betas": (run.optim.beta1, run.optim.beta2)}
+    model_optimizer = torch.optim.Adam(model.model_parameters(), lr=run.optim.learning_rate, **adam)
+    critic_optimizer = torch.optim.Adam(model.critic_parameters(), lr=run.optim.critic_learning_rate, **adam)
+    loader = torch.utils.data.DataLoader(PillowImages(images), run.train.batch_size, shuffle=True)
+    while True:
+        for x in loader:
+            x = x.to(device)
+            u = torch.rand(len(x), run.model.noise_dim, device=device) * 2 - 1
+            c = torch.randint(run.model.num_categories, (len(x),), device=device)
+            z_gen = model.generator(u, F.one_hot(c, run.model.num_categories).float())
+            x_gen = torch.sigmoid(model.decoder(z_gen))
+            z, z_cycle, z_twin = model.encoder(torch.cat([x, x_gen, random_affine(x, run.augment, augment)])).split(
+                len(x)
+            )
+            x_recon_logits = model.decoder(z)
+            x_recon = torch.sigmoid(x_recon_logits)
+            fake = (x_recon, z) if run.objective.self_critic_fakes == "reconstructed" else (x, z)
+
+            critic_loss = (
+                losses.real(model.discriminator(x)).mean()
+                + losses.generated(model.discriminator(x_gen.detach())).mean() / 2
+                + losses.generated(model.discriminator(x_recon.detach())).mean() / 2
+                + losses.real(model.self_critic(x_gen.detach(), z_gen.detach())).mean()
+                + losses.generated(model.self_critic(fake[0].detach(), fake[1].detach())).mean()
+            )
+            model_loss = (
+                weights.decoder_generated * losses.real(model.discriminator(x_gen)).mean()
+                + weights.decoder_reconstructed * losses.real(model.discriminator(x_recon)).mean()
+                + weights.reconstruction * losses.reconstruction(x_recon_logits, x, "squared").mean()
+                + weights.classification_generated * losses.classification(model.classifier(z_gen), c).mean()
+                + weights.classification_encoded * losses.classification(model.classifier(z_cycle), c).mean()
+                + weights.encoder_adversarial * losses.real(model.self_critic(*fake)).mean()
+                + weights.information * losses.information(model.classifier(z), model.classifier(z_twin))
+            )
+            model_optimizer.zero_grad()
+            model_loss.backward()
+            model_optimizer.step()
+            critic_optimizer.zero_grad()
+            critic_loss.backward()
+            critic_optimizer.step()
+            yield len(x)
+
+
+def infoae_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[int]:
+    """Train as infoae does; yield the images of each step."""
+    torch.manual_seed(0)
+    step = Step(InfoAE(run.model), run, device, resolve_precision("auto", device))
+    index = epoch = 0
+    while True:
+        for indices in batches(run.seed, epoch, len(images), run.train.batch_size):
+            step(images[torch.from_numpy(indices)], index)
+            index += 1
+            yield len(indices)
+        epoch += 1
+
+
+def images_per_second(steps: Iterator[int], count: int, device: torch.device) -> float:
+    started = time.perf_counter()
+    images = sum(next(steps) for _ in range(count))
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return images / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="mnist")
+    parser.add_argument("--steps", type=int, default=30, help="steps of each loop in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+
+    run = config.load(arguments.config)
+    train = data.load(run.data, "train")
+    run, device = with_image_shape(run, train), resolve_device("auto")
+    images = torch.tensor(train.images)
+    loops = {"plain eager fp32": plain_steps(run, images, device), "infoae": infoae_steps(run, images, device)}
+    rates: dict[str, list[float]] = {name: [] for name in loops}
+    for steps in loops.values():
+        images_per_second(steps, 3, device)  # warm up
+    for _ in range(arguments.rounds):
+        for name, steps in loops.items():
+            rates[name].append(images_per_second(steps, arguments.steps, device))
+    precision = str(resolve_precision("auto", device)).removeprefix("torch.")
+    print(f"{device}, {torch.get_num_threads()} threads, recipe {arguments.config}, infoae in {precision}")
+    for name, values in rates.items():
+        print(f"{name:<18} {statistics.median(values):7.0f} images/s  (min {min(values):.0f}, max {max(values):.0f})")
+    ratios = [ours / plain for ours, plain in zip(rates["infoae"], rates["plain eager fp32"], strict=True)]
+    print(f"ratio              {statistics.median(ratios):7.2f}  (min {min(ratios):.2f}, max {max(ratios):.2f})")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory        {peak:7.2f} GiB, both loops in one process")
+
+
+if __name__ == "__main__":
+    main()
