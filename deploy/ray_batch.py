@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import pickle
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -123,7 +125,9 @@ def _run(
     start = time.monotonic()
     resumed = sum(rows for rows, _ in done.values())
     num_rows, num_failed = resumed, sum(failed for _, failed in done.values())
-    todo = [{"number": number, "shard": shard} for number, shard in enumerate(shards) if number not in done]
+    todo = [
+        {"number": number, "shard": pickle.dumps(shard)} for number, shard in enumerate(shards) if number not in done
+    ]
     if todo:
         for rows, failed in _pipeline(work, todo, resumed):
             num_rows += rows
@@ -140,7 +144,8 @@ def _run(
 def _pipeline(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterator[tuple[int, int]]:
     """Run the shards `todo` over the cluster and yield (rows, failed) of each as it is finished."""
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False)
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -152,7 +157,6 @@ def _pipeline(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterator
         compute=ActorPoolStrategy(min_size=1, max_size=size),
         num_cpus=1,
         num_gpus=1 if work.device == "cuda" else 0,
-        max_concurrency=1,
     )
     try:
         with progress("classify", None, resumed) as advance:

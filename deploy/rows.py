@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class RowFormat:
                 )
         return cls(manifest, names, latent)
 
-    @property
+    @functools.cached_property
     def schema(self) -> pa.Schema:
         """The Arrow schema: strings, int32 labels, float32 confidences, the latent as a list of Z float32."""
         kinds = {"label": pa.int32(), "confidence": pa.float32()}
@@ -56,28 +57,28 @@ class RowFormat:
         return pa.schema(fields)
 
     def batch(self, keys: Sequence[str], answers: Answers, errors: Sequence[str | None]) -> pa.RecordBatch:
-        """Return N rows: `keys` and `errors` have N entries, `answers` one for each input without an error, in order."""
+        """Return N rows: N `keys`, N `errors` (None: readable), and `answers` of the readable inputs, in order."""
         failed = np.array([error is not None for error in errors], bool)
         # Row i of the answers belongs to the i-th input without an error; the others take any row and are masked.
         rows = np.maximum(np.cumsum(~failed) - 1, 0)
         depth = max((int(match[1] or 1) for name in self.columns if (match := _RANKED.fullmatch(name))), default=0)
         ranked, confidences = _top(answers.probabilities, depth)
-        names = np.array(self.manifest.category_names, dtype=object)
-        nothing = len(answers) == 0
+        names = pa.array(self.manifest.category_names)
         arrays = []
         for name, kind in zip(self.schema.names, self.schema.types, strict=True):
-            if name in ("path", "error"):
+            match = _RANKED.fullmatch(name)
+            if match is None and name != "latent":
                 arrays.append(pa.array(keys if name == "path" else errors, kind))
-            elif nothing:
+            elif len(answers) == 0:
                 arrays.append(pa.nulls(len(keys), kind))
-            elif name == "latent":
-                arrays.append(_latent(answers.latent[rows], failed, kind))
+            elif match is None:
+                values = pa.array(answers.latent[rows].ravel())
+                arrays.append(pa.FixedSizeListArray.from_arrays(values, type=kind, mask=pa.array(failed)))
+            elif match[2] == "confidence":
+                arrays.append(pa.array(confidences[rows, int(match[1] or 1) - 1], kind, mask=failed))
             else:
-                match = _RANKED.fullmatch(name)
-                assert match is not None, name
-                values = (confidences if match[2] == "confidence" else ranked)[rows, int(match[1] or 1) - 1]
-                values = names[values] if match[2] == "name" else values
-                arrays.append(pa.array(values, kind, mask=failed, from_pandas=False))
+                labels = pa.array(ranked[rows, int(match[1] or 1) - 1], pa.int32(), mask=failed)
+                arrays.append(labels if match[2] == "label" else names.take(labels))
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 
@@ -88,8 +89,3 @@ def _top(probabilities: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]
     else:
         ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :depth]
     return ranked, np.take_along_axis(probabilities, ranked, axis=1)
-
-
-def _latent(latent: np.ndarray, failed: np.ndarray, kind: pa.DataType) -> pa.Array:
-    values = pa.array(np.ascontiguousarray(latent).ravel(), pa.float32())
-    return pa.FixedSizeListArray.from_arrays(values, type=kind, mask=pa.array(failed))
