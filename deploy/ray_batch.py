@@ -7,6 +7,7 @@ The bundle, the inputs and the result must lie where every node sees them under 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -96,13 +97,20 @@ class _ShardClassifier:
 
     def __init__(self, work: _Work) -> None:
         self._work = work
-        self._classifier = Classifier(work.model, work.device, batch_size=work.batch_size, num_threads=1)
+
+    @functools.cached_property
+    def _classifier(self) -> Classifier:
+        return Classifier(self._work.model, self._work.device, batch_size=self._work.batch_size, num_threads=1)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        counts = [
-            self._classify(int(number), shard) for number, shard in zip(batch["number"], batch["shard"], strict=True)
-        ]
-        return {"num_rows": [rows for rows, _ in counts], "num_failed": [failed for _, failed in counts]}
+        """Take one shard; what is wrong outside comes back as a row, for Ray would wrap an exception in its own."""
+        try:
+            # Made by the driver of this very job; Ray would pickle it all the same.
+            shard = pickle.loads(batch["shard"][0])  # noqa: S301
+            num_rows, num_failed = self._classify(int(batch["number"][0]), shard)
+        except (InfoAEError, OSError) as error:
+            return {"num_rows": [0], "num_failed": [0], "error": [str(error)]}
+        return {"num_rows": [num_rows], "num_failed": [num_failed], "error": [""]}
 
     def _classify(self, number: int, shard: Shard) -> tuple[int, int]:
         work, image = self._work, self._classifier.manifest.image
@@ -161,13 +169,14 @@ def _pipeline(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterator
     try:
         with progress("classify", None, resumed) as advance:
             for row in dataset.iter_rows():
+                if row["error"]:
+                    raise InfoAEError(f"on a node of the cluster: {row['error']}")
                 advance(int(row["num_rows"]))
                 yield int(row["num_rows"]), int(row["num_failed"])
+    except ray.exceptions.RayTaskError:
+        raise  # an error of ours, whose trace is wanted
     except ray.exceptions.RayError as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise InfoAEError(f"Ray: {str(cause).strip().splitlines()[-1]}") from error
+        raise InfoAEError(f"Ray: {type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
 
 
 def _finished(work: _Work, num_shards: int, out: Path, job: dict[str, Any], resume: bool) -> dict[int, tuple[int, int]]:

@@ -37,8 +37,8 @@ def cluster() -> Iterator[Any]:
             cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False)
         yield cluster
-        ray.shutdown()  # type: ignore[no-untyped-call]
-        cluster.shutdown()
+        ray.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +123,11 @@ def test_a_lost_node_loses_and_repeats_nothing(
             time.sleep(0.01)
         cluster.remove_node(node, allow_graceful=False)
 
-    thread = threading.Thread(target=lose)
+    thread = threading.Thread(target=lose, daemon=True)
     thread.start()
     ray_batch.classify_on_ray(inputs, model, out)
-    thread.join()
+    thread.join(timeout=10)
+    assert not thread.is_alive()  # the node was lost before the end
     plain = tmp_path / "plain.parquet"
     classify_files(inputs, model, plain)
     assert [row["path"] for row in rows_of(out)] == [row["path"] for row in rows_of(plain)]
