@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.deploy.batch import decode
+from infoae.deploy.batch import decode, ordered_map, read_blocks
+from infoae.deploy.cpus import available_cpus
 from infoae.deploy.generator import Generator
 from infoae.deploy.pictures import Pictures
 from infoae.deploy.session import BATCH_SIZE, Classifier
@@ -36,15 +38,17 @@ def encode_sources(
     keys: list[str] = []
     labels, latent = [np.empty(0, np.int64)], [np.empty((0, classifier.manifest.latent_dim), np.float32)]
     num_failed = 0
-    for source in sources:
-        for block in source.blocks(BATCH_SIZE):
-            decoded = decode(block, classifier.manifest.image)
+    image = classifier.manifest.image
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in classify_sources
+        blocks = read_blocks(sources, BATCH_SIZE)
+        for decoded in ordered_map(lambda block: decode(block, image), blocks, available_cpus()):
             answers = classifier.classify(decoded.images)
             keys += [key for key, error in zip(decoded.keys, decoded.errors, strict=True) if error is None]
             labels.append(answers.labels)
             latent.append(answers.latent)
-            num_failed += len(block) - len(answers)
-            advance(len(block))
+            num_failed += len(decoded.keys) - len(answers)
+            advance(len(decoded.keys))
     if not keys:
         raise InfoAEError("the inputs hold no image that can be read")
     return Encoded(keys, np.concatenate(labels), np.concatenate(latent), num_failed)

@@ -71,7 +71,7 @@ def classify_sources(
     start = time.monotonic()
     num_rows = num_resumed = sum(part.num_rows for part in parts)
     num_failed = sum(part.num_failed for part in parts)
-    blocks = after_parts(_blocks(sources, block_size), parts)
+    blocks = after_parts(read_blocks(sources, block_size), parts)
     image = classifier.manifest.image
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities in files; what cannot be read is a row with an error
@@ -161,7 +161,8 @@ def after_parts(blocks: Iterator[Block], parts: Sequence[Part]) -> Iterator[Bloc
     yield from blocks
 
 
-def _blocks(sources: Sequence[Source], size: int) -> Iterator[Block]:
+def read_blocks(sources: Sequence[Source], size: int) -> Iterator[Block]:
+    """Yield the inputs of all sources in blocks of at most `size`, read ahead of where that is safe."""
     for source in sources:
         blocks = source.blocks(size)
         # Reading ahead would leave a thread waiting on standard input that nothing could interrupt.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.deploy.bundle import Bundle, Manifest
-from infoae.deploy.runtime import Device, open_session
+from infoae.deploy.runtime import Device, open_session, run_session
 from infoae.deploy.session import BATCH_SIZE
 from infoae.errors import InfoAEError
 
@@ -41,7 +41,8 @@ class Generator:
         images = np.empty((count, *self.manifest.image.shape), np.float32)
         for start in range(0, count, BATCH_SIZE):
             batch = slice(start, start + BATCH_SIZE)
-            (images[batch],) = self._generator.run(["images"], {"noise": noise[batch], "category": categories[batch]})
+            inputs = {"noise": noise[batch], "category": categories[batch]}
+            (images[batch],) = run_session(self._generator, ["images"], inputs)
         return images
 
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -49,7 +50,7 @@ class Generator:
         images = np.empty((len(latent), *self.manifest.image.shape), np.float32)
         for start in range(0, len(latent), BATCH_SIZE):
             batch = slice(start, start + BATCH_SIZE)
-            (images[batch],) = self._decoder.run(["images"], {"latent": latent[batch]})
+            (images[batch],) = run_session(self._decoder, ["images"], {"latent": latent[batch]})
         return images
 
     def interpolate(

@@ -7,7 +7,6 @@ import ctypes
 import io
 import sys
 from enum import StrEnum
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
 from infoae.deploy.cpus import available_cpus
@@ -54,6 +53,15 @@ def open_session(
     return session
 
 
+def run_session(session: Any, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
+    """Return the arrays `outputs` for `inputs`, both by name. Raises InfoAEError if onnxruntime cannot compute them."""
+    try:
+        arrays: list[Any] = session.run(outputs, inputs)
+    except Exception as error:  # out of GPU memory, say
+        raise InfoAEError(f"onnxruntime failed: {' '.join(str(error).split())[:200]}; try a smaller batch") from error
+    return arrays
+
+
 def device_of(session: Any) -> Literal["cuda", "cpu"]:
     """Return the device that the session really got."""
     return "cuda" if session.get_providers()[0] == _CUDA else "cpu"
@@ -67,6 +75,8 @@ def _session(content: bytes, name: str, device: str, num_threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.log_severity_level = _FATAL
+    # Threads that spin while they wait take the CPUs from those that decode, and from other processes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if device != Device.CPU:
         reason = _why_no_cuda(onnxruntime)
         if reason is None:
@@ -106,6 +116,8 @@ def _why_no_cuda(onnxruntime: Any) -> str | None:
 
 
 def _refuse_two_runtimes() -> None:
+    from importlib import metadata
+
     installed = []
     for name in ("onnxruntime", "onnxruntime-gpu"):
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.deploy.bundle import SAMPLE, Bundle, Manifest
-from infoae.deploy.runtime import Device, device_of, open_session
+from infoae.deploy.runtime import Device, device_of, open_session, run_session
 from infoae.errors import InfoAEError
 
 BATCH_SIZE = 256
@@ -82,8 +82,9 @@ class Classifier:
         return Answers(probabilities, latent)
 
     def _run(self, images: NDArray[np.uint8]) -> tuple[Any, Any]:
-        outputs = self._session.run(["probabilities", "latent"], {"images": np.ascontiguousarray(images)})
-        return outputs[0], outputs[1]
+        inputs = {"images": np.ascontiguousarray(images)}
+        probabilities, latent = run_session(self._session, ["probabilities", "latent"], inputs)
+        return probabilities, latent
 
     def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         shape = self.manifest.image.shape

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,12 +70,21 @@ class StandardOutput:
 
     def __init__(self, form: TextFormat, schema: pa.Schema) -> None:
         self._format = form
-        self._file: IO[bytes] = sys.stdout.buffer
-        self._file.write(form.header(schema))
+        self._write(lambda file: file.write(form.header(schema)))
 
     def write(self, rows: pa.RecordBatch, keys: Sequence[str], num_failed: int) -> None:  # noqa: ARG002
-        self._format.write(self._file, [rows])
-        self._file.flush()
+        self._write(lambda file: self._format.write(file, [rows]))
+
+    @staticmethod
+    def _write(action: Callable[[IO[bytes]], object]) -> None:
+        try:
+            action(sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError as error:  # the reader, `head` say, has enough: no fault, but not all was written
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+            raise SystemExit(1) from error
+        except OSError as error:
+            raise InfoAEError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
 class FileSink:

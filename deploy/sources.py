@@ -71,13 +71,14 @@ class Files:
         return in_blocks(self._items(), size)
 
     def _items(self) -> Iterator[tuple[str, Encoded]]:
-        excluded = os.path.realpath(self.exclude) if self.exclude else None
+        excluded = os.path.realpath(self.exclude) if self.exclude else ""
+        excluded_name = os.path.basename(excluded)  # noqa: PTH119
         for path in self.paths:
             if not os.path.isdir(path):  # noqa: PTH112 (a Path for each of a million names costs seconds)
                 yield key_of(path), Path(path)
                 continue
             for name, encoded in _walk(path):
-                if excluded is None or os.path.realpath(name) != excluded:
+                if not name.endswith(excluded_name) or os.path.realpath(name) != excluded:
                     yield key_of(name), encoded
 
 

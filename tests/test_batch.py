@@ -46,22 +46,22 @@ class Rows:
 
 
 def test_one_row_for_each_input_in_order(tmp_path: Path, classifier: Classifier) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (300, 28, 28), np.uint8)
-    damaged = set(range(0, 300, 17))
-    for index in range(300):
-        path = tmp_path / f"{index:03d}.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (2000, 28, 28), np.uint8)
+    damaged = set(range(0, 2000, 17))
+    for index in range(2000):
+        path = tmp_path / f"{index:04d}.png"
         Image.fromarray(pixels[index]).save(path)
         if index in damaged:
             path.write_bytes(path.read_bytes()[: index % 100])
     rows, sink, told = RowFormat.parse(classifier.manifest, None, latent=True), Rows(), []
     sources = open_sources([str(tmp_path)], classifier.manifest.image)
     summary = classify_sources(
-        sources, classifier, rows, sink, block_size=11, num_workers=4, advance=lambda count: told.append(count)
+        sources, classifier, rows, sink, block_size=64, num_workers=4, advance=lambda count: told.append(count)
     )
-    assert (summary.num_rows, summary.num_failed, sum(told)) == (300, len(damaged), 300)
-    assert sink.column("path") == [f"{tmp_path}/{index:03d}.png" for index in range(300)]
+    assert (summary.num_rows, summary.num_failed, sum(told)) == (2000, len(damaged), 2000)
+    assert sink.column("path") == [f"{tmp_path}/{index:04d}.png" for index in range(2000)]
     labels = classifier.classify(pixels).labels.tolist()
-    assert sink.column("label") == [None if index in damaged else labels[index] for index in range(300)]
+    assert sink.column("label") == [None if index in damaged else labels[index] for index in range(2000)]
     assert {index for index, error in enumerate(sink.column("error")) if error} == damaged
     assert sink.num_failed == len(damaged)
 

@@ -193,6 +193,19 @@ def test_interrupting_keeps_what_is_done(bundle: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_a_reader_that_stops_early_is_no_traceback(bundle: Path) -> None:
+    program = PROGRAM.replace("Path(out), resume=True", "None")
+    command = [sys.executable, "-c", program, str(TEST_IMAGES), str(bundle), "-"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().startswith(b'"path"')
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 1
+
+
 def test_generate_writes_a_folder_of_categories(bundle: Path, tmp_path: Path) -> None:
     result = run("generate", "--model", bundle, "--out", tmp_path / "new", "--count", 3, "--json")
     assert json.loads(result.stdout)["num_images"] == 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 import threading
 import time
@@ -12,9 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from pyarrow import parquet
+from typer.testing import CliRunner
 
+from infoae.cli.classify import classify
 from infoae.deploy import ray_batch
 from infoae.deploy.job import classify_files
 from infoae.errors import InfoAEError
@@ -108,6 +112,16 @@ def test_an_actor_that_cannot_start_is_one_line(inputs: list[str], tmp_path: Pat
     with pytest.raises(InfoAEError, match=r"classifier\.onnx is not the file") as caught:
         ray_batch.classify_on_ray(inputs, damaged, tmp_path / "out")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_command(model: Path, inputs: list[str], tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(classify)
+    options = [*inputs, "--model", str(model), "--out", str(tmp_path / "out"), "--ray", "--json", "--columns", "path"]
+    result = CliRunner().invoke(app, options)
+    assert result.exit_code == 3, result.stderr
+    assert json.loads(result.stdout)["num_rows"] == len(rows_of(tmp_path / "out")) == 565
 
 
 @pytest.mark.slow

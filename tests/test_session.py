@@ -109,6 +109,16 @@ def test_a_damaged_sample(tmp_path: Path) -> None:
         Classifier(bundle, "cpu")
 
 
+def test_a_failure_in_onnxruntime_is_one_line(bundle: Path) -> None:
+    classifier = Classifier(bundle, "cpu")
+    classifier.manifest = classifier.manifest.model_copy(
+        update={"image": classifier.manifest.image.model_copy(update={"height": 14})}
+    )
+    with pytest.raises(InfoAEError, match="onnxruntime failed: ") as caught:
+        classifier.classify(np.zeros((2, 1, 14, 28), np.uint8))
+    assert "\n" not in str(caught.value)
+
+
 def test_an_unknown_device(bundle: Path) -> None:
     with pytest.raises(InfoAEError, match="no device 'tpu'"):
         Classifier(bundle, "tpu")
