@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli import config, doctor, evaluate, figures, train
+from infoae.cli import augment, classify, config, doctor, evaluate, figures, generate, train
 from infoae.errors import InfoAEError
 from infoae.version import __version__
 
@@ -22,6 +22,9 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("figures")(figures.figures)
+app.command("classify")(classify.classify)
+app.command("generate")(generate.generate)
+app.command("augment")(augment.augment)
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
 

@@ -1,0 +1,105 @@
+"""`infoae classify`: label a pile of images with a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infoae.deploy.runtime import Device
+
+_INPUTS = "Images, folders (all below), glob patterns, .npy, .npz, IDX, .parquet, .tar; - is a list of files on stdin."
+_COLUMNS = "Comma-separated: path, label, name, confidence, topK_label, topK_name, topK_confidence, error."
+
+Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help=_INPUTS, show_default=False)]
+Model = Annotated[Path, typer.Option(metavar="BUNDLE", help="The folder that `infoae export --onnx` wrote.")]
+Column = Annotated[str | None, typer.Option(metavar="NAME", help="The Parquet column or .npz array with the images.")]
+OnDevice = Annotated[Device, typer.Option(help="Where to compute.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a summary as one JSON object on stdout.")]
+
+
+def classify(
+    inputs: Inputs,
+    model: Model,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A .csv, .jsonl or .parquet file; a folder with --ray. Default: CSV on stdout."
+        ),
+    ] = None,
+    columns: Annotated[str | None, typer.Option(metavar="LIST", help=_COLUMNS)] = None,
+    latent: Annotated[bool, typer.Option("--latent", help="Add the latent of each image.")] = False,
+    column: Column = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted job for the same --out.")] = False,
+    max_errors: Annotated[
+        int | None, typer.Option(min=0, help="Stop when more inputs than this are unreadable. Default: never.")
+    ] = None,
+    device: OnDevice = Device.AUTO,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images computed at a time.")] = 256,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode. Default: one a CPU.")] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Run on the Ray cluster at RAY_ADDRESS, or one started here.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write one row for each image, in input order. Exit 0: all good; 3: some are unreadable; 1: nothing is usable."""
+    from infoae.errors import InfoAEError, UsageError
+
+    if out is None and (resume or as_json or ray):
+        raise UsageError("--resume, --json and --ray need a place for the result: give --out")
+    if ray:
+        if workers is not None:
+            raise UsageError("--workers is for one machine: with --ray each actor decodes its own images")
+        from infoae.deploy.ray_batch import classify_on_ray
+
+        assert out is not None
+        summary = classify_on_ray(
+            inputs,
+            model,
+            out,
+            columns=columns,
+            latent=latent,
+            column=column,
+            resume=resume,
+            max_errors=max_errors,
+            device=device,
+            batch_size=batch_size,
+        )
+    else:
+        from infoae.deploy.job import classify_files
+
+        summary = classify_files(
+            inputs,
+            model,
+            out,
+            columns=columns,
+            latent=latent,
+            column=column,
+            resume=resume,
+            max_errors=max_errors,
+            device=device,
+            batch_size=batch_size,
+            num_workers=workers,
+        )
+    again = f", {summary.num_resumed} of them from before" if summary.num_resumed else ""
+    typer.echo(
+        f"{summary.num_rows} rows{again}, {summary.num_failed} unreadable, {summary.seconds:.1f} s, "
+        f"{summary.images_per_second:,.0f} images/s",
+        err=True,
+    )
+    if as_json:
+        result = {
+            "out": str(out),
+            "num_rows": summary.num_rows,
+            "num_failed": summary.num_failed,
+            "num_resumed": summary.num_resumed,
+            "seconds": round(summary.seconds, 3),
+            "images_per_second": round(summary.images_per_second, 1),
+        }
+        typer.echo(json.dumps(result))
+    if summary.num_failed == summary.num_rows:
+        raise InfoAEError("not one input is readable: the result's error column says why")
+    if summary.num_failed:
+        raise typer.Exit(3)

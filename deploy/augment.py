@@ -1,0 +1,81 @@
+"""The paper's data augmentation: new images of a category, each between two images that the model puts in it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infoae.deploy.batch import decode, ordered_map, read_blocks
+from infoae.deploy.cpus import available_cpus
+from infoae.deploy.generator import Generator
+from infoae.deploy.pictures import Pictures
+from infoae.deploy.session import BATCH_SIZE, Classifier
+from infoae.deploy.sources import Source
+from infoae.errors import InfoAEError
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """N readable inputs after classification: `keys`, `labels` (N,) and `latent` float32 (N, Z); how many were not."""
+
+    keys: list[str]
+    labels: NDArray[np.int64]
+    latent: NDArray[np.float32]
+    num_failed: int
+
+
+def encode_sources(
+    sources: Sequence[Source], classifier: Classifier, advance: Callable[[int], object] = lambda _: None
+) -> Encoded:
+    """Classify every input. Holds key and latent of each in memory: about 4 * Z + 100 bytes an image.
+
+    Raises InfoAEError if none can be read.
+    """
+    keys: list[str] = []
+    labels, latent = [np.empty(0, np.int64)], [np.empty((0, classifier.manifest.latent_dim), np.float32)]
+    num_failed = 0
+    image = classifier.manifest.image
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in classify_sources
+        blocks = read_blocks(sources, BATCH_SIZE)
+        for decoded in ordered_map(lambda block: decode(block, image), blocks, available_cpus()):
+            answers = classifier.classify(decoded.images)
+            keys += [key for key, error in zip(decoded.keys, decoded.errors, strict=True) if error is None]
+            labels.append(answers.labels)
+            latent.append(answers.latent)
+            num_failed += len(decoded.keys) - len(answers)
+            advance(len(decoded.keys))
+    if not keys:
+        raise InfoAEError("the inputs hold no image that can be read")
+    return Encoded(keys, np.concatenate(labels), np.concatenate(latent), num_failed)
+
+
+def interpolations(encoded: Encoded, generator: Generator, count: int, seed: int) -> Iterator[Pictures]:
+    """Yield `count` images of each category that has at least two inputs.
+
+    Each lies at a random point between the latents of two different random inputs of its category; the same for the
+    same `seed`. Raises InfoAEError if no category has two inputs.
+    """
+    found = False
+    for category in range(generator.manifest.num_categories):
+        members = np.flatnonzero(encoded.labels == category)
+        if len(members) < 2:
+            continue
+        found = True
+        random = np.random.default_rng([seed, category])
+        first = random.integers(len(members), size=count)
+        second = (first + random.integers(1, len(members), size=count)) % len(members)  # never the same input
+        first, second = members[first], members[second]
+        weight = random.random(count, dtype=np.float32)
+        images = generator.interpolate(encoded.latent[first], encoded.latent[second], weight)
+        origin = [
+            {"first": encoded.keys[a], "second": encoded.keys[b], "weight": f"{w:.4f}"}
+            for a, b, w in zip(first, second, weight, strict=True)
+        ]
+        yield Pictures(category, images, origin)
+    if not found:
+        raise InfoAEError("no category has two of the inputs: there is nothing to interpolate between")

@@ -1,0 +1,169 @@
+"""The pipeline on one machine: read, decode in threads, classify in batches, write; in order, in bounded memory."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infoae.data.convert import UnreadableImageError, read_image
+from infoae.deploy.bundle import ImageSpec
+from infoae.deploy.cpus import available_cpus
+from infoae.deploy.rows import RowFormat
+from infoae.deploy.session import BATCH_SIZE, Classifier
+from infoae.deploy.sinks import KeyDigest, Part, Sink
+from infoae.deploy.sources import Block, Listing, Source
+from infoae.errors import InfoAEError
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a job did: rows written in all, those with an error, those that an earlier attempt had done, seconds."""
+
+    num_rows: int
+    num_failed: int
+    num_resumed: int
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """The rate of this attempt, start-up left out."""
+        return (self.num_rows - self.num_resumed) / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A block after decoding: `images` uint8 (M, C, H, W) are those of the N inputs whose `errors` entry is None."""
+
+    keys: list[str]
+    images: NDArray[np.uint8]
+    errors: list[str | None]
+
+
+def classify_sources(
+    sources: Sequence[Source],
+    classifier: Classifier,
+    rows: RowFormat,
+    sink: Sink,
+    *,
+    parts: Sequence[Part] = (),
+    max_errors: int | None = None,
+    block_size: int = BATCH_SIZE,
+    num_workers: int | None = None,
+    advance: Callable[[int], object] = lambda _: None,
+) -> Summary:
+    """Write one row to `sink` for each input of `sources`, in order, after those that `parts` already hold.
+
+    `num_workers` threads decode, by default one for each CPU this process may use; `advance` is told of rows done.
+    Raises InfoAEError if there is no input at all, if more than `max_errors` inputs are unreadable, or if the inputs
+    that `parts` hold are not the first ones now.
+    """
+    start = time.monotonic()
+    num_rows = num_resumed = sum(part.num_rows for part in parts)
+    num_failed = sum(part.num_failed for part in parts)
+    blocks = after_parts(read_blocks(sources, block_size), parts)
+    image = classifier.manifest.image
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of oddities in files; what cannot be read is a row with an error
+        for decoded in ordered_map(lambda block: decode(block, image), blocks, num_workers or available_cpus()):
+            batch = rows.batch(decoded.keys, classifier.classify(decoded.images), decoded.errors)
+            failed = len(decoded.keys) - len(decoded.images)
+            sink.write(batch, decoded.keys, failed)
+            num_rows += len(decoded.keys)
+            num_failed += failed
+            advance(len(decoded.keys))
+            if max_errors is not None and num_failed > max_errors:
+                raise InfoAEError(f"{num_failed} of {num_rows} inputs are unreadable, more than {max_errors}; stopped")
+    if num_rows == 0:
+        raise InfoAEError("the inputs hold no images")
+    return Summary(num_rows, num_failed, num_resumed, time.monotonic() - start)
+
+
+def decode(block: Block, image: ImageSpec) -> Decoded:
+    """Make pixels of every input in `block` that can be read, and a reason for every other."""
+    if isinstance(block.images, np.ndarray):
+        return Decoded(block.keys, block.images, [None] * len(block))
+    images = np.empty((len(block), *image.shape), np.uint8)
+    errors: list[str | None] = []
+    readable = 0
+    for encoded in block.images:
+        try:
+            if isinstance(encoded, UnreadableImageError):
+                raise encoded
+            images[readable] = read_image(encoded, *image.shape)
+        except UnreadableImageError as error:
+            errors.append(str(error))
+        else:
+            errors.append(None)
+            readable += 1
+    return Decoded(block.keys, images[:readable], errors)
+
+
+def ordered_map(function: Callable[[In], Out], items: Iterable[In], num_workers: int) -> Iterator[Out]:
+    """Yield `function` of each item in order, computed in threads, never more than 2 * `num_workers` ahead."""
+    pool = ThreadPoolExecutor(num_workers)
+    pending: deque[Future[Out]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= 2 * num_workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_ahead(items: Iterable[In]) -> Iterator[In]:
+    """Yield `items` while a thread already reads the next two."""
+    iterator = iter(items)
+    end = object()
+    reader = ThreadPoolExecutor(1)
+    try:
+        pending = deque(reader.submit(next, iterator, end) for _ in range(2))
+        while (item := pending.popleft().result()) is not end:
+            pending.append(reader.submit(next, iterator, end))
+            yield item  # type: ignore[misc]
+    finally:
+        reader.shutdown(cancel_futures=True)
+
+
+def after_parts(blocks: Iterator[Block], parts: Sequence[Part]) -> Iterator[Block]:
+    """Leave out the inputs that `parts` hold. Raises InfoAEError if they are not the first of `blocks`."""
+    rest: Block | None = None
+    for number, part in enumerate(parts):
+        digest, missing = KeyDigest(), part.num_rows
+        while missing:
+            block = next(blocks, None) if rest is None else rest
+            if block is None:
+                break
+            digest.update(block.keys[:missing])
+            rest = block[missing:] if len(block) > missing else None
+            missing -= min(missing, len(block))
+        if digest.hexdigest() != part.digest:
+            first = sum(earlier.num_rows for earlier in parts[:number])
+            raise InfoAEError(
+                f"the inputs are not those of the interrupted job: they differ among rows {first} to "
+                f"{first + part.num_rows - 1}; restore them, or delete {part.file.parent} to start again"
+            )
+    if rest is not None:
+        yield rest
+    yield from blocks
+
+
+def read_blocks(sources: Sequence[Source], size: int) -> Iterator[Block]:
+    """Yield the inputs of all sources in blocks of at most `size`, read ahead of where that is safe."""
+    for source in sources:
+        blocks = source.blocks(size)
+        # Reading ahead would leave a thread waiting on standard input that nothing could interrupt.
+        yield from blocks if isinstance(source, Listing) else read_ahead(blocks)

@@ -1,0 +1,188 @@
+"""The bundle: a folder that holds a model as ONNX graphs and everything needed to use them. See docs/bundle.md.
+
+The run-time half: no torch. What is hashed is what is used: a file's bytes are read once, checked, and handed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from infoae.errors import InfoAEError
+from infoae.files import atomic_file
+
+FORMAT = 1
+"""The newest bundle format that this version writes and reads."""
+MANIFEST = "bundle.json"
+CHECKSUMS = "SHA256SUMS"
+SAMPLE = "sample_io.npz"
+
+
+class _Section(BaseModel):
+    # A reader of format 1 must accept what a later writer of format 1 adds, hence "ignore".
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class ImageSpec(_Section):
+    """What one image is: uint8 pixels from 0 to 255, (channels, height, width)."""
+
+    channels: Literal[1, 3]
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    layout: Literal["CHW"] = "CHW"
+    dtype: Literal["uint8"] = "uint8"
+    range: tuple[Literal[0], Literal[255]] = (0, 255)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.channels, self.height, self.width
+
+
+class TensorSpec(_Section):
+    """An input or output of a graph; a dimension is a number, or a name where it varies."""
+
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class GraphSpec(_Section):
+    """An ONNX file of the bundle and what goes in and out of it, by name."""
+
+    file: str
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+
+    @field_validator("file")
+    @classmethod
+    def _plain_name(cls, file: str) -> str:
+        if file in ("", ".", "..") or "/" in file or "\\" in file:
+            raise ValueError("a graph's file must be a plain name inside the bundle")
+        return file
+
+
+class RunSpec(_Section):
+    """The training run that the model comes from."""
+
+    name: str
+    step: int
+    config: dict[str, Any]
+
+
+class Manifest(_Section):
+    """The content of bundle.json."""
+
+    format: Literal[1] = 1
+    infoae_version: str
+    image: ImageSpec
+    num_categories: int = Field(gt=0)
+    latent_dim: int = Field(gt=0)
+    noise_dim: int = Field(ge=0)
+    noise_range: tuple[float, float] = (-1, 1)
+    category_names: tuple[str, ...]
+    precision: Literal["fp32", "fp16", "int8"]
+    opset: int
+    files: dict[Literal["classifier", "decoder", "generator"], GraphSpec]
+    run: RunSpec
+    accuracy: float | None = None
+    parity: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_name_each(self) -> Self:
+        if len(self.category_names) != self.num_categories:
+            raise ValueError(f"{len(self.category_names)} category_names for {self.num_categories} categories")
+        return self
+
+    def category(self, wanted: str) -> int:
+        """Return the category that `wanted` names, by name or by number. Raises InfoAEError where there is none."""
+        if wanted in self.category_names:
+            return self.category_names.index(wanted)
+        if wanted.isdecimal() and int(wanted) < self.num_categories:
+            return int(wanted)
+        known = ", ".join(self.category_names[:20]) + (", …" if self.num_categories > 20 else "")
+        raise InfoAEError(f"no category {wanted!r}: give a number below {self.num_categories} or one of {known}")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest has been read and checked.
+
+    Attributes: `path`, the folder; `manifest`; `checksums`, the SHA-256 of each file by name.
+    """
+
+    path: Path
+    manifest: Manifest
+    checksums: Mapping[str, str]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Bundle:
+        """Read the bundle in the folder `path`.
+
+        Raises InfoAEError where there is none, it is damaged, or a newer infoae made it.
+        """
+        path = Path(path)
+        if not (path / MANIFEST).is_file():
+            raise InfoAEError(f"no bundle at {path}: give the folder that `infoae export --onnx` wrote")
+        checksums = _read_checksums(path)
+        content = _read_checked(path, MANIFEST, checksums)
+        try:
+            fields = json.loads(content)
+            made_in = fields.get("format") if isinstance(fields, dict) else None
+            if isinstance(made_in, int) and made_in > FORMAT:
+                raise InfoAEError(f"bundle {path} was made by a newer infoae (format {made_in}); upgrade")
+            manifest = Manifest.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise InfoAEError(f"bundle {path}: {MANIFEST}: {where}: {first['msg']}; export it again") from error
+        except ValueError as error:
+            raise InfoAEError(f"bundle {path}: {MANIFEST} is not JSON ({error}); export it again") from error
+        return cls(path, manifest, checksums)
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of the bundle's file `name`. Raises InfoAEError if they are not those that export wrote."""
+        return _read_checked(self.path, name, self.checksums)
+
+    def graph(self, role: Literal["classifier", "decoder", "generator"]) -> GraphSpec:
+        """Return what the manifest says of the graph `role`. Raises InfoAEError if the bundle has none."""
+        if role not in self.manifest.files:
+            raise InfoAEError(f"bundle {self.path} has no {role}; export it again")
+        return self.manifest.files[role]
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write bundle.json into `folder`, the same bytes for the same manifest."""
+    with atomic_file(folder / MANIFEST) as temporary:
+        temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
+
+
+def write_checksums(folder: Path) -> None:
+    """Write SHA256SUMS over every other file in `folder`, as `sha256sum --check` reads it. The last step of export."""
+    names = sorted(file.name for file in folder.iterdir() if file.is_file() and file.name != CHECKSUMS)
+    lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    with atomic_file(folder / CHECKSUMS) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def _read_checksums(path: Path) -> dict[str, str]:
+    try:
+        lines = (path / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+        return {name.lstrip("*"): digest.lower() for digest, name in (line.split(maxsplit=1) for line in lines)}
+    except (OSError, ValueError) as error:
+        raise InfoAEError(f"bundle {path}: {CHECKSUMS} is missing or damaged; export it again") from error
+
+
+def _read_checked(path: Path, name: str, checksums: Mapping[str, str]) -> bytes:
+    try:
+        content = (path / name).read_bytes()
+    except OSError as error:
+        raise InfoAEError(f"bundle {path}: cannot read {name} ({error.strerror}); export it again") from error
+    if hashlib.sha256(content).hexdigest() != checksums.get(name):
+        raise InfoAEError(f"bundle {path}: {name} is not the file that export wrote (SHA-256); export it again")
+    return content

@@ -1,0 +1,92 @@
+"""CSV, JSONL and Parquet: how Arrow rows become bytes, and parts become one file."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+
+class Format(ABC):
+    """A file format for rows."""
+
+    @abstractmethod
+    def write(self, file: IO[bytes], batches: Sequence[pa.RecordBatch]) -> None:
+        """Write rows, without what stands before the first row of a whole file."""
+
+    @abstractmethod
+    def join(self, file: IO[bytes], parts: Sequence[Path], schema: pa.Schema) -> None:
+        """Write a whole file from parts made by `write`."""
+
+
+class TextFormat(Format):
+    """A format in which rows can follow each other in a stream."""
+
+    def header(self, schema: pa.Schema) -> bytes:  # noqa: ARG002
+        """Return what stands before the first row."""
+        return b""
+
+    def join(self, file: IO[bytes], parts: Sequence[Path], schema: pa.Schema) -> None:
+        file.write(self.header(schema))
+        for part in parts:
+            with part.open("rb") as content:
+                shutil.copyfileobj(content, file)
+
+
+class Csv(TextFormat):
+    """UTF-8, a header line, text in quotes, a missing value is empty; the latent is `latent_0`, `latent_1`, …"""
+
+    def header(self, schema: pa.Schema) -> bytes:
+        buffer = io.BytesIO()
+        csv.write_csv(_without_lists(pa.RecordBatch.from_pylist([], schema)), buffer)
+        return buffer.getvalue()
+
+    def write(self, file: IO[bytes], batches: Sequence[pa.RecordBatch]) -> None:
+        for batch in batches:
+            csv.write_csv(_without_lists(batch), file, csv.WriteOptions(include_header=False))
+
+
+class Jsonl(TextFormat):
+    """One JSON object a line; the latent is a list."""
+
+    def write(self, file: IO[bytes], batches: Sequence[pa.RecordBatch]) -> None:
+        for batch in batches:
+            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist()).encode())
+
+
+class Parquet(Format):
+    """Parquet; the latent is a list of fixed size."""
+
+    def write(self, file: IO[bytes], batches: Sequence[pa.RecordBatch]) -> None:
+        parquet.write_table(pa.Table.from_batches(batches), file)
+
+    def join(self, file: IO[bytes], parts: Sequence[Path], schema: pa.Schema) -> None:
+        with parquet.ParquetWriter(file, schema) as writer:
+            for part in parts:
+                with parquet.ParquetFile(part) as content:
+                    writer.write_table(content.read())
+
+
+FORMATS: dict[str, Format] = {".csv": Csv(), ".jsonl": Jsonl(), ".parquet": Parquet()}
+"""The formats by the ending of a file's name."""
+
+
+def _without_lists(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """CSV has no lists: the latent becomes one column for each of its dimensions."""
+    if "latent" not in batch.schema.names:
+        return batch
+    latent = batch.column("latent")
+    values = np.asarray(latent.values).reshape(len(batch), latent.type.list_size)
+    missing = np.asarray(latent.is_null())
+    batch = batch.drop_columns(["latent"])
+    for index in range(values.shape[1]):
+        batch = batch.append_column(f"latent_{index}", pa.array(values[:, index], mask=missing))
+    return batch

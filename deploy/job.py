@@ -1,0 +1,59 @@
+"""`infoae classify` on one machine: from the names of inputs to a finished result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from infoae.deploy.batch import Summary, classify_sources
+from infoae.deploy.bundle import Bundle
+from infoae.deploy.formats import Csv
+from infoae.deploy.progress import progress
+from infoae.deploy.rows import RowFormat
+from infoae.deploy.session import BATCH_SIZE, Classifier
+from infoae.deploy.sinks import StandardOutput, format_of, open_file
+from infoae.deploy.sources import open_sources
+
+
+def classify_files(
+    inputs: Sequence[str],
+    model: Path,
+    out: Path | None,
+    *,
+    columns: str | None = None,
+    latent: bool = False,
+    column: str | None = None,
+    resume: bool = False,
+    max_errors: int | None = None,
+    device: str = "auto",
+    batch_size: int = BATCH_SIZE,
+    num_workers: int | None = None,
+) -> Summary:
+    """Classify `inputs` with the bundle `model` into `out` (.csv, .jsonl, .parquet), or as CSV to standard output.
+
+    The arguments are the options of `infoae classify`. Raises InfoAEError, in the end, for anything wrong outside.
+    """
+    form = None if out is None else format_of(out)
+    bundle = Bundle.load(model)
+    rows = RowFormat.parse(bundle.manifest, columns, latent)
+    sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out)
+    classifier = Classifier(bundle, device, batch_size=batch_size)
+    counts = [source.count() for source in sources]
+    total = None if None in counts else sum(filter(None, counts))
+    options: dict[str, Any] = {"max_errors": max_errors, "block_size": batch_size, "num_workers": num_workers}
+    if out is None or form is None:
+        sink = StandardOutput(Csv(), rows.schema)
+        with progress("classify", total) as advance:
+            return classify_sources(sources, classifier, rows, sink, advance=advance, **options)
+    job = describe(bundle, rows) | {"format": out.suffix.lower()}
+    with open_file(out, form, rows.schema, job, resume=resume) as file:
+        parts = tuple(file.parts)
+        with progress("classify", total, sum(part.num_rows for part in parts)) as advance:
+            return classify_sources(sources, classifier, rows, file, parts=parts, advance=advance, **options)
+
+
+def describe(bundle: Bundle, rows: RowFormat) -> dict[str, Any]:
+    """Return what makes the rows of a job: two jobs that differ here must not be joined into one result."""
+    model = bundle.checksums[bundle.graph("classifier").file]
+    return {"model": model, "columns": list(rows.columns), "latent": rows.latent}

@@ -1,0 +1,233 @@
+"""`infoae classify --ray`: the same classification as a Ray Data pipeline over a cluster.
+
+The inputs are cut into shards; each is one Parquet file of the result, named by its place. An actor holds a session and
+writes its shards atomically, so a shard that is done twice (a lost node, a second run) is still there once.
+The bundle, the inputs and the result must lie where every node sees them under the same path.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import pickle
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+from pyarrow import parquet
+from ray.data import ActorPoolStrategy, DataContext
+
+from infoae.deploy.batch import Summary, decode
+from infoae.deploy.bundle import Bundle
+from infoae.deploy.job import describe
+from infoae.deploy.progress import progress
+from infoae.deploy.rows import RowFormat
+from infoae.deploy.session import BATCH_SIZE, Classifier
+from infoae.deploy.sinks import lock_for
+from infoae.deploy.sources import Block, Files, Listing, Source, open_sources
+from infoae.errors import InfoAEError
+from infoae.files import atomic_file, write_json
+
+SHARD_ROWS = 8192
+"""Single files are gathered into shards of so many; a container (array file, Parquet, tar) is a shard by itself."""
+
+Shard = Block | Source
+
+
+def classify_on_ray(
+    inputs: Sequence[str],
+    model: Path,
+    out: Path,
+    *,
+    columns: str | None = None,
+    latent: bool = False,
+    column: str | None = None,
+    resume: bool = False,
+    max_errors: int | None = None,
+    device: str = "auto",
+    batch_size: int = BATCH_SIZE,
+) -> Summary:
+    """Classify `inputs` into the folder `out`, one Parquet file a shard, in input order by name.
+
+    Uses the cluster that Ray is connected to, else the one at RAY_ADDRESS, else one started here. The folder appears
+    when all is done. Raises InfoAEError as classify_files does.
+    """
+    model, out = model.resolve(), out.resolve()  # actors run in another folder
+    bundle = Bundle.load(model)
+    rows = RowFormat.parse(bundle.manifest, columns, latent)
+    sources = open_sources(_absolute(inputs), bundle.manifest.image, column=column, exclude=out)
+    shards = list(_shards(sources))
+    if not shards:
+        raise InfoAEError("the inputs hold no images")
+    if out.exists():
+        raise InfoAEError(f"{out} exists already: delete it, or give another --out")
+    job = describe(bundle, rows) | {"inputs": _digest(shards)}
+    folder = out.parent / f".{out.name}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "_lock").open("ab") as lock:
+            lock_for(lock, out)
+            return _run(_Work(str(model), rows, str(folder), device, batch_size), shards, out, job, resume, max_errors)
+    except OSError as error:
+        raise InfoAEError(f"cannot write {out}: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What an actor needs to know."""
+
+    model: str
+    rows: RowFormat
+    folder: str
+    device: str
+    batch_size: int
+
+    def file(self, number: int) -> Path:
+        return Path(self.folder) / f"part-{number:06d}.parquet"
+
+
+class _ShardClassifier:
+    """An actor: one session on one CPU, and a shard at a time."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+
+    @functools.cached_property
+    def _classifier(self) -> Classifier:
+        return Classifier(self._work.model, self._work.device, batch_size=self._work.batch_size, num_threads=1)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Take one shard; what is wrong outside comes back as a row, for Ray would wrap an exception in its own."""
+        try:
+            # Made by the driver of this very job; Ray would pickle it all the same.
+            shard = pickle.loads(batch["shard"][0])  # noqa: S301
+            num_rows, num_failed = self._classify(int(batch["number"][0]), shard)
+        except (InfoAEError, OSError) as error:
+            return {"num_rows": [0], "num_failed": [0], "error": [str(error)]}
+        return {"num_rows": [num_rows], "num_failed": [num_failed], "error": [""]}
+
+    def _classify(self, number: int, shard: Shard) -> tuple[int, int]:
+        work, image = self._work, self._classifier.manifest.image
+        num_rows = num_failed = 0
+        with atomic_file(work.file(number)) as temporary, parquet.ParquetWriter(temporary, work.rows.schema) as writer:
+            for block in _blocks(shard, work.batch_size):
+                decoded = decode(block, image)
+                answers = self._classifier.classify(decoded.images)
+                writer.write_batch(work.rows.batch(decoded.keys, answers, decoded.errors))
+                num_rows += len(block)
+                num_failed += len(block) - len(answers)
+            writer.add_key_value_metadata({"num_failed": str(num_failed)})
+        return num_rows, num_failed
+
+
+def _run(
+    work: _Work, shards: list[Shard], out: Path, job: dict[str, Any], resume: bool, max_errors: int | None
+) -> Summary:
+    done = _finished(work, len(shards), out, job, resume)
+    start = time.monotonic()
+    resumed = sum(rows for rows, _ in done.values())
+    num_rows, num_failed = resumed, sum(failed for _, failed in done.values())
+    todo = [
+        {"number": number, "shard": pickle.dumps(shard)} for number, shard in enumerate(shards) if number not in done
+    ]
+    if todo:
+        for rows, failed in _pipeline(work, todo, resumed):
+            num_rows += rows
+            num_failed += failed
+            if max_errors is not None and num_failed > max_errors:
+                raise InfoAEError(f"{num_failed} of {num_rows} inputs are unreadable, more than {max_errors}; stopped")
+    if num_rows == 0:
+        raise InfoAEError("the inputs hold no images")
+    (Path(work.folder) / "_lock").unlink()
+    Path(work.folder).rename(out)
+    return Summary(num_rows, num_failed, resumed, time.monotonic() - start)
+
+
+def _pipeline(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterator[tuple[int, int]]:
+    """Run the shards `todo` over the cluster and yield (rows, failed) of each as it is finished."""
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    size = max(1, min(len(todo), int(resources.get("CPU", 1))))
+    dataset = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
+        _ShardClassifier,
+        fn_constructor_args=(work,),
+        batch_size=1,
+        compute=ActorPoolStrategy(min_size=1, max_size=size),
+        num_cpus=1,
+        num_gpus=1 if work.device == "cuda" else 0,
+    )
+    try:
+        with progress("classify", None, resumed) as advance:
+            for row in dataset.iter_rows():
+                if row["error"]:
+                    raise InfoAEError(f"on a node of the cluster: {row['error']}")
+                advance(int(row["num_rows"]))
+                yield int(row["num_rows"]), int(row["num_failed"])
+    except ray.exceptions.RayTaskError:
+        raise  # an error of ours, whose trace is wanted
+    except ray.exceptions.RayError as error:
+        raise InfoAEError(f"Ray: {type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+
+
+def _finished(work: _Work, num_shards: int, out: Path, job: dict[str, Any], resume: bool) -> dict[int, tuple[int, int]]:
+    """The shards that an interrupted run has finished: (rows, failed) by number. Sets down `job` if there is none."""
+    description = Path(work.folder) / "_job.json"
+    if not description.exists():
+        write_json(description, job)
+    numbers = [number for number in range(num_shards) if work.file(number).exists()]
+    if numbers and not resume:
+        raise InfoAEError(
+            f"an interrupted job for {out} has {len(numbers)} of {num_shards} shards: continue it with --resume, "
+            f"or delete {work.folder} to start again"
+        )
+    if json.loads(description.read_text(encoding="utf-8")) != job:
+        if any(Path(work.folder).glob("*.parquet")):
+            raise InfoAEError(
+                f"the interrupted job for {out} had another model, columns or inputs: repeat its command, or delete "
+                f"{work.folder} to start again"
+            )
+        write_json(description, job)
+    return {number: _counts(work.file(number)) for number in numbers}
+
+
+def _counts(file: Path) -> tuple[int, int]:
+    try:
+        metadata = parquet.read_metadata(file)
+    except pa.ArrowException as error:
+        raise InfoAEError(f"{file} is damaged ({error}): delete it and repeat with --resume") from error
+    return metadata.num_rows, int((metadata.metadata or {})[b"num_failed"])
+
+
+def _shards(sources: Sequence[Source]) -> Iterator[Shard]:
+    for source in sources:
+        if isinstance(source, Files | Listing):
+            yield from source.blocks(SHARD_ROWS)
+        else:
+            yield source
+
+
+def _blocks(shard: Shard, size: int) -> Iterator[Block]:
+    if isinstance(shard, Block):
+        return (shard[start : start + size] for start in range(0, len(shard), size))
+    return shard.blocks(size)
+
+
+def _absolute(inputs: Sequence[str]) -> list[str]:
+    return [given if given == "-" else str(Path.cwd() / given) for given in inputs]
+
+
+def _digest(shards: Sequence[Shard]) -> str:
+    digest = hashlib.sha256()
+    for shard in shards:
+        digest.update(("\0".join(shard.keys) if isinstance(shard, Block) else repr(shard)).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,56 @@
+"""Inputs of every kind for the tests of sources, and reading them back."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from infoae.deploy.batch import decode
+from infoae.deploy.bundle import ImageSpec
+from infoae.deploy.sources import open_sources
+
+IMAGE = ImageSpec(channels=1, height=28, width=28)
+PIXELS = np.random.default_rng(0).integers(0, 256, (50, 28, 28), np.uint8)
+
+
+def png(index: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS[index]).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def read(
+    *inputs: str | Path, column: str | None = None, size: int = 7
+) -> tuple[list[str], np.ndarray, list[str | None]]:
+    """Everything in `inputs`: keys, the pixels of the readable ones, and what is wrong with the others."""
+    keys: list[str] = []
+    images, errors = [np.empty((0, 1, 28, 28), np.uint8)], []
+    sources = open_sources([str(given) for given in inputs], IMAGE, column=column)
+    for source in sources:
+        for block in source.blocks(size):
+            assert 0 < len(block) <= size
+            decoded = decode(block, IMAGE)
+            keys += decoded.keys
+            images.append(decoded.images)
+            errors += decoded.errors
+    counts = [source.count() for source in sources]
+    if None not in counts and not any("unreadable after" in str(error) for error in errors):
+        assert sum(filter(None, counts)) == len(keys)
+    return keys, np.concatenate(images), errors
+
+
+def idx(images: np.ndarray) -> bytes:
+    return struct.pack(">HBB", 0, 8, images.ndim) + struct.pack(f">{images.ndim}I", *images.shape) + images.tobytes()
+
+
+def write_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> None:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))

@@ -1,0 +1,47 @@
+"""Progress goes to standard error: lines in a log, a bar on a terminal."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from infoae.deploy import progress as module
+from infoae.deploy.progress import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
+    with progress("classify", 100, 20) as advance:
+        advance(30)
+    with progress("classify", None) as advance:
+        advance(1)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    first, second = captured.err.splitlines()
+    assert first.startswith("classify: 50 of 100 images, ")
+    assert first.endswith("images/s, ETA 0:00:00")
+    assert second.startswith("classify: 1 images, ")
+
+
+def test_no_line_more_often_than_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("classify", 100) as advance:
+        for _ in range(100):
+            advance(1)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress("classify", 100, 20) as advance:
+        advance(30)
+    assert "50/100" in terminal.getvalue()
+    assert "images/s" in terminal.getvalue()
