@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli import augment, classify, config, doctor, evaluate, figures, generate, train
+from infoae.cli import augment, classify, config, doctor, evaluate, export, figures, generate, name, train
 from infoae.errors import InfoAEError
 from infoae.version import __version__
 
@@ -22,6 +22,8 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("figures")(figures.figures)
+app.command("name")(name.name)
+app.command("export")(export.export)
 app.command("classify")(classify.classify)
 app.command("generate")(generate.generate)
 app.command("augment")(augment.augment)

@@ -35,6 +35,14 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="auto takes a GPU
 CheckpointOption = Annotated[
     CheckpointChoice, typer.Option("--checkpoint", help="best by the label-free score, or newest.")
 ]
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="Names of the categories: a name on each line, or JSON, a list or an object from number to name.",
+    ),
+]
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -163,8 +163,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def write_checksums(folder: Path) -> None:
-    """Write SHA256SUMS over every other file in `folder`, as `sha256sum --check` reads it. The last step of export."""
-    names = sorted(file.name for file in folder.iterdir() if file.is_file() and file.name != CHECKSUMS)
+    """Write SHA256SUMS over every other file below `folder`, as `sha256sum --check` reads it: export's last step."""
+    files = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    names = sorted(name for name in files if name != CHECKSUMS)
     lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
     with atomic_file(folder / CHECKSUMS) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8", newline="\n")

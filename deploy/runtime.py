@@ -43,7 +43,7 @@ def open_session(
         raise InfoAEError(f"no device {device!r}: choose auto, cpu or cuda")
     spec = bundle.graph(role)
     content = bundle.read(spec.file)
-    session = _session(content, str(bundle.path / spec.file), device, num_threads or available_cpus())
+    session = session_of(content, str(bundle.path / spec.file), device, num_threads)
     for kind, found, promised in (
         ("input", session.get_inputs(), spec.inputs),
         ("output", session.get_outputs(), spec.outputs),
@@ -67,13 +67,14 @@ def device_of(session: Any) -> Literal["cuda", "cpu"]:
     return "cuda" if session.get_providers()[0] == _CUDA else "cpu"
 
 
-def _session(content: bytes, name: str, device: str, num_threads: int) -> Any:
+def session_of(content: bytes, name: str, device: str, num_threads: int | None = None) -> Any:
+    """Return a session over an ONNX file's `content`; `name` is for errors, all else as in open_session."""
     _refuse_two_runtimes()
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(_FATAL)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads
+    options.intra_op_num_threads = num_threads or available_cpus()
     options.log_severity_level = _FATAL
     # Threads that spin while they wait take the CPUs from those that decode, and from other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -59,6 +59,19 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run.open("tiny", runs)
 
 
+@pytest.fixture(scope="session")
+def lively_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run trained just long enough (ten seconds) to answer with every category; its images are not good."""
+    runs = tmp_path_factory.mktemp("runs")
+    skipped = ("decoder_generated", "decoder_reconstructed", "encoder_adversarial")
+    settings = ["train.epochs=6", "optim.learning_rate=2e-3", "objective.weights.reconstruction=0.05"]
+    settings += [f"objective.weights.{loss}=0" for loss in skipped]
+    plan = launch.planned("smoke", [*settings, "train.precision=fp32", "train.device=cpu"], runs, "lively")
+    result = launch.run(plan, "disabled")
+    assert result["categories_used"] >= 8
+    return Run.open("lively", runs)
+
+
 @pytest.fixture
 def make_trainer(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> Callable[..., Trainer]:
     """Return a function that builds a trainer for a run of the given name, created if it is new."""

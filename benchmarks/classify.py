@@ -1,0 +1,204 @@
+"""Images per second of classification, each way to do it, in one run on one machine.
+
+    python benchmarks/classify.py runs/latest [--rounds 5] [--million] [--out docs/results]
+
+All take turns, so that a machine whose speed drifts slows all of them; a ratio is the median of the rounds' ratios.
+Batches of 256 and every CPU for each. Rates of commands leave their start out, which is measured by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from infoae import data
+from infoae.deploy import Classifier
+from infoae.deploy.batch import decode, ordered_map, read_blocks
+from infoae.deploy.bundle import Bundle
+from infoae.deploy.cpus import available_cpus
+from infoae.deploy.export import export_run
+from infoae.deploy.runtime import open_session
+from infoae.deploy.session import BATCH_SIZE
+from infoae.deploy.sources import open_sources
+from infoae.files import write_json
+from infoae.model import InfoAE
+from infoae.run import Run
+
+COMMAND = [sys.executable, "-c", "from infoae.cli.main import main; main()"]
+FIRST_LABEL = """
+import sys, numpy as np
+from infoae.deploy import Classifier
+Classifier(sys.argv[1]).classify(np.zeros((1, *map(int, sys.argv[2:])), np.uint8))
+assert "torch" not in sys.modules
+"""
+MILLION = 1_000_000
+Images = NDArray[np.uint8]
+
+
+class Plain(nn.Module):
+    """The classifier as PyTorch has it, from pixels to probabilities and latent."""
+
+    def __init__(self, model: InfoAE) -> None:
+        super().__init__()
+        self.encoder, self.classifier = model.encoder, model.classifier
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.encoder(images.float() / 255)
+        return self.classifier(z).softmax(1), z
+
+
+def by_session(session: Any, images: Images) -> None:
+    for start in range(0, len(images), BATCH_SIZE):
+        session.run(["probabilities", "latent"], {"images": images[start : start + BATCH_SIZE]})
+
+
+@torch.inference_mode()
+def by_torch(network: Callable[[Tensor], object], images: Tensor) -> None:
+    for batch in images.split(BATCH_SIZE):
+        network(batch)
+
+
+def by_decoding(folder: Path, bundle: Bundle) -> None:
+    image = bundle.manifest.image
+    blocks = read_blocks(open_sources([str(folder)], image), BATCH_SIZE)
+    for _ in ordered_map(lambda block: decode(block, image), blocks, available_cpus()):
+        pass
+
+
+def rate(action: Callable[[], object], count: int) -> float:
+    start = time.perf_counter()
+    action()
+    return count / (time.perf_counter() - start)
+
+
+def command_rate(bundle: Path, source: Path, out: Path) -> float:
+    """Images/s that `infoae classify` reports for itself."""
+    arguments = ["classify", str(source), "--model", str(bundle), "--out", str(out), "--json"]
+    done = subprocess.run([*COMMAND, *arguments], check=True, capture_output=True, text=True)
+    return float(json.loads(done.stdout)["images_per_second"])
+
+
+def start_seconds(bundle: Path, shape: tuple[int, ...]) -> float:
+    """Seconds from starting Python to the first label."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", FIRST_LABEL, str(bundle), *map(str, shape)], check=True)
+    return time.perf_counter() - start
+
+
+def peak_of_million(bundle: Path, source: Path, count: int, out: Path) -> tuple[float, float]:
+    """GiB and images/s of one command that classifies `source` over and over, a million images in all."""
+    repeats = [str(source)] * -(-MILLION // count)
+    arguments = ["classify", *repeats, "--model", str(bundle), "--out", str(out), "--json"]
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    summary = json.loads(process.stdout.read())
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert summary["num_rows"] >= MILLION
+    return usage.ru_maxrss / 2**20, float(summary["images_per_second"])
+
+
+def measure(run: Run, rounds: int, repeats: int, million: bool, folder: Path) -> dict[str, Any]:
+    """Return every figure; `repeats` is how often the test images are given to the ways that read arrays."""
+    model, test = run.load_model(), data.load(run.config().data, "test")
+    bundle = Bundle.load(export_run(run, folder / "bundle").path)
+    images = np.tile(test.images, (repeats, 1, 1, 1))
+    np.savez(folder / "images.npz", images=images)
+    pictures = folder / "png"
+    pictures.mkdir()
+    for index, pixels in enumerate(test.images):
+        picture = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+        Image.fromarray(picture).save(pictures / f"{index:06d}.png")
+
+    network = Plain(model)
+    compiled = torch.compile(network)
+    tensors = torch.from_numpy(images)
+    session, classifier = open_session(bundle, "classifier", "cpu"), Classifier(bundle, "cpu")
+    ways: dict[str, Callable[[], float]] = {
+        "session": partial(rate, partial(by_session, session, images), len(images)),
+        "classifier": partial(rate, partial(classifier.classify, images), len(images)),
+        "torch_eager": partial(rate, partial(by_torch, network, tensors), len(images)),
+        "torch_compile": partial(rate, partial(by_torch, compiled, tensors), len(images)),
+        "npz": partial(command_rate, bundle.path, folder / "images.npz", folder / "npz.csv"),
+        "png": partial(command_rate, bundle.path, pictures, folder / "png.csv"),
+        "decoding": partial(rate, partial(by_decoding, pictures, bundle), len(test)),
+    }
+    by_session(session, images[:1024])
+    for warm in (network, compiled):
+        by_torch(warm, tensors[:1024])
+        by_torch(warm, tensors[: len(tensors) % BATCH_SIZE or BATCH_SIZE])  # the last batch has its own shape
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    starts = []
+    for _ in range(rounds):
+        for name, way in ways.items():
+            rates[name].append(way())
+        starts.append(start_seconds(bundle.path, bundle.manifest.image.shape))
+    result: dict[str, Any] = {
+        "run": run.name,
+        "cpus": available_cpus(),
+        "rounds": rounds,
+        "images_per_second": {name: round(statistics.median(values), 1) for name, values in rates.items()},
+        "ratios": {
+            f"{above}/{below}": round(_ratio(rates[above], rates[below]), 3)
+            for above, below in (
+                ("classifier", "session"),
+                ("npz", "session"),
+                ("classifier", "torch_eager"),
+                ("classifier", "torch_compile"),
+                ("png", "decoding"),
+            )
+        },
+        "seconds_to_first_label": round(statistics.median(starts), 3),
+    }
+    if million:
+        peak, speed = peak_of_million(bundle.path, folder / "images.npz", len(images), folder / "million.csv")
+        result["million"] = {"peak_gib": round(peak, 3), "images_per_second": speed}
+    return result
+
+
+def _ratio(above: list[float], below: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run's folder")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="how often the test images are classified as an array")
+    parser.add_argument("--million", action="store_true", help="also classify a million images and watch the memory")
+    parser.add_argument("--out", type=Path, help="folder for classify.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(available_cpus())
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(Run.open(arguments.run), arguments.rounds, arguments.repeats, arguments.million, Path(folder))
+    print(f"run {result['run']}, {result['cpus']} CPUs, medians of {result['rounds']} rounds")
+    for name, value in result["images_per_second"].items():
+        print(f"{name:<28} {value:10,.0f} images/s")
+    for name, value in result["ratios"].items():
+        print(f"{name:<28} {value:10.2f}")
+    print(f"{'start to first label':<28} {result['seconds_to_first_label']:10.2f} s")
+    if "million" in result:
+        print(f"{'a million images':<28} {result['million']['peak_gib']:10.2f} GiB at most")
+    if arguments.out is not None:
+        write_json(arguments.out / "classify.json", result)
+
+
+if __name__ == "__main__":
+    main()

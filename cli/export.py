@@ -1,0 +1,102 @@
+"""infoae export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infoae.cli.options import (
+    CheckpointChoice,
+    CheckpointOption,
+    JsonOption,
+    LabelsOption,
+    RunArgument,
+    RunsOption,
+    print_json,
+)
+from infoae.deploy.precision import Precision
+
+if TYPE_CHECKING:
+    from infoae.deploy.export import Exported
+
+
+def export(
+    run: RunArgument = "latest",
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX graphs, the one format there is.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new folder. Default: bundle, in the run's folder.")
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Number format; fp16 and int8 are refused where they change the answers.")
+    ] = Precision.FP32,
+    triton: Annotated[bool, typer.Option("--triton", help="Add a model repository for Triton, in triton/.")] = False,
+    labels: LabelsOption = None,
+    checkpoint: CheckpointOption = CheckpointChoice.best,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run as a bundle that needs no PyTorch, once its answers are verified against PyTorch's.
+
+    Categories are called by the names of `infoae name` or of --labels.
+    """
+    from infoae import names
+    from infoae.checkpoint import read
+    from infoae.deploy.export import export_run
+    from infoae.errors import UsageError
+    from infoae.run import Run
+
+    if not onnx:
+        raise UsageError("say in which format: infoae export --onnx")
+    found = Run.open(run, runs)
+    num_categories = found.config().model.num_categories
+    step = read(found.checkpoint(checkpoint.value)).step
+    given = names.stored(found, num_categories, step) if labels is None else names.read_names(labels, num_categories)
+    exported = export_run(
+        found,
+        out,
+        precision=precision,
+        names=None if given is None else names.display(given),
+        which=checkpoint.value,
+        triton=triton,
+        say=lambda text: typer.echo(text, err=True),
+    )
+    if as_json:
+        print_json(_to_json(exported))
+    else:
+        _print(exported)
+
+
+def _print(exported: Exported) -> None:
+    found = exported.verification
+    for output in found.outputs:
+        allowed = f"allowed {output.tolerance:.1e}" if output.tolerance < float("inf") else "not bounded: labels are"
+        typer.echo(f"{output.name:<24} largest difference {output.difference:.1e} at batches 1, 7, 256; {allowed}")
+    same = found.num_images - found.num_different
+    accuracy = "" if found.accuracy is None else f"; accuracy {found.accuracy:.2%}"
+    typer.echo(f"{'labels':<24} {same} of {found.num_images} test images as PyTorch's{accuracy}")
+    if len(exported.classifier_bytes) > 1:
+        before, after = exported.classifier_bytes.values()
+        cost = f"{found.num_different / found.num_images:.2%} of the labels change"
+        if found.accuracy is not None and found.torch_accuracy is not None:
+            cost += f", accuracy {found.torch_accuracy:.2%} -> {found.accuracy:.2%}"
+        cost += (
+            f"; {before / 1e3:,.0f} -> {after / 1e3:,.0f} kB, {found.speedup:.2f} times the speed of fp32 on this CPU"
+        )
+        typer.echo(f"{exported.manifest.precision + ' costs':<24} {cost}")
+    typer.echo(f"bundle {exported.path}; use it: infoae classify IMAGES --model {exported.path}")
+
+
+def _to_json(exported: Exported) -> dict[str, Any]:
+    found = exported.verification
+    return {
+        "out": str(exported.path),
+        "precision": exported.manifest.precision,
+        "category_names": list(exported.manifest.category_names),
+        "accuracy": found.accuracy,
+        "torch_accuracy": found.torch_accuracy,
+        "parity": found.to_dict(),
+        "speed_against_fp32": round(found.speedup, 3),
+        "classifier_bytes": {str(kind): size for kind, size in exported.classifier_bytes.items()},
+    }

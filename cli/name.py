@@ -1,0 +1,68 @@
+"""infoae name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infoae.cli.options import (
+    CheckpointChoice,
+    CheckpointOption,
+    JsonOption,
+    LabelsOption,
+    RunArgument,
+    RunsOption,
+    print_json,
+)
+
+_EXAMPLES = "A folder of images for each name, or a CSV file with the columns path and name."
+
+
+def name(
+    run: RunArgument = "latest",
+    examples: Annotated[Path | None, typer.Option(metavar="DIR|FILE", help=_EXAMPLES)] = None,
+    labels: LabelsOption = None,
+    checkpoint: CheckpointOption = CheckpointChoice.best,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Give a run's categories names, from a handful of labelled examples or from a list.
+
+    A category gets the name that most of its examples have. The names are kept in the run and go into its bundles.
+    """
+    from infoae import names
+    from infoae.checkpoint import read
+    from infoae.errors import UsageError
+    from infoae.run import Run
+
+    if (examples is None) == (labels is None):
+        raise UsageError("give either --examples or --labels")
+    found = Run.open(run, runs)
+    num_categories = found.config().model.num_categories
+    naming, num_examples = None, 0
+    if labels is not None:
+        given = names.read_names(labels, num_categories)
+    else:
+        assert examples is not None
+        model = found.load_model(checkpoint.value)
+        images, truth = names.read_examples(examples, model.image_shape)
+        naming = names.by_majority(model.classify(images).argmax(1).numpy(), truth, num_categories)
+        given, num_examples = naming.names, len(truth)
+    names.store(found, given, read(found.checkpoint(checkpoint.value)).step)
+    if as_json:
+        content = {"run": str(found.path), "names": given, "num_examples": num_examples}
+        if naming is not None:
+            content |= {"votes": naming.votes, "tied": naming.tied, "unseen": naming.unseen}
+        print_json(content)
+        return
+    for category, text in enumerate(given):
+        votes = {} if naming is None else naming.votes[category]
+        counts = ", ".join(f"{votes[other]} {other}" for other in sorted(votes, key=votes.__getitem__, reverse=True))
+        typer.echo(f"category {category}: {'(no name)' if text is None else text}{f' of {counts}' if counts else ''}")
+    if naming is not None:
+        for category, tied in naming.tied.items():
+            typer.echo(f"category {category} has no name: {' and '.join(tied)} are equally common in it", err=True)
+        for category in naming.unseen:
+            typer.echo(f"category {category} has no name: none of the {num_examples} examples is in it", err=True)

@@ -1,0 +1,182 @@
+"""From a run to a bundle: three ONNX graphs, verified before the folder appears."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from infoae import checkpoint, data
+from infoae.deploy.bundle import (
+    SAMPLE,
+    Bundle,
+    GraphSpec,
+    ImageSpec,
+    Manifest,
+    RunSpec,
+    write_checksums,
+    write_manifest,
+)
+from infoae.deploy.graphs import Role, build_graphs, describe
+from infoae.deploy.precision import CALIBRATION_IMAGES, Precision, to_fp16, to_int8
+from infoae.deploy.session import Classifier
+from infoae.deploy.triton import write_repository
+from infoae.deploy.verify import SAMPLE_IMAGES, Verification, verify
+from infoae.errors import InfoAEError
+from infoae.files import atomic_folder
+from infoae.model import InfoAE
+from infoae.run import Run
+from infoae.version import __version__
+
+OPSET = 20
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished bundle: its folder, its manifest, and what verification measured."""
+
+    path: Path
+    manifest: Manifest
+    verification: Verification
+    classifier_bytes: dict[Precision, int]
+    """Size of classifier.onnx, in fp32 and as exported."""
+
+
+def export_run(
+    run: Run,
+    out: Path | None = None,
+    *,
+    precision: Precision = Precision.FP32,
+    names: Sequence[str] | None = None,
+    which: str = "best",
+    triton: bool = False,
+    say: Callable[[str], object] = lambda _: None,
+) -> Exported:
+    """Write the bundle of a run's checkpoint `which` ("best" or "newest") to the new folder `out`.
+
+    `out` defaults to `bundle` (or `bundle-<precision>`) in the run's folder. `names` are those of the K categories, by
+    default "category 0", …; `say` is told of each stage. Raises InfoAEError, leaving nothing, if `out` exists or the
+    graphs do not give the answers of PyTorch.
+    """
+    out = out or run.path / ("bundle" if precision is Precision.FP32 else f"bundle-{precision}")
+    if out.exists() or out.is_symlink():
+        raise InfoAEError(f"{out} exists already: delete it, or give another --out")
+    config = run.config()
+    step = checkpoint.read(run.checkpoint(which)).step
+    model = run.load_model(which)
+    test = data.load(config.data, "test")
+    specs = describe(model)
+    say(f"exporting {run.name}, step {step}, as {precision}")
+    plain = {role: to_onnx(graph, specs[role]) for role, graph in build_graphs(model).items()}
+    calibration = data.load(config.data, "train").images[:CALIBRATION_IMAGES] if precision is Precision.INT8 else None
+    graphs = {role: _reduce(role, graph, precision, calibration) for role, graph in plain.items()}
+    manifest = Manifest(
+        infoae_version=__version__,
+        image=_image(model),
+        num_categories=model.num_categories,
+        latent_dim=model.latent_dim,
+        noise_dim=model.noise_dim,
+        category_names=tuple(names or (f"category {category}" for category in range(model.num_categories))),
+        precision=precision.value,
+        opset=OPSET,
+        files={role: specs[role] for role in graphs},
+        run=RunSpec(name=run.name, step=step, config=config.model_dump(mode="json")),
+    )
+    with atomic_folder(out) as folder:
+        for role, graph in graphs.items():
+            (folder / specs[role].file).write_bytes(_bytes(graph))
+        write_manifest(folder, manifest)
+        write_checksums(folder)
+        say(f"verifying against PyTorch on {len(test)} test images")
+        found = verify(Bundle.load(folder), model, test, _bytes(plain["classifier"]))
+        _write_sample(folder, model, test.images[:SAMPLE_IMAGES], found.sample_tolerance)
+        manifest = manifest.model_copy(update={"accuracy": found.accuracy, "parity": found.to_dict()})
+        write_manifest(folder, manifest)
+        if triton:
+            write_repository(folder, manifest)
+        write_checksums(folder)
+        Classifier(folder, "cpu")  # the run-time half takes it: hashes, names and shapes, and the sample
+    sizes = {kind: len(_bytes(models["classifier"])) for kind, models in ((Precision.FP32, plain), (precision, graphs))}
+    return Exported(out, manifest, found, sizes)
+
+
+def to_onnx(graph: nn.Module, spec: GraphSpec) -> onnx.ModelProto:
+    """Return `graph` as ONNX with the names and shapes of `spec`, weights inside, checked.
+
+    The bytes depend on nothing but graph and versions: no time, no path.
+    """
+    # Not 1, which the exporter would take for a constant.
+    example = {
+        name: torch.zeros([3 if size == "batch" else int(size) for size in tensor.shape], dtype=_dtype(tensor.dtype))
+        for name, tensor in spec.inputs.items()
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns of its own insides
+        program = torch.onnx.export(
+            graph,
+            tuple(example.values()),
+            input_names=list(spec.inputs),
+            output_names=list(spec.outputs),
+            dynamic_shapes=tuple({0: "batch"} for _ in example),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _clear_metadata(model)
+    return model
+
+
+def _reduce(
+    role: Role, graph: onnx.ModelProto, precision: Precision, calibration: NDArray[np.uint8] | None
+) -> onnx.ModelProto:
+    if precision is Precision.FP16:
+        graph = to_fp16(graph)
+    # onnxruntime has no 8-bit transposed convolution: decoder and generator would lose accuracy and gain nothing.
+    elif calibration is not None and role == "classifier":
+        graph = to_int8(graph, calibration)
+    _clear_metadata(graph)
+    return graph
+
+
+def _clear_metadata(model: onnx.ModelProto) -> None:
+    """Remove what the exporter notes beside each node: source paths, module names, stack traces."""
+    graph: Any = model.graph
+    for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+
+
+def _bytes(model: onnx.ModelProto) -> bytes:
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _write_sample(folder: Path, model: InfoAE, images: NDArray[np.uint8], tolerance: float) -> None:
+    with (folder / SAMPLE).open("wb") as file:
+        np.savez(
+            file,
+            images=images,
+            probabilities=model.classify(images).numpy(),
+            latent=model.encode(images).numpy(),
+            tolerance=np.float32(tolerance),
+        )
+
+
+def _image(model: InfoAE) -> ImageSpec:
+    if model.channels not in (1, 3):
+        raise InfoAEError(f"images of {model.channels} channels: a bundle takes grey (1) or RGB (3)")
+    return ImageSpec(channels=1 if model.channels == 1 else 3, height=model.image_size, width=model.image_size)
+
+
+def _dtype(name: str) -> torch.dtype:
+    return {"uint8": torch.uint8, "float32": torch.float32, "int64": torch.int64}[name]
