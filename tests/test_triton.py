@@ -52,11 +52,11 @@ def model_config() -> Any:
         part = file.message_type.add(name=message)
         for name, number, kind, of, repeated in fields:
             field = part.field.add(name=name, number=number, label=3 if repeated else 1)
-            field.type = kind  # type: ignore[assignment]
+            field.type = kind
             if of:
                 field.type_name = f".inference.{of}"
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
+    pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("inference.ModelConfig"))
 
 

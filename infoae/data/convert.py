@@ -22,7 +22,6 @@ import functools
 import io
 import os
 import stat
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +33,8 @@ MAX_PIXELS = 64_000_000
 """An image that declares more pixels is refused before it is decoded (64 megapixels are 256 MB as RGBA)."""
 MAX_BYTES = 512 * 1024 * 1024
 """A larger file is refused before it is opened."""
+SMALL_BYTES = 64 * 1024
+"""A file up to this size is read in one go: Pillow would read it in a dozen small steps."""
 
 # Formats with a signature in their first bytes. TGA has none, so random bytes pass for it; EPS would start Ghostscript.
 _FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
@@ -60,14 +61,14 @@ def read_image(source: bytes | str | os.PathLike[str], channels: int, height: in
         raise UnreadableImageError(_reason(error)) from error
 
 
-def _checked(source: bytes | str | os.PathLike[str]) -> io.BytesIO | Path:
+def _checked(source: bytes | str | os.PathLike[str]) -> io.BytesIO | str:
     """The source as Pillow takes it, once it is known to be a regular file of a sane size: a pipe would block."""
-    file: io.BytesIO | Path
+    file: io.BytesIO | str
     if isinstance(source, bytes):
         size, file = len(source), io.BytesIO(source)
     else:
-        file = path = Path(source)
-        status = path.stat()
+        file = os.fspath(source)
+        status = os.stat(file)  # noqa: PTH116 (a Path for each of many small images costs a tenth of their decoding)
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableImageError("a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         size = status.st_size
@@ -75,6 +76,9 @@ def _checked(source: bytes | str | os.PathLike[str]) -> io.BytesIO | Path:
         raise UnreadableImageError("empty file")
     if size > MAX_BYTES:
         raise UnreadableImageError(f"{size} bytes, more than {MAX_BYTES}")
+    if isinstance(file, str) and size <= SMALL_BYTES:
+        with open(file, "rb") as content:  # noqa: PTH123
+            return io.BytesIO(content.read(size))
     return file
 
 
@@ -99,8 +103,9 @@ def _pixels(image: Image.Image, channels: int, height: int, width: int) -> NDArr
         image = image.convert("RGB" if image.mode == "P" else mode).convert(mode)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    # Twice as fast as np.asarray(image), which copies the bytes once more.
+    pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(height, width, channels)
+    return pixels.reshape(1, height, width) if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:

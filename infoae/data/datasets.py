@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.config import Data, DataName
 from infoae.data import mnist_files
 from infoae.errors import InfoAEError, UsageError
+
+if TYPE_CHECKING:  # the run-time half of deploy imports this package, and has no YAML
+    from infoae.config import Data, DataName
 
 Split: TypeAlias = Literal["train", "test"]
 
