@@ -33,6 +33,7 @@ from infoae.deploy.verify import SAMPLE_IMAGES, Verification, verify
 from infoae.errors import InfoAEError
 from infoae.files import atomic_folder
 from infoae.model import InfoAE
+from infoae.names import display
 from infoae.run import Run
 from infoae.version import __version__
 
@@ -84,32 +85,35 @@ def export_run(
         num_categories=model.num_categories,
         latent_dim=model.latent_dim,
         noise_dim=model.noise_dim,
-        category_names=tuple(names or (f"category {category}" for category in range(model.num_categories))),
+        category_names=tuple(names or display([None] * model.num_categories)),
         precision=precision.value,
         opset=OPSET,
         files={role: specs[role] for role in graphs},
         run=RunSpec(name=run.name, step=step, config=config.model_dump(mode="json")),
     )
-    with atomic_folder(out) as folder:
-        for role, graph in graphs.items():
-            (folder / specs[role].file).write_bytes(_bytes(graph))
-        write_manifest(folder, manifest)
-        write_checksums(folder)
-        say(f"verifying against PyTorch on {len(test)} test images")
-        found = verify(Bundle.load(folder), model, test, _bytes(plain["classifier"]))
-        _write_sample(folder, model, test.images[:SAMPLE_IMAGES], found.sample_tolerance)
-        manifest = manifest.model_copy(update={"accuracy": found.accuracy, "parity": found.to_dict()})
-        write_manifest(folder, manifest)
-        if triton:
-            write_repository(folder, manifest)
-        write_checksums(folder)
-        Classifier(folder, "cpu")  # the run-time half takes it: hashes, names and shapes, and the sample
+    try:
+        with atomic_folder(out) as folder:
+            for role, graph in graphs.items():
+                (folder / specs[role].file).write_bytes(_bytes(graph))
+            write_manifest(folder, manifest)
+            write_checksums(folder)
+            say(f"verifying against PyTorch on {len(test)} test images")
+            found = verify(Bundle.load(folder), model, test, _bytes(plain["classifier"]))
+            _write_sample(folder, model, test.images[:SAMPLE_IMAGES], found.sample_tolerance)
+            manifest = manifest.model_copy(update={"accuracy": found.accuracy, "parity": found.to_dict()})
+            write_manifest(folder, manifest)
+            if triton:
+                write_repository(folder, manifest)
+            write_checksums(folder)
+            Classifier(folder, "cpu")  # the run-time half takes it: hashes, names and shapes, and the sample
+    except OSError as error:
+        raise InfoAEError(f"cannot write {out}: {error.strerror or error}") from error
     sizes = {kind: len(_bytes(models["classifier"])) for kind, models in ((Precision.FP32, plain), (precision, graphs))}
     return Exported(out, manifest, found, sizes)
 
 
 def to_onnx(graph: nn.Module, spec: GraphSpec) -> onnx.ModelProto:
-    """Return `graph` as ONNX with the names and shapes of `spec`, weights inside, checked.
+    """Return `graph` as ONNX with the names and shapes of `spec`, weights inside.
 
     The bytes depend on nothing but graph and versions: no time, no path.
     """
