@@ -52,10 +52,10 @@ def plain_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[i
     torch.manual_seed(0)
     model = InfoAE(run.model).to(device)
     weights, augment = run.objective.weights, torch.Generator().manual_seed(0)
-    adam = {"betas": (run.optim.beta1, run.optim.beta2)}
-    model_optimizer = torch.optim.Adam(model.model_parameters(), lr=run.optim.learning_rate, **adam)
-    critic_optimizer = torch.optim.Adam(model.critic_parameters(), lr=run.optim.critic_learning_rate, **adam)
-    loader = torch.utils.data.DataLoader(PillowImages(images), run.train.batch_size, shuffle=True)
+    betas = (run.optim.beta1, run.optim.beta2)
+    model_optimizer = torch.optim.Adam(model.model_parameters(), run.optim.learning_rate, betas)
+    critic_optimizer = torch.optim.Adam(model.critic_parameters(), run.optim.critic_learning_rate, betas)
+    loader: torch.utils.data.DataLoader[Tensor] = torch.utils.data.DataLoader(PillowImages(images), run.train.batch_size, shuffle=True)
     while True:
         for x in loader:
             x = x.to(device)
