@@ -17,8 +17,8 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
-from torchvision.datasets import VisionDataset
 from torchvision.transforms import ToTensor
 
 from infoae import config, data, losses
@@ -30,19 +30,17 @@ from infoae.step import Step
 from infoae.trainer import batches, with_image_shape
 
 
-class PillowImages(VisionDataset):
+class PillowImages(torch.utils.data.Dataset[Tensor]):
     """The bundled MNIST as torchvision's MNIST gives it: a PIL image at a time, transformed."""
 
     def __init__(self, images: Tensor) -> None:
-        super().__init__(root=None, transform=ToTensor())
         self.images = images
+        self.transform = ToTensor()
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        from PIL import Image
-
         image: Tensor = self.transform(Image.fromarray(self.images[index, 0].numpy()))
         return image
 
@@ -52,10 +50,12 @@ def plain_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[i
     torch.manual_seed(0)
     model = InfoAE(run.model).to(device)
     weights, augment = run.objective.weights, torch.Generator().manual_seed(0)
-    adam = {"betas": (run.optim.beta1, run.optim.beta2)}
-    model_optimizer = torch.optim.Adam(model.model_parameters(), lr=run.optim.learning_rate, **adam)
-    critic_optimizer = torch.optim.Adam(model.critic_parameters(), lr=run.optim.critic_learning_rate, **adam)
-    loader = torch.utils.data.DataLoader(PillowImages(images), run.train.batch_size, shuffle=True)
+    betas = (run.optim.beta1, run.optim.beta2)
+    model_optimizer = torch.optim.Adam(model.model_parameters(), run.optim.learning_rate, betas)
+    critic_optimizer = torch.optim.Adam(model.critic_parameters(), run.optim.critic_learning_rate, betas)
+    loader: torch.utils.data.DataLoader[Tensor] = torch.utils.data.DataLoader(
+        PillowImages(images), run.train.batch_size, shuffle=True
+    )
     while True:
         for x in loader:
             x = x.to(device)

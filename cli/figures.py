@@ -40,4 +40,4 @@ def figures(
         if not as_json:
             typer.echo(path)
     if as_json:
-        print_json({"run": str(found.path), "figures": written})
+        print_json({"run": found.name, "figures": written})

@@ -94,7 +94,12 @@ def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
         trained.add_environment(environment.describe(plan.device, plan.precision, plan.config.seed, trainer.done))
         with _stop_on_signal(progress.say) as stop_wanted:
             finished = trainer.fit([progress, *reporters], stop_wanted)
-    result: dict[str, Any] = {"run": str(trained.path), "finished": finished, "step": trainer.done}
+    result: dict[str, Any] = {
+        "run": trained.name,
+        "folder": str(trained.path),
+        "finished": finished,
+        "step": trainer.done,
+    }
     result["seconds"] = round(trainer.seconds, 1)
     if not finished:
         return result
@@ -109,19 +114,19 @@ def evaluate_run(run: Run, test: ImageSet, which: str, device: torch.device) -> 
     model = run.load_model(which).to(device)
     saved = checkpoint.read(path)
     content = evaluate(model, test).to_dict()
-    content |= {"run": str(run.path), "checkpoint": path.name, "checkpoint_step": saved.step, "score": saved.score}
+    content |= {"run": run.name, "checkpoint": path.name, "checkpoint_step": saved.step, "score": saved.score}
     write_json(run.path / "evaluation.json", content)
     return content
 
 
 def describe(result: dict[str, Any]) -> str:
     """Return the result of a run in words."""
-    name = Path(result["run"]).name
+    name = result["run"]
     if not result["finished"]:
         return f"stopped and saved after step {result['step']}; go on with: infoae train --resume {name}"
     label_free = result["label_free"]
     lines = [
-        f"run {result['run']}: {result['seconds']:.0f} s of training, best checkpoint {result['checkpoint']}",
+        f"run {result['folder']}: {result['seconds']:.0f} s of training, best checkpoint {result['checkpoint']}",
         f"label-free: mutual information {label_free['mutual_information']:.3f} nats, "
         f"{label_free['categories_used']} categories used, balance {label_free['balance']:.3f}",
     ]

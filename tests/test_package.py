@@ -1,0 +1,102 @@
+"""The promises of pyproject, README and the layout."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.markers import Marker
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def sources(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")) if ".venv" not in path.parts]
+
+
+def imports(path: Path, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_exactly_one_onnxruntime_is_asked_for_on_every_platform() -> None:
+    markers = [Marker(line.partition(";")[2]) for line in PROJECT["dependencies"] if line.startswith("onnxruntime")]
+    assert len(markers) == 2
+    for system in ("linux", "win32", "darwin"):
+        for machine in ("x86_64", "AMD64", "aarch64", "arm64"):
+            environment = {"sys_platform": system, "platform_machine": machine}
+            assert sum(marker.evaluate(environment) for marker in markers) == 1, environment
+
+
+def test_development_tools_are_pinned_and_the_library_is_not() -> None:
+    assert all("==" in line for line in PROJECT["optional-dependencies"]["dev"])
+    assert not any("==" in line.partition(";")[0] for line in PROJECT["dependencies"])
+
+
+def test_top_level_folders_are_linked_into_the_package() -> None:
+    for name in ("cli", "deploy", "configs"):
+        link = ROOT / "infoae" / name
+        assert link.is_symlink()
+        assert link.resolve() == ROOT / name
+
+
+def test_imports_go_one_way() -> None:
+    for path in (ROOT / "infoae").glob("*.py"):
+        assert not any(name.startswith(("infoae.cli", "infoae.deploy")) for name in imports(path)), path
+    for path in sources("deploy"):
+        assert not any(name.startswith("infoae.cli") for name in imports(path)), path
+
+
+def test_commands_import_nothing_heavy_before_they_run() -> None:
+    heavy = {"torch", "ray", "numpy", "matplotlib", "onnxruntime", "sklearn", "wandb"}
+    for path in sources("cli"):
+        found = {name.partition(".")[0] for name in imports(path, top_level_only=True)}
+        assert not found & heavy, path
+
+
+def test_the_package_imports_without_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; import infoae, infoae.data, infoae.config; print(infoae.__version__)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_every_folder_and_file_that_readme_names_is_there() -> None:
+    for name in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / name).exists(), name
+
+
+def test_readme_commands_are_one_line_each_and_options_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    for marker in ("train", "test"):
+        block = re.search(rf"<!-- {marker} -->\n```bash\n(.*?)```", text, re.DOTALL)
+        assert block, marker
+        assert block[1].count("\n") == 1
+        assert block[1].startswith("python3 -m venv .venv && .venv/bin/pip install")
+
+
+def test_readme_result_is_the_committed_one() -> None:
+    committed = json.loads((ROOT / "docs" / "results" / "mnist-seed-100.json").read_text())
+    text = (ROOT / "README.md").read_text()
+    assert f"{committed['accuracy']:.2%}".replace("%", " %") in text
+    assert f"{committed['label_free']['mutual_information']:.2f} nats" in text
+    assert committed["command"] in text
+
+
+@pytest.mark.parametrize("path", sources("infoae", "tests", "benchmarks"), ids=str)
+def test_files_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300, f"{path} is over 300 lines: is one job hiding two?"
