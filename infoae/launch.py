@@ -83,8 +83,10 @@ def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
     new = plan.resumed is None
     trained = Run.create(plan.runs, plan.name, plan.recipe, plan.config) if new else plan.resumed
     assert trained is not None
-    trainer = Trainer(trained, plan.config, plan.train, plan.test, plan.device, plan.precision)
     with TrainingProgress() as progress, wandb_reporter(wandb, trained, plan.config) as reporters:
+        if new and plan.config.information.pairs == "neighbours":
+            progress.say(f"finding the nearest neighbours of {len(plan.train)} images")
+        trainer = Trainer(trained, plan.config, plan.train, plan.test, plan.device, plan.precision)
         if not new:
             saved = trainer.resume()
             trained.write_config(plan.config)

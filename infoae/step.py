@@ -52,16 +52,23 @@ class Step:
         if config.optim.ema_decay:
             self.average = AveragedModel(model, multi_avg_fn=_averager(config.optim.ema_decay), use_buffers=True)
 
-    def __call__(self, images: Tensor, index: int) -> StepResult:
+    def __call__(
+        self, images: Tensor, index: int, partners: Tensor | None = None, information_only: bool = False
+    ) -> StepResult:
         """Update every network once from uint8 images (B, C, H, W); `index` counts steps from 0.
 
-        Noise, categories and augmentation follow from the seed and `index` alone. Raises InfoAEError before any
-        update if a loss is not finite.
+        `partners` (B, C, H, W) are what the information loss compares them with, the images themselves if not given;
+        `information_only` leaves out every other loss. Noise, categories and augmentation follow from the seed and
+        `index` alone. Raises InfoAEError before any update if a loss is not finite.
         """
-        x, x_twin, u, c = self._inputs(images, index)
+        x, x_twin, u, c = self._inputs(images, index, partners, information_only)
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
         with autocast, parametrize.cached():  # spectral norms are computed once a step, not once a pass
-            terms = objective.compute(self.model, self.config.objective, x, x_twin, u, c)
+            if information_only:
+                assert x_twin is not None
+                terms = objective.compute_information(self.model, x, x_twin)
+            else:
+                terms = objective.compute(self.model, self.config.objective, x, x_twin, u, c)
         self._check_finite(terms.losses, index)
 
         # Both sides share one graph; `inputs` keeps each side's gradients out of the other's parameters, and spares
@@ -96,17 +103,24 @@ class Step:
         assert isinstance(model, InfoAE)
         return model
 
-    def _inputs(self, images: Tensor, index: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    def _inputs(
+        self, images: Tensor, index: int, partners: Tensor | None = None, information_only: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         config, random = self.config, generator(self.config.seed, Stream.STEP, index)
         batch = len(images)
         u = torch.rand(batch, config.model.noise_dim, generator=random) * 2 - 1
-        c = torch.randint(config.model.num_categories, (batch,), generator=random)
-        x = images.to(self.device, non_blocking=True).float().div_(255)
-        x_twin = None
+        c = torch.randint(self.model.num_over_categories, (batch,), generator=random)
+        x, x_twin = self._to_input(images), None
         if config.objective.weights.information:
-            x_twin = random_affine(x, config.augment, random).contiguous(memory_format=torch.channels_last)
+            x_twin = random_affine(x if partners is None else self._to_input(partners), config.augment, random)
+            if information_only:
+                x = random_affine(x, config.augment, random)
+            x_twin = x_twin.contiguous(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
         return x, x_twin, u.to(self.device), c.to(self.device)
+
+    def _to_input(self, images: Tensor) -> Tensor:
+        return images.to(self.device, non_blocking=True).float().div_(255)
 
     def _check_finite(self, losses: dict[str, Tensor], index: int) -> None:
         if torch.isfinite(torch.stack(list(losses.values()))).all():
