@@ -47,8 +47,8 @@ def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, 
 
     z_gen = model.generator(u, F.one_hot(c, model.num_categories).to(u.dtype))
     x_gen = torch.sigmoid(model.decoder(z_gen))
-    # The encoder sees real and generated images in one batch: normalised on their own, generated images that hardly
-    # differ are told apart by differences that vanish once the running statistics are used.
+    # The encoder sees real and generated images in one batch, so that both are normalised as they will be with the
+    # running statistics.
     images = [x, x_gen] if x_twin is None else [x, x_gen, x_twin]
     z, z_cycle, *z_twin = model.encoder(torch.cat(images)).split(len(x))
     x_recon_logits = model.decoder(z)
