@@ -1,4 +1,4 @@
-"""The pipeline on one machine: read, decode in threads, classify in batches, write; in order, in bounded memory."""
+"""The pipeline on one machine: read, decode and classify blocks in threads, write; in order, in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from infoae.data.convert import UnreadableImageError, read_image
@@ -64,7 +65,9 @@ def classify_sources(
 ) -> Summary:
     """Write one row to `sink` for each input of `sources`, in order, after those that `parts` already hold.
 
-    `num_workers` threads decode, by default one for each CPU this process may use; `advance` is told of rows done.
+    `num_workers` threads take a block each from pixels to rows, by default one for each CPU this process may use: the
+    CPUs share blocks, not operators, so `classifier` is best opened with one thread. `advance` is told of rows done.
+
     Raises InfoAEError if there is no input at all, if more than `max_errors` inputs are unreadable, or if the inputs
     that `parts` hold are not the first ones now.
     """
@@ -72,11 +75,14 @@ def classify_sources(
     num_rows = num_resumed = sum(part.num_rows for part in parts)
     num_failed = sum(part.num_failed for part in parts)
     blocks = after_parts(read_blocks(sources, block_size), parts)
-    image = classifier.manifest.image
+
+    def answered(block: Block) -> tuple[Decoded, pa.RecordBatch]:
+        decoded = decode(block, classifier.manifest.image)
+        return decoded, rows.batch(decoded.keys, classifier.classify(decoded.images), decoded.errors)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities in files; what cannot be read is a row with an error
-        for decoded in ordered_map(lambda block: decode(block, image), blocks, num_workers or available_cpus()):
-            batch = rows.batch(decoded.keys, classifier.classify(decoded.images), decoded.errors)
+        for decoded, batch in ordered_map(answered, blocks, num_workers or available_cpus()):
             failed = len(decoded.keys) - len(decoded.images)
             sink.write(batch, decoded.keys, failed)
             num_rows += len(decoded.keys)

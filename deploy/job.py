@@ -38,7 +38,7 @@ def classify_files(
     bundle = Bundle.load(model)
     rows = RowFormat.parse(bundle.manifest, columns, latent)
     sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out)
-    classifier = Classifier(bundle, device, batch_size=batch_size)
+    classifier = Classifier(bundle, device, batch_size=batch_size, num_threads=1)  # the CPUs share blocks
     counts = [source.count() for source in sources]
     total = None if None in counts else sum(filter(None, counts))
     options: dict[str, Any] = {"max_errors": max_errors, "block_size": batch_size, "num_workers": num_workers}
