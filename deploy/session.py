@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.deploy.bundle import SAMPLE, Bundle, Manifest
+from infoae.deploy.cpus import available_cpus
 from infoae.deploy.runtime import Device, device_of, open_session, run_session
 from infoae.errors import InfoAEError
 
@@ -54,17 +56,20 @@ class Classifier:
     ) -> None:
         """Open the classifier of `bundle`, a folder or a loaded Bundle.
 
-        `device` is "auto", "cpu" or "cuda"; `num_threads` defaults to the CPUs this process may use; at most
-        `batch_size` images are computed at a time. Raises InfoAEError for a bundle that is missing, damaged, too new
-        or gives wrong answers here, and for device "cuda" without a usable GPU.
+        `device` is "auto", "cpu" or "cuda". On the CPU `num_threads` threads, by default the CPUs this process may use,
+        share the images; each computes at most `batch_size` at a time. Raises InfoAEError for a bundle that is missing,
+        damaged, too new or gives wrong answers here, and for device "cuda" without a usable GPU.
         """
         if batch_size < 1:
             raise InfoAEError(f"batch_size {batch_size}: give at least 1")
         bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.manifest = bundle.manifest
         self._batch_size = batch_size
-        self._session = open_session(bundle, "classifier", device, num_threads)
+        # Threads that share images wait for each other once; those that share operators, at every operator.
+        self._session = open_session(bundle, "classifier", device, num_threads=1)
         self.device = device_of(self._session)
+        self._num_threads = 1 if self.device == "cuda" else num_threads or available_cpus()
+        self._pool = ThreadPoolExecutor(self._num_threads, "infoae-classifier")  # starts threads as they are needed
         self._check_sample(bundle)
 
     def classify(self, images: NDArray[np.uint8]) -> Answers:
@@ -76,9 +81,15 @@ class Classifier:
         count = len(images)
         probabilities = np.empty((count, self.manifest.num_categories), np.float32)
         latent = np.empty((count, self.manifest.latent_dim), np.float32)
-        for start in range(0, count, self._batch_size):
-            batch = slice(start, start + self._batch_size)
+        size = max(1, min(self._batch_size, -(-count // self._num_threads)))
+        batches = [slice(start, start + size) for start in range(0, count, size)]
+
+        def run(batch: slice) -> None:
             probabilities[batch], latent[batch] = self._run(images[batch])
+
+        # One batch, or one thread, needs no pool: the caller's thread computes.
+        for _ in self._pool.map(run, batches) if min(len(batches), self._num_threads) > 1 else map(run, batches):
+            pass
         return Answers(probabilities, latent)
 
     def _run(self, images: NDArray[np.uint8]) -> tuple[Any, Any]:

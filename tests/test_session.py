@@ -33,8 +33,10 @@ def random_images(count: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, 28, 28), np.uint8)
 
 
+@pytest.mark.parametrize("num_threads", [1, 3])
 @pytest.mark.parametrize("count", [0, 1, 6, 7, 8, 100])
-def test_answers_are_those_of_numpy_at_any_batch_size(bundle: Path, classifier: Classifier, count: int) -> None:
+def test_answers_are_those_of_numpy_at_any_batch_size(bundle: Path, num_threads: int, count: int) -> None:
+    classifier = Classifier(bundle, "cpu", batch_size=7, num_threads=num_threads)
     weights = {w.name: numpy_helper.to_array(w) for w in onnx.load(bundle / "classifier.onnx").graph.initializer}
     images = random_images(count)
     answers = classifier.classify(images)
