@@ -1,0 +1,48 @@
+"""infoae reproduce."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json
+
+
+def reproduce(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="Recipe name (infoae config list) or YAML file.")],
+    seeds: Annotated[str, typer.Option(help="Seeds, as in 0-9 or 0,3,7.")] = "0-9",
+    settings: SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the results; results/CONFIG if not given.")
+    ] = None,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Train a recipe on several seeds, and report mean, deviation and worst.
+
+    Each seed's result is a file; repeat the command to go on after an interruption, or with more seeds.
+    """
+    from infoae import reproduce as reproduction
+
+    wanted = reproduction.parse_seeds(seeds)
+    recipe = Path(config).stem
+    folder = out or Path("results") / recipe
+    results = list(
+        reproduction.run_seeds(config, settings or [], wanted, folder, runs, lambda line: typer.echo(line, err=as_json))
+    )
+    if len(results) < len(wanted):
+        typer.echo(f"stopped with {len(results)} of {len(wanted)} seeds; repeat the command to go on", err=True)
+        raise typer.Exit(130)
+    extra = [argument for setting in settings or [] for argument in ("--set", setting)]
+    command = shlex.join(["infoae", "reproduce", config, "--seeds", seeds, *extra])
+    summary = reproduction.summarize(command, recipe, results, folder)
+    if as_json:
+        print_json(summary)
+        return
+    for key, statistic in summary["measures"].items():
+        values = ", ".join(f"{name} {value:.4f}" for name, value in statistic.items())
+        typer.echo(f"{reproduction.MEASURES[key]}: {values}")
+    typer.echo(f"results: {folder}/summary.md, {folder}/seeds.png")
