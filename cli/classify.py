@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,7 +38,9 @@ def classify(
     ] = None,
     device: OnDevice = Device.AUTO,
     batch_size: Annotated[int, typer.Option(min=1, help="Images computed at a time.")] = 256,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode. Default: one a CPU.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode and classify. Default: one a CPU.")
+    ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Run on the Ray cluster at RAY_ADDRESS, or one started here.")
     ] = False,
@@ -49,40 +51,26 @@ def classify(
 
     if out is None and (resume or as_json or ray):
         raise UsageError("--resume, --json and --ray need a place for the result: give --out")
+    if ray and workers is not None:
+        raise UsageError("--workers is for one machine: with --ray each actor decodes its own images")
+    options: dict[str, Any] = {
+        "columns": columns,
+        "latent": latent,
+        "column": column,
+        "resume": resume,
+        "max_errors": max_errors,
+        "device": device,
+        "batch_size": batch_size,
+    }
     if ray:
-        if workers is not None:
-            raise UsageError("--workers is for one machine: with --ray each actor decodes its own images")
         from infoae.deploy.ray_batch import classify_on_ray
 
         assert out is not None
-        summary = classify_on_ray(
-            inputs,
-            model,
-            out,
-            columns=columns,
-            latent=latent,
-            column=column,
-            resume=resume,
-            max_errors=max_errors,
-            device=device,
-            batch_size=batch_size,
-        )
+        summary = classify_on_ray(inputs, model, out, **options)
     else:
         from infoae.deploy.job import classify_files
 
-        summary = classify_files(
-            inputs,
-            model,
-            out,
-            columns=columns,
-            latent=latent,
-            column=column,
-            resume=resume,
-            max_errors=max_errors,
-            device=device,
-            batch_size=batch_size,
-            num_workers=workers,
-        )
+        summary = classify_files(inputs, model, out, num_workers=workers, **options)
     again = f", {summary.num_resumed} of them from before" if summary.num_resumed else ""
     typer.echo(
         f"{summary.num_rows} rows{again}, {summary.num_failed} unreadable, {summary.seconds:.1f} s, "

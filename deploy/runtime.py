@@ -104,6 +104,14 @@ def session_of(content: bytes, name: str, device: str, num_threads: int | None =
 
 def _why_no_cuda(onnxruntime: Any) -> str | None:
     """Why CUDA cannot be asked for, or None. onnxruntime lists CUDA with no GPU about, and then complains at length."""
+    reason = why_no_gpu()
+    if reason is None and _CUDA not in onnxruntime.get_available_providers():
+        return "the installed onnxruntime has no CUDA; install onnxruntime-gpu in its place"
+    return reason
+
+
+def why_no_gpu() -> str | None:
+    """Return why NVIDIA's driver has no GPU for this process, or None if it has. Asks the driver itself."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -111,8 +119,6 @@ def _why_no_cuda(onnxruntime: Any) -> str | None:
     count = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
         return "the NVIDIA driver finds no usable GPU"
-    if _CUDA not in onnxruntime.get_available_providers():
-        return "the installed onnxruntime has no CUDA; install onnxruntime-gpu in its place"
     return None
 
 

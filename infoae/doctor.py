@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 
 from infoae import environment
 from infoae.data import mnist_files
+from infoae.deploy.runtime import why_no_gpu
 from infoae.device import resolve_precision
 from infoae.errors import InfoAEError
 
@@ -40,18 +39,9 @@ def _devices() -> dict[str, Any]:
     return {
         "cpu_threads": torch.get_num_threads(),
         "gpus": gpus,
-        "cuda_driver": _cuda_driver(),
+        "cuda_driver": why_no_gpu() is None,
         "auto_precision": str(resolve_precision("auto", device)).removeprefix("torch."),
     }
-
-
-def _cuda_driver() -> bool:
-    """Ask the driver itself: onnxruntime-gpu lists CUDA on machines that have none."""
-    library = ctypes.util.find_library("cuda") or ("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
-    try:
-        return int(ctypes.CDLL(library).cuInit(0)) == 0
-    except OSError:
-        return False
 
 
 def _onnxruntime(versions: dict[str, str | None], problems: list[str]) -> dict[str, Any]:
@@ -67,9 +57,9 @@ def _onnxruntime(versions: dict[str, str | None], problems: list[str]) -> dict[s
             f"onnxruntime cannot be imported ({error}): pip install onnxruntime-gpu, or onnxruntime without a GPU"
         )
         return {"usable_providers": []}
-    usable = [
-        name for name in onnxruntime.get_available_providers() if name == "CPUExecutionProvider" or _cuda_driver()
-    ]
+    # onnxruntime-gpu lists CUDA on machines that have none
+    listed = onnxruntime.get_available_providers()
+    usable = [name for name in listed if name == "CPUExecutionProvider" or why_no_gpu() is None]
     return {"usable_providers": usable}
 
 
