@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 from typing import Any
@@ -25,7 +26,7 @@ class TrainingProgress:
     """Reporter for stderr; used as a context manager so that the bar is always taken down."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(file=sys.stderr)  # this stderr, whatever it is redirected to later
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None),
@@ -59,7 +60,7 @@ class TrainingProgress:
         self._rate = moment.images_per_second if not self._rate else 0.9 * self._rate + 0.1 * moment.images_per_second
         fields: dict[str, Any] = {
             "epoch": f"{moment.epoch}/{moment.total_epochs}",
-            "rate": f"{self._rate:,.0f} images/s",
+            "rate": self._rates(moment.workers),
             "status": f"{self._losses}{self._accuracy}",
         }
         if self._task is None:
@@ -73,7 +74,7 @@ class TrainingProgress:
             self._last_line = now
             self.say(
                 f"epoch {moment.epoch}/{moment.total_epochs} step {moment.step}/{moment.total_steps} "
-                f"{self._rate:,.0f} images/s, {moment.images_left / self._rate:,.0f} s left: {self._losses}"
+                f"{self._rates(moment.workers)}, {moment.images_left / self._rate:,.0f} s left: {self._losses}"
             )
 
     def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:  # noqa: ARG002
@@ -82,3 +83,10 @@ class TrainingProgress:
         if "accuracy" in values:
             self._accuracy = f" accuracy {values['accuracy']:.1%}"
         self.say(f"epoch {moment.epoch}/{moment.total_epochs} done: {line}")
+
+    def saved(self, moment: Moment) -> None:
+        pass
+
+    def _rates(self, workers: int) -> str:
+        each = f" ({self._rate / workers:,.0f} a worker, {workers} workers)" if workers > 1 else ""
+        return f"{self._rate:,.0f} images/s{each}"

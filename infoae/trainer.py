@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae import checkpoint, evaluate
+from infoae import checkpoint, distributed, evaluate
 from infoae.checkpoint import Checkpoint
 from infoae.config import Config
 from infoae.data import ImageSet
@@ -37,6 +38,8 @@ class Moment:
     images_left: int
     """To be seen until the end, each epoch anew."""
     images_per_second: float
+    """Of all workers together."""
+    workers: int = 1
 
 
 class Reporter(Protocol):
@@ -50,6 +53,19 @@ class Reporter(Protocol):
 
     def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:
         """Measures at the end of an epoch, and samples (K * n, C, H, W) in [0, 1], n of each category in turn."""
+
+    def saved(self, moment: Moment) -> None:
+        """A checkpoint is written, and metrics.jsonl up to it."""
+
+
+def refuse_finished(run: Run, config: Config) -> None:
+    """Raise InfoAEError if the run has no checkpoint to go on from, or has done all epochs of `config`."""
+    saved = checkpoint.read(run.checkpoint("newest"))
+    if saved.epoch >= config.train.epochs:
+        raise InfoAEError(
+            f"run {run.name} is finished ({saved.epoch} of {config.train.epochs} epochs): "
+            f"train it further with --epochs, or look at it with infoae evaluate {run.name}"
+        )
 
 
 def with_image_shape(config: Config, data: ImageSet) -> Config:
@@ -72,7 +88,10 @@ def batches(seed: int, epoch: int, num_images: int, batch_size: int) -> list[NDA
 
 
 class Trainer:
-    """Trains one run. The state is all in `step` and the count of steps done."""
+    """Trains one run. The state is all in `step` and the count of steps done.
+
+    With a process group, every rank has a trainer of the same run; the main one writes, reports and evaluates.
+    """
 
     def __init__(
         self, run: Run, config: Config, train: ImageSet, test: ImageSet, device: torch.device, precision: torch.dtype
@@ -89,19 +108,21 @@ class Trainer:
 
     def resume(self) -> Checkpoint:
         """Go back to the run's newest checkpoint. Raises InfoAEError if there is none or the run is finished."""
-        path = self.run.checkpoint("newest")
+        refuse_finished(self.run, self.config)
+        return self.restore(self.run.checkpoint("newest"))
+
+    def restore(self, path: Path) -> Checkpoint:
+        """Go back to the checkpoint at `path`, forgetting what was measured after it. Raises InfoAEError if damaged."""
         saved = checkpoint.restore(path, self.step)
-        if saved.step >= self.total_steps:
-            raise InfoAEError(
-                f"run {self.run.name} is finished ({saved.epoch} of {self.config.train.epochs} epochs): "
-                f"train it further with --epochs, or look at it with infoae evaluate {self.run.name}"
-            )
+        if not distributed.same_everywhere(saved.step, self.step.device):
+            raise InfoAEError(f"the workers see different checkpoints of {self.run.name}: put --runs on shared storage")
         self.done, self.seconds = saved.step, saved.seconds
-        self.run.forget_metrics_after(self.done)
+        if distributed.is_main():
+            self.run.forget_metrics_after(self.done)
         return saved
 
     def fit(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool] = lambda: False) -> bool:
-        """Train to the end, or until `should_stop` after a step; either way the last step is saved.
+        """Train to the end, or until `should_stop` after a step on any rank; either way the last step is saved.
 
         Returns whether the end was reached. Raises InfoAEError on a loss that is not finite.
         """
@@ -113,19 +134,25 @@ class Trainer:
             order = batches(self.config.seed, epoch, len(self.images), self.config.train.batch_size)
             for indices in order[position:]:
                 self._train_step(indices, reporters)
-                stopped = should_stop()
+                stopped = distributed.agreed(should_stop(), self.step.device)
                 if stopped:
                     break
-            score = self._evaluate(reporters) if self.done % self.steps_per_epoch == 0 else None
-            self._save(score)
+            if distributed.is_main():  # the others wait for it in their next step
+                score = self._evaluate(reporters) if self.done % self.steps_per_epoch == 0 else None
+                self._save(score)
+                for reporter in reporters:
+                    reporter.saved(self._moment(0.0))
         return self.done == self.total_steps
 
     def _train_step(self, indices: NDArray[np.int64], reporters: Sequence[Reporter]) -> None:
         started = time.perf_counter()
-        result = self.step(self.images[torch.from_numpy(indices)], self.done)
+        share = distributed.share(len(indices))
+        result = self.step(self.images[torch.from_numpy(indices[share.slice])], self.done, share.total)
         self.done += 1
         seconds = time.perf_counter() - started
         self.seconds += seconds
+        if not distributed.is_main():
+            return
         moment = self._moment(len(indices) / seconds)
         for reporter in reporters:
             reporter.stepped(moment)
@@ -163,4 +190,12 @@ class Trainer:
     def _moment(self, images_per_second: float) -> Moment:
         epoch = -(-self.done // self.steps_per_epoch)
         left = round((self.total_steps - self.done) * len(self.images) / self.steps_per_epoch)
-        return Moment(self.done, self.total_steps, epoch, self.config.train.epochs, left, images_per_second)
+        return Moment(
+            self.done,
+            self.total_steps,
+            epoch,
+            self.config.train.epochs,
+            left,
+            images_per_second,
+            workers=distributed.size(),
+        )

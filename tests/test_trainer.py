@@ -38,6 +38,9 @@ class Recorder:
         assert samples.shape == (80, 1, 28, 28)
         self.evaluations.append(metrics)
 
+    def saved(self, moment: Moment) -> None:
+        assert moment.step == self.steps[-1]
+
 
 def state(step: Step) -> dict[str, Tensor]:
     tensors = {f"model.{name}": value for name, value in step.model.state_dict().items()}
