@@ -13,7 +13,7 @@ from torch import Tensor, nn
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d whose statistics in training are those of all ranks' samples. State and evaluation are the same."""
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # collectives are not for the compiler
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
@@ -31,7 +31,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise(model: nn.Module) -> None:
-    """Let every BatchNorm2d of `model` take its statistics over all ranks; parameters and buffers stay what they are."""
+    """Let every BatchNorm2d of `model` take its statistics over all ranks; parameters and buffers stay."""
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SyncBatchNorm2d  # the state is the same to the last name, so nothing needs copying

@@ -85,7 +85,7 @@ def weighted_sums(values: dict[str, Tensor], weight: float) -> dict[str, Tensor]
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> Callable[[], None]:
-    """Start summing gradients over ranks, in one buffer; the sums are in place once the returned function was called."""
+    """Start summing gradients over ranks, in one buffer; calling what is returned puts the sums in place."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if size() == 1 or not gradients:
         return lambda: None

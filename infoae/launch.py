@@ -22,7 +22,7 @@ from infoae.evaluate import evaluate
 from infoae.progress import TrainingProgress
 from infoae.run import Run
 from infoae.tracking import Mode, wandb_reporter
-from infoae.trainer import Trainer, batches, with_image_shape
+from infoae.trainer import Trainer, batches, refuse_finished, with_image_shape
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,9 @@ class Plan:
             "steps": self.config.train.epochs * len(batches(0, 0, len(self.train), batch)),
             "device": str(self.device),
             "precision": str(self.precision).removeprefix("torch."),
+            "global_batch": batch,
+            "learning_rates": self.config.learning_rates(),
+            "learning_rate_scaling": self.config.optim.learning_rate_scaling,
         }
 
 
@@ -68,6 +71,7 @@ def resumed(run: str, runs: Path, epochs: int | None) -> Plan:
         if epochs < config.train.epochs:
             raise UsageError(f"run {found.name} was planned for {config.train.epochs} epochs; --epochs cannot go below")
         config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+    refuse_finished(found, config)
     return _plan(config, runs, found.name, None, found)
 
 
@@ -78,21 +82,26 @@ def _plan(config: Config, runs: Path, recipe: str, name: str | None, found: Run 
     return Plan(with_image_shape(config, train), train, test, device, precision, runs, recipe, name, found)
 
 
+def start(plan: Plan) -> Run:
+    """Make the run's folder, or write the configuration a resumed run goes on with."""
+    if plan.resumed is None:
+        return Run.create(plan.runs, plan.name, plan.recipe, plan.config)
+    plan.resumed.write_config(plan.config)
+    return plan.resumed
+
+
 def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
     """Train, then evaluate the best checkpoint. Returns the result as JSON values, `finished` among them."""
-    new = plan.resumed is None
-    trained = Run.create(plan.runs, plan.name, plan.recipe, plan.config) if new else plan.resumed
-    assert trained is not None
+    trained = start(plan)
     trainer = Trainer(trained, plan.config, plan.train, plan.test, plan.device, plan.precision)
     with TrainingProgress() as progress, wandb_reporter(wandb, trained, plan.config) as reporters:
-        if not new:
+        if plan.resumed is not None:
             saved = trainer.resume()
-            trained.write_config(plan.config)
             progress.say(f"resuming {trained.path} after step {saved.step} of {trainer.total_steps}")
         else:
             progress.say(f"training {trained.path} on {len(plan.train)} images, {trainer.total_steps} steps")
         trained.add_environment(environment.describe(plan.device, plan.precision, plan.config.seed, trainer.done))
-        with _stop_on_signal(progress.say) as stop_wanted:
+        with stop_on_signal(progress.say) as stop_wanted:
             finished = trainer.fit([progress, *reporters], stop_wanted)
     result: dict[str, Any] = {
         "run": trained.name,
@@ -130,6 +139,8 @@ def describe(result: dict[str, Any]) -> str:
         f"label-free: mutual information {label_free['mutual_information']:.3f} nats, "
         f"{label_free['categories_used']} categories used, balance {label_free['balance']:.3f}",
     ]
+    if result.get("restarts"):
+        lines.append(f"workers were lost and training restarted {result['restarts']} times")
     if "accuracy" in result:
         lines.append(f"test accuracy {result['accuracy']:.2%}, NMI {result['nmi']:.3f}, ARI {result['ari']:.3f}")
     lines.append(f"look at it: infoae evaluate {name}; infoae figures {name}")
@@ -137,7 +148,7 @@ def describe(result: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a wish to stop after the step; a second one interrupts at once."""
     wanted = False
 

@@ -109,17 +109,18 @@ class Trainer:
     def resume(self) -> Checkpoint:
         """Go back to the run's newest checkpoint. Raises InfoAEError if there is none or the run is finished."""
         refuse_finished(self.run, self.config)
-        return self.restore(self.run.checkpoint("newest"))
+        path = self.run.checkpoint("newest")
+        self.restore(path)
+        return checkpoint.read(path)
 
-    def restore(self, path: Path) -> Checkpoint:
-        """Go back to the checkpoint at `path`, forgetting what was measured after it. Raises InfoAEError if damaged."""
-        saved = checkpoint.restore(path, self.step)
+    def restore(self, path: Path | None) -> None:
+        """Go back to a checkpoint, or to the start, and forget what was measured after it. Raises InfoAEError."""
+        saved = checkpoint.restore(path, self.step) if path is not None else Checkpoint(0, 0, 0.0, None)
         if not distributed.same_everywhere(saved.step, self.step.device):
             raise InfoAEError(f"the workers see different checkpoints of {self.run.name}: put --runs on shared storage")
         self.done, self.seconds = saved.step, saved.seconds
         if distributed.is_main():
             self.run.forget_metrics_after(self.done)
-        return saved
 
     def fit(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train to the end, or until `should_stop` after a step on any rank; either way the last step is saved.

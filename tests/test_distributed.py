@@ -75,8 +75,9 @@ def test_two_ranks_follow_one(start: Start) -> None:
 
     for what in ("gradients", "buffers", "model"):  # the ranks themselves are equal to the last bit
         first, second = two[0][what], two[1][what]
-        pairs = zip(first.values() if what == "model" else first, second.values() if what == "model" else second)
-        assert all(torch.equal(a, b) for a, b in pairs), what
+        if what == "model":
+            first, second = list(first.values()), list(second.values())
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True)), what
 
     images = [np.concatenate(rank["seen"]) for rank in two]
     assert sorted(np.concatenate(images).tolist()) == list(range(299))  # each image once an epoch, on one rank
@@ -125,7 +126,7 @@ def test_the_learning_rate_follows_the_batch_by_the_rule_asked_for(rule: str, fa
     assert run_config.learning_rates() == pytest.approx((1e-3 * factor, 2e-4 * factor))
 
 
-def test_synchronised_batch_normalisation_is_the_usual_one(start: Start) -> None:
+def test_synchronised_batch_normalisation_is_the_usual_one(tmp_path: Path) -> None:
     """One rank's SyncBatchNorm2d against BatchNorm2d: values, gradients and running statistics."""
     from infoae.batchnorm import synchronise
 
@@ -134,7 +135,7 @@ def test_synchronised_batch_normalisation_is_the_usual_one(start: Start) -> None
     synchronised = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
     synchronise(synchronised)
     x = (torch.randn(8, 3, 5, 5) * 0.1 + 10).requires_grad_()  # a mean far from zero costs digits
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         results = []
         for network in (plain, synchronised):

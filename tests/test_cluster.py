@@ -1,0 +1,207 @@
+"""Training on a simulated Ray cluster of real processes: workers and nodes are killed, and training still ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infoae import cluster, launch, workers
+from infoae.cluster import Request
+from infoae.errors import InfoAEError, UsageError
+from infoae.run import Run
+from infoae.storage import Storage
+from tests.conftest import TINY
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray's own use of what it deprecates
+ROOT = Path(workers.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[Any]:
+    """A head without CPUs and two nodes of one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    variables = pytest.MonkeyPatch()
+    variables.setenv("PYTHONPATH", str(ROOT))  # where the workers find the package, installed or not
+    simulated = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        simulated.add_node(num_cpus=1)
+    yield simulated
+    simulated.shutdown()
+    variables.undo()
+
+
+def plan(runs: Path, name: str, *overrides: str) -> launch.Plan:
+    return launch.planned("smoke", [*TINY, "train.epochs=4", *overrides], runs, name)
+
+
+def metric_steps(run: Run) -> list[int]:
+    return [line["step"] for line in run.metrics() if "loss/reconstruction" in line]
+
+
+def train_workers(node: Any) -> list[int]:
+    """Process ids of the training workers that a node of the simulated cluster has started."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == raylet and b"TrainWorker" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def after(run: Path, step: int, act: Callable[[], None]) -> threading.Thread:
+    """Act once the run has logged `step`."""
+
+    def wait() -> None:
+        while not run.is_dir() or max(metric_steps(Run(run)), default=0) < step:
+            time.sleep(0.02)
+        act()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_killed_worker_costs_a_restart_and_no_metric(
+    ray_cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.extend(train_workers(ray_cluster.worker_nodes[-1]))
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = after(tmp_path / "killed", 8, kill)  # in the second epoch of six steps
+    result = workers.run(plan(tmp_path, "killed"), "disabled", Request(2, 2, 1, ray_cluster.address), None, 3)
+    assert not thread.is_alive()
+    assert killed
+    assert (result["finished"], result["step"], result["restarts"]) == (True, 24, 1)
+    assert (result["workers"], result["nodes"]) == (2, 2)
+    run = Run(tmp_path / "killed")
+    assert metric_steps(run) == list(range(1, 25))
+    assert run.load_model("newest").num_categories == 10
+    assert result["accuracy"] > 0
+    starts = json.loads((run.path / "environment.json").read_text())
+    assert [entry["workers"] for entry in starts] == [2, 2]
+    assert starts[1]["step"] in (6, 12)  # it went on from a checkpoint
+    shown = capfd.readouterr().err
+    assert "was lost; restart 1 of at most 3" in shown
+    assert "2 workers on 2 nodes train from step 0 of 24" in shown
+    assert "TrainController" not in shown
+    assert "TrainController" in (tmp_path / "ray.log").read_text()
+
+
+def test_a_loss_that_is_not_finite_ends_it_with_its_message(ray_cluster: Any, tmp_path: Path) -> None:
+    broken = plan(tmp_path, "broken", "optim.learning_rate=1e30")
+    started = time.monotonic()
+    with pytest.raises(InfoAEError, match=r"step 2: .* = nan.*lower optim\.learning_rate"):
+        workers.run(broken, "disabled", Request(2, 2, 1, ray_cluster.address), None, 3)
+    assert time.monotonic() - started < 60
+    assert len(json.loads((tmp_path / "broken" / "environment.json").read_text())) == 1  # not tried again
+
+
+def test_a_cluster_too_small_is_refused_at_once(ray_cluster: Any, tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(InfoAEError, match=r"4 nodes of at least 1 CPU needed, 2 found among 3 .*ray start --head"):
+        workers.run(plan(tmp_path, "small"), "disabled", Request(4, 4, 1, ray_cluster.address), None, 3)
+    with pytest.raises(InfoAEError, match="1 node of at least 3 CPU needed, 0 found"):
+        workers.run(plan(tmp_path, "small"), "disabled", Request(1, 1, 3, ray_cluster.address), None, 3)
+    assert time.monotonic() - started < 20
+    assert not (tmp_path / "small").exists()
+
+
+def test_no_cluster_is_said_at_once(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    with pytest.raises(InfoAEError, match=rf"no Ray cluster answers at {address}.*2 nodes needed.*ray start --head"):
+        workers.run(plan(tmp_path, "none"), "disabled", Request(2, 2, 1, address), None, 3)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("nodes", ["0", "4-2", "two", "1-", "-1", ""])
+def test_nodes_that_make_no_sense_are_refused(nodes: str) -> None:
+    with pytest.raises(UsageError, match="--nodes"):
+        cluster.parse_nodes(nodes)
+
+
+def test_one_worker_needs_no_ray() -> None:
+    assert cluster.parse_nodes("2-4") == (2, 4)
+    assert not Request(*cluster.parse_nodes("1")).needs_ray
+    assert Request(1, 1, 2).needs_ray
+    program = "import sys, infoae.cluster, infoae.launch; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60)
+
+
+def test_storage_keeps_a_run_and_gives_it_back(finished_run: Run, tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "store"))
+    storage.push(finished_run)
+    copy = Run(tmp_path / "elsewhere" / finished_run.name)
+    storage.pull(copy)
+    assert list(copy.metrics()) == list(finished_run.metrics())
+    assert copy.checkpoint("best").name == finished_run.checkpoint("best").name
+    assert copy.load_model("best").num_categories == 10
+
+    # A checkpoint half uploaded does not count, and one that was dropped is removed.
+    (tmp_path / "store" / finished_run.name / "checkpoints" / "step-00000099").mkdir()
+    again = Run(tmp_path / "again" / finished_run.name)
+    storage.pull(again)
+    assert {path.name for path in again.checkpoints.iterdir()} == {path.name for path in copy.checkpoints.iterdir()}
+    dropped = copy.checkpoint("newest")
+    for file in dropped.iterdir():
+        file.unlink()
+    dropped.rmdir()
+    storage.push(copy)
+    assert not (tmp_path / "store" / finished_run.name / "checkpoints" / dropped.name).exists()
+
+
+def test_storage_that_is_no_place_is_refused(finished_run: Run) -> None:
+    with pytest.raises(UsageError, match="--storage nonsense://x"):
+        Storage("nonsense://x").push(finished_run)
+
+
+@pytest.mark.slow
+def test_a_lost_node_is_replaced_by_another_and_the_run_lies_in_the_storage(ray_cluster: Any, tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path / "store"))
+    doomed = ray_cluster.worker_nodes[-1]
+    after(tmp_path / "store" / "moved", 6, lambda: ray_cluster.remove_node(doomed, allow_graceful=False))
+    ray_cluster.add_node(num_cpus=1)
+    request = Request(1, 2, 1, ray_cluster.address)
+    result = workers.run(plan(tmp_path / "runs", "moved"), "disabled", request, storage, 3)
+    assert (result["finished"], result["step"], result["restarts"]) == (True, 24, 1)
+    assert metric_steps(Run(tmp_path / "runs" / "moved")) == list(range(1, 25))
+
+
+@pytest.mark.slow
+def test_a_killed_command_is_resumed(ray_cluster: Any, tmp_path: Path) -> None:
+    program = "from infoae.cli.main import main; main()"
+    options = ["--nodes", "2", "--workers-per-node", "1", "--address", ray_cluster.address, "--runs", str(tmp_path)]
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    command = [sys.executable, "-c", program, "train", *options, "--json"]
+    first = [*command, "--config", "smoke", "--name", "resumed", *settings, "--epochs", "4"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(first, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    after(tmp_path / "resumed", 8, process.kill).join(timeout=120)
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGKILL
+
+    again = subprocess.run([*command, "--resume", "resumed"], env=environment, capture_output=True, timeout=200)
+    assert again.returncode == 0, again.stderr.decode()
+    result = json.loads(again.stdout)
+    assert (result["finished"], result["step"], result["restarts"]) == (True, 24, 0)
+    assert metric_steps(Run(tmp_path / "resumed")) == list(range(1, 25))
