@@ -107,7 +107,6 @@ def layout(request: Request, device: str) -> Layout:
 
     `device` is auto, cpu or cuda; auto takes GPUs if enough nodes have them.
     """
-    import ray
 
     alive: list[dict[str, float]] = [node["Resources"] for node in _nodes()]
     with_gpu = [node for node in alive if node.get("GPU", 0) >= (request.workers_per_node or 1)]

@@ -22,6 +22,7 @@ import ray
 import ray.train
 import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.util.placement_group import placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import Tensor
 
@@ -260,17 +261,17 @@ def work(arguments: dict[str, Any]) -> None:
     config = configuration.parse(job.config, "the run's configuration")
     device = ray.train.torch.get_device()
     precision = resolve_precision(config.train.precision, device)
-    context = ray.train.get_context()
     with _run_folder(job) as run:
         train, test = data.load(config.data, "train"), data.load(config.data, "test")
         trainer = Trainer(run, config, train, test, device, precision)
         trainer.restore(checkpoint.newest(run.checkpoints))
-        workers = context.get_world_size()
-        nodes = -(-workers // context.get_local_world_size())
+        workers = ray.train.get_context().get_world_size()
         if distributed.is_main():
+            placed = placement_group_table(ray.util.get_current_placement_group())
+            nodes = len(set(placed["bundles_to_node_id"].values()))
             entry = environment.describe(device, precision, config.seed, trainer.done)
             run.add_environment(entry | {"workers": workers, "nodes": nodes})
-            text = f"{workers} workers on {nodes} nodes train from step {trainer.done} of {trainer.total_steps}"
+            text = f"{workers} workers on {nodes} node{'s' * (nodes > 1)} train from step {trainer.done} of {trainer.total_steps}"
             job.channel.put.remote("started", text)
         finished = trainer.fit([_Forward(job, run)], _stop_asked(job.channel))
         if distributed.is_main():
