@@ -271,7 +271,8 @@ def work(arguments: dict[str, Any]) -> None:
             nodes = len(set(placed["bundles_to_node_id"].values()))
             entry = environment.describe(device, precision, config.seed, trainer.done)
             run.add_environment(entry | {"workers": workers, "nodes": nodes})
-            text = f"{workers} workers on {nodes} node{'s' * (nodes > 1)} train from step {trainer.done} of {trainer.total_steps}"
+            where = f"{workers} workers on {nodes} node{'s' * (nodes > 1)}"
+            text = f"{where} train from step {trainer.done} of {trainer.total_steps}"
             job.channel.put.remote("started", text)
         finished = trainer.fit([_Forward(job, run)], _stop_asked(job.channel))
         if distributed.is_main():

@@ -176,17 +176,15 @@ def test_storage_that_is_no_place_is_refused(finished_run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_lost_node_is_replaced_by_another_and_the_run_lies_in_the_storage(ray_cluster: Any, tmp_path: Path) -> None:
+def test_a_lost_node_leaves_the_others_to_go_on_from_the_storage(ray_cluster: Any, tmp_path: Path) -> None:
     storage = Storage(str(tmp_path / "store"))
-
-    def replace() -> None:
-        ray_cluster.remove_node(next(iter(ray_cluster.worker_nodes)), allow_graceful=False)
-        ray_cluster.add_node(num_cpus=1)
-
-    after(tmp_path / "store" / "moved", 6, replace)
+    doomed = next(iter(ray_cluster.worker_nodes))
+    after(tmp_path / "store" / "moved", 6, lambda: ray_cluster.remove_node(doomed, allow_graceful=False))
     request = Request(1, 2, 1, ray_cluster.address)
     result = workers.run(plan(tmp_path / "runs", "moved"), "disabled", request, storage, 3)
+    ray_cluster.add_node(num_cpus=1)
     assert (result["finished"], result["step"], result["restarts"]) == (True, 24, 1)
+    assert result["workers"] == 1
     assert metric_steps(Run(tmp_path / "runs" / "moved")) == list(range(1, 25))
 
 
