@@ -160,7 +160,7 @@ def fitting(
         work,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
-            num_workers=most if least == most else (least, most),
+            num_workers=most if least == most else (least, most),  # type: ignore[arg-type]  # typed as of V1
             use_gpu=layout.use_gpu,
             resources_per_worker=layout.resources_per_worker,
             placement_strategy="SPREAD",
@@ -169,7 +169,7 @@ def fitting(
             name=f"{trained.name}-{dt.datetime.now():%Y%m%d-%H%M%S-%f}",  # a name used before would train nothing
             storage_path=str(trained.path / "ray") if storage is None else f"{storage.uri}/ray",
             failure_config=FailureConfig(max_failures=retries),
-            callbacks=[_OnLoss(channel)],
+            callbacks=[_OnLoss(channel)],  # type: ignore[list-item]  # typed as of V1
         ),
     )
     fit: Callable[[], Any] = trainer.fit
@@ -183,7 +183,7 @@ def _absolute(config: configuration.Config) -> configuration.Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"root": config.data.root.resolve()})})
 
 
-class _OnLoss(UserCallback):  # type: ignore[misc]
+class _OnLoss(UserCallback):
     """Runs beside Ray Train's controller: ends the run on an error of ours, tells of any other."""
 
     def __init__(self, channel: Any) -> None:

@@ -38,7 +38,7 @@ def ray_cluster() -> Iterator[Any]:
     for _ in range(2):
         simulated.add_node(num_cpus=1)
     yield simulated
-    simulated.shutdown()
+    simulated.shutdown()  # type: ignore[no-untyped-call]
     variables.undo()
 
 
