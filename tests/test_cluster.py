@@ -23,7 +23,11 @@ from infoae.run import Run
 from infoae.storage import Storage
 from tests.conftest import TINY
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray's own use of what it deprecates
+pytestmark = pytest.mark.filterwarnings(  # Ray's own: what it deprecates and uses, a socket it looks for a port with
+    "ignore::DeprecationWarning:ray",
+    "ignore:.*unclosed <socket.socket.*:ResourceWarning",
+    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",
+)
 ROOT = Path(workers.__file__).parents[1]
 
 
