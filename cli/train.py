@@ -29,9 +29,11 @@ def train(
     config: Annotated[str, typer.Option("--config", help="Recipe name (infoae config list) or YAML file.")] = "mnist",
     settings: SetOption = None,
     data: Annotated[
-        str | None, typer.Option(help="Data set: mnist, fashion-mnist, kmnist, emnist, usps, svhn, cifar10.")
+        str | None, typer.Option(help="Data set: mnist, fashion-mnist, kmnist, emnist, usps, svhn, cifar10, shards.")
     ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder of torchvision data sets; mnist needs none.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of torchvision data sets, or of shards; mnist needs none.")
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="Let torchvision download into --data-root.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Decides weights, order, noise and augmentation.")] = None,

@@ -16,9 +16,10 @@ from typing import Any
 from infoae.errors import InfoAEError, UsageError
 
 HOW = (
-    "start one with `ray start --head` on one machine and `ray start --address=HOST:6379` on each other, "
-    "or as deploy/ray shows for Kubernetes"
+    "start one with `ray start --head --disable-usage-stats` on one machine and `ray start --address=HOST:6379` on "
+    "each other, or with KubeRay on Kubernetes (deploy/ray)"
 )
+CONNECT_SECONDS = 5.0
 FREE_WAIT = 10.0  # seconds for an earlier job to let go of its workers
 
 
@@ -87,19 +88,34 @@ def _connect(request: Request) -> None:
     import ray
 
     address = request.address or os.environ.get("RAY_ADDRESS") or ("auto" if request.max_nodes > 1 else "local")
-    wanted = f"{request.min_nodes} node{'s' * (request.min_nodes > 1)}"
-    host, _, port = address.partition(":")
-    if port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except OSError as error:
-            raise InfoAEError(f"no Ray cluster answers at {address} ({error}); {wanted} needed: {HOW}") from None
+    if "://" in address:
+        raise UsageError(f"--address {address}: Ray Client cannot train; run infoae on a machine of the cluster")
     try:
+        if address not in ("auto", "local"):
+            _knock(address)
         ray.init(address=address, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         where = "on this machine" if address == "auto" else f"at {address}"
+        wanted = f"{request.min_nodes} node{'s' * (request.min_nodes > 1)}"
         raise InfoAEError(f"no Ray cluster {where} ({reason}); {wanted} needed: {HOW}") from None
+
+
+def _knock(address: str) -> None:
+    """See at once what ray.init would try for minutes. Raises OSError or ValueError if no Ray answers."""
+    import grpc
+
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        raise ValueError("give HOST:PORT")
+    socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    if os.environ.get("RAY_USE_TLS") == "1":
+        return
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(CONNECT_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise ConnectionError("what answers there is not Ray") from None
 
 
 def layout(request: Request, device: str) -> Layout:

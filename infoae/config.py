@@ -18,7 +18,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 ReconstructionDistance = Literal["squared", "absolute", "cross-entropy"]
 Norm = Literal["batch", "spectral", "none"]
-DataName = Literal["mnist", "fashion-mnist", "kmnist", "emnist", "usps", "svhn", "cifar10"]
+DataName = Literal["mnist", "fashion-mnist", "kmnist", "emnist", "usps", "svhn", "cifar10", "shards"]
 
 
 class Section(BaseModel):
@@ -31,9 +31,9 @@ class Data(Section):
     """What is trained on."""
 
     name: DataName = "mnist"
-    """The data set; mnist is bundled, the others are read from `root` as torchvision lays them out."""
+    """The data set; mnist is bundled, shards are .npy files under `root`, the others as torchvision lays them out."""
     root: Path | None = None
-    """Folder of torchvision data sets; not used by mnist."""
+    """Folder of torchvision data sets or of shards; not used by mnist."""
     download: bool = False
     """Allow torchvision to download into `root`."""
     limit: PositiveInt | None = None
@@ -139,6 +139,8 @@ class Train(Section):
     """auto takes a GPU if there is one."""
     compile: bool = False
     """Compile the networks with torch.compile: a minute at the start for a faster step on GPUs."""
+    save_every: PositiveInt | None = None
+    """Steps between checkpoints within an epoch, of which one is written at each end: what lost workers do again."""
     log_every: PositiveInt = 20
     """Steps between lines of metrics.jsonl."""
 

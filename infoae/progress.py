@@ -41,6 +41,7 @@ class TrainingProgress:
         self._losses = self._accuracy = ""
         self._last_line = 0.0
         self._rate = 0.0
+        self._workers, self._team = 1, ""
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
@@ -55,12 +56,17 @@ class TrainingProgress:
         """Print a line above the bar."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
+    def staffed(self, workers: int, nodes: int, restarts: int) -> None:
+        """Show from now on who trains."""
+        team = f"{counted(workers, 'worker')} on {counted(nodes, 'node')}"
+        self._workers, self._team = workers, f"{team}, {counted(restarts, 'restart')}" if restarts else team
+
     def stepped(self, moment: Moment) -> None:
         # A moving average: single steps vary too much to read.
         self._rate = moment.images_per_second if not self._rate else 0.9 * self._rate + 0.1 * moment.images_per_second
         fields: dict[str, Any] = {
             "epoch": f"{moment.epoch}/{moment.total_epochs}",
-            "rate": self._rates(moment.workers),
+            "rate": self._rates(),
             "status": f"{self._losses}{self._accuracy}",
         }
         if self._task is None:
@@ -74,7 +80,7 @@ class TrainingProgress:
             self._last_line = now
             self.say(
                 f"epoch {moment.epoch}/{moment.total_epochs} step {moment.step}/{moment.total_steps} "
-                f"{self._rates(moment.workers)}, {moment.images_left / self._rate:,.0f} s left: {self._losses}"
+                f"{self._rates()}, {moment.images_left / self._rate:,.0f} s left: {self._losses}"
             )
 
     def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:  # noqa: ARG002
@@ -87,6 +93,11 @@ class TrainingProgress:
     def saved(self, moment: Moment) -> None:
         pass
 
-    def _rates(self, workers: int) -> str:
-        each = f" ({self._rate / workers:,.0f} a worker, {workers} workers)" if workers > 1 else ""
+    def _rates(self) -> str:
+        each = f" ({self._rate / self._workers:,.0f} a worker; {self._team})" if self._team else ""
         return f"{self._rate:,.0f} images/s{each}"
+
+
+def counted(number: int, what: str) -> str:
+    """Return "1 node", "2 nodes"."""
+    return f"{number} {what}{'s' * (number != 1)}"

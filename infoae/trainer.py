@@ -17,7 +17,8 @@ from torch import Tensor
 from infoae import checkpoint, distributed, evaluate
 from infoae.checkpoint import Checkpoint
 from infoae.config import Config
-from infoae.data import ImageSet
+from infoae.data import ImageSet, ShardSet
+from infoae.data.shards import MIXED_SHARDS
 from infoae.errors import InfoAEError, UsageError
 from infoae.model import InfoAE
 from infoae.run import Run
@@ -39,7 +40,6 @@ class Moment:
     """To be seen until the end, each epoch anew."""
     images_per_second: float
     """Of all workers together."""
-    workers: int = 1
 
 
 class Reporter(Protocol):
@@ -68,7 +68,7 @@ def refuse_finished(run: Run, config: Config) -> None:
         )
 
 
-def with_image_shape(config: Config, data: ImageSet) -> Config:
+def with_image_shape(config: Config, data: ImageSet | ShardSet) -> Config:
     """Fill in the image's channels and size from the data. Raises UsageError if the config says otherwise."""
     _, channels, height, width = data.images.shape
     if height != width:
@@ -81,10 +81,32 @@ def with_image_shape(config: Config, data: ImageSet) -> Config:
     return config.model_copy(update={"model": model})
 
 
-def batches(seed: int, epoch: int, num_images: int, batch_size: int) -> list[NDArray[np.int64]]:
-    """Return the image indices of each step of an epoch: every image once, batches equal to within one image."""
-    order = torch.randperm(num_images, generator=generator(seed, Stream.ORDER, epoch)).numpy()
-    return np.array_split(order, -(-num_images // batch_size))
+def batches(
+    seed: int, epoch: int, num_images: int, batch_size: int, shard_sizes: Sequence[int] = ()
+) -> list[NDArray[np.int64]]:
+    """Return the image indices of each step of an epoch: every image once, batches equal to within one image.
+
+    Images that lie in many shards are mixed among MIXED_SHARDS of them at a time, drawn anew each epoch.
+    """
+    random = generator(seed, Stream.ORDER, epoch)
+    if len(shard_sizes) <= MIXED_SHARDS:
+        order = torch.randperm(num_images, generator=random).numpy()
+    else:
+        shards = np.array_split(np.arange(num_images), np.cumsum(shard_sizes)[:-1])
+        drawn = torch.randperm(len(shards), generator=random).split(MIXED_SHARDS)
+        mixed = [np.concatenate([shards[shard] for shard in group.tolist()]) for group in drawn]
+        order = np.concatenate([rows[torch.randperm(len(rows), generator=random).numpy()] for rows in mixed])
+    return np.array_split(order, steps_an_epoch(num_images, batch_size))
+
+
+def steps_an_epoch(num_images: int, batch_size: int) -> int:
+    """Return into how many batches an epoch is split."""
+    return -(-num_images // batch_size)
+
+
+def smallest_batch(num_images: int, batch_size: int) -> int:
+    """Return the size of the smallest batch of an epoch."""
+    return num_images // steps_an_epoch(num_images, batch_size)
 
 
 class Trainer:
@@ -94,16 +116,23 @@ class Trainer:
     """
 
     def __init__(
-        self, run: Run, config: Config, train: ImageSet, test: ImageSet, device: torch.device, precision: torch.dtype
+        self,
+        run: Run,
+        config: Config,
+        train: ImageSet | ShardSet,
+        test: ImageSet,
+        device: torch.device,
+        precision: torch.dtype,
     ) -> None:
         if len(train) < 2:
             raise UsageError(f"training needs at least 2 images, {config.data.name} gave {len(train)}")
         self.run, self.config, self.test = run, config, test
-        self.images = torch.from_numpy(np.require(train.images, requirements="W"))
+        self.images = train.images
+        self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()
         torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
         self.step = Step(InfoAE(config.model), config, device, precision)
         self.done, self.seconds = 0, 0.0
-        self.steps_per_epoch = len(batches(config.seed, 0, len(train), config.train.batch_size))
+        self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size)
         self.total_steps = config.train.epochs * self.steps_per_epoch
 
     def resume(self) -> Checkpoint:
@@ -118,6 +147,8 @@ class Trainer:
         saved = checkpoint.restore(path, self.step) if path is not None else Checkpoint(0, 0, 0.0, None)
         if not distributed.same_everywhere(saved.step, self.step.device):
             raise InfoAEError(f"the workers see different checkpoints of {self.run.name}: put --runs on shared storage")
+        if not distributed.same_everywhere(len(self.images), self.step.device):
+            raise InfoAEError(f"the workers see different images: put {self.config.data.root} on shared storage")
         self.done, self.seconds = saved.step, saved.seconds
         if distributed.is_main():
             self.run.forget_metrics_after(self.done)
@@ -132,23 +163,23 @@ class Trainer:
         stopped = False
         while self.done < self.total_steps and not stopped:
             epoch, position = divmod(self.done, self.steps_per_epoch)
-            order = batches(self.config.seed, epoch, len(self.images), self.config.train.batch_size)
+            order = batches(self.config.seed, epoch, len(self.images), self.config.train.batch_size, self.shard_sizes)
             for indices in order[position:]:
                 self._train_step(indices, reporters)
                 stopped = distributed.agreed(should_stop(), self.step.device)
                 if stopped:
                     break
+                if self._save_is_due() and distributed.is_main():
+                    self._save(None, reporters)
             if distributed.is_main():  # the others wait for it in their next step
                 score = self._evaluate(reporters) if self.done % self.steps_per_epoch == 0 else None
-                self._save(score)
-                for reporter in reporters:
-                    reporter.saved(self._moment(0.0))
+                self._save(score, reporters)
         return self.done == self.total_steps
 
     def _train_step(self, indices: NDArray[np.int64], reporters: Sequence[Reporter]) -> None:
         started = time.perf_counter()
         share = distributed.share(len(indices))
-        result = self.step(self.images[torch.from_numpy(indices[share.slice])], self.done, share.total)
+        result = self.step(torch.from_numpy(self.images[indices[share.slice]]), self.done, share.total)
         self.done += 1
         seconds = time.perf_counter() - started
         self.seconds += seconds
@@ -166,7 +197,7 @@ class Trainer:
     def _evaluate(self, reporters: Sequence[Reporter]) -> float:
         """Measure the model at the end of an epoch; the score, which chooses the best checkpoint, sees no label."""
         model = self.step.evaluated_model()
-        score = evaluate.label_free(model, self.images[: evaluate.SCORE_IMAGES].numpy()).mutual_information
+        score = evaluate.label_free(model, self.images[: evaluate.SCORE_IMAGES]).mutual_information
         result = evaluate.evaluate(model, self.test)
         measures = {"mutual_information": score, "recovered": result.generated.recovered}
         measures["diversity_pixels"] = result.generated.diversity_pixels
@@ -179,9 +210,15 @@ class Trainer:
             reporter.evaluated(self._moment(0.0), metrics, samples)
         return score
 
-    def _save(self, score: float | None) -> None:
+    def _save_is_due(self) -> bool:
+        every = self.config.train.save_every
+        return every is not None and self.done % every == 0 and self.done % self.steps_per_epoch != 0
+
+    def _save(self, score: float | None, reporters: Sequence[Reporter]) -> None:
         epoch = self.done // self.steps_per_epoch
         checkpoint.save(self.run.checkpoints, Checkpoint(self.done, epoch, self.seconds, score), self.step)
+        for reporter in reporters:
+            reporter.saved(self._moment(0.0))
 
     def _write(self, metrics: Metrics) -> None:
         line = {"step": self.done, "epoch": self.done / self.steps_per_epoch, "seconds": self.seconds} | metrics
@@ -191,12 +228,4 @@ class Trainer:
     def _moment(self, images_per_second: float) -> Moment:
         epoch = -(-self.done // self.steps_per_epoch)
         left = round((self.total_steps - self.done) * len(self.images) / self.steps_per_epoch)
-        return Moment(
-            self.done,
-            self.total_steps,
-            epoch,
-            self.config.train.epochs,
-            left,
-            images_per_second,
-            workers=distributed.size(),
-        )
+        return Moment(self.done, self.total_steps, epoch, self.config.train.epochs, left, images_per_second)

@@ -1,77 +1,41 @@
-"""Training by several workers on a Ray cluster: what each worker does, and how the command follows them.
+"""Several workers on a Ray cluster, as the command sees them: start them, follow them, say what became of them.
 
-Each worker runs the same `Trainer` as a single process does, on its share of each batch. A lost worker or node makes
-Ray Train start all workers again; they go on from the run's newest checkpoint. An error of ours is not retried.
+A lost worker or node makes Ray Train start all workers again; they go on from the run's newest checkpoint. An error
+of ours is not retried. `worker` is what each of them does.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
-from ray.util.placement_group import placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from torch import Tensor
 
-from infoae import checkpoint, cluster, data, distributed, environment, launch
+from infoae import cluster, launch
 from infoae import config as configuration
 from infoae.cluster import Layout, Request
-from infoae.device import resolve_precision
 from infoae.errors import InfoAEError, UsageError
 from infoae.launch import Plan
-from infoae.progress import TrainingProgress
+from infoae.progress import TrainingProgress, counted
 from infoae.run import Run
 from infoae.storage import Storage
 from infoae.tracking import Mode, wandb_reporter
-from infoae.trainer import Metrics, Moment, Reporter, Trainer, batches
+from infoae.trainer import Reporter, smallest_batch
+from infoae.worker import Channel, Job, work
 
 POLL_SECONDS = 0.3
 WAIT_SECONDS = 600.0  # for lost nodes to be replaced
-
-
-class Channel:
-    """An actor between the workers and the command: events one way, the wish to stop the other."""
-
-    def __init__(self) -> None:
-        self._events: list[tuple[Any, ...]] = []
-        self._stopping = False
-
-    def put(self, *event: Any) -> None:
-        self._events.append(event)
-
-    def drain(self) -> list[tuple[Any, ...]]:
-        events, self._events = self._events, []
-        return events
-
-    def stop(self) -> None:
-        self._stopping = True
-
-    def stopping(self) -> bool:
-        return self._stopping
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker is told."""
-
-    config: str
-    """YAML."""
-    run: Path
-    storage: Storage | None
-    channel: Any
+TELL_SECONDS = 60.0
 
 
 def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retries: int) -> dict[str, Any]:
@@ -83,7 +47,7 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
     with TrainingProgress() as progress, cluster.connected(request, plan.runs / "ray.log"):
         layout = cluster.layout(request, plan.config.train.device)
         cluster.check_nodes(None if storage else plan.runs.resolve())
-        smallest = min(len(part) for part in batches(0, 0, len(plan.train), plan.config.train.batch_size))
+        smallest = smallest_batch(len(plan.train), plan.config.train.batch_size)
         if smallest < layout.max_workers:
             raise UsageError(f"a batch of {smallest} images cannot be shared by {layout.max_workers} workers")
         trained = launch.start(plan)
@@ -92,20 +56,21 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
             wandb_reporter(wandb, trained, plan.config) as reporters,
             launch.stop_on_signal(progress.say) as stop_wanted,
         ):
-            result = _train(plan, trained, layout, storage, retries, [progress, *reporters], progress.say, stop_wanted)
+            following = _Following(trained, retries, progress, [progress, *reporters])
+            result = _train(plan, trained, layout, storage, following, stop_wanted)
         if storage is not None:
             storage.pull(trained)
     return result | (launch.evaluate_run(trained, plan.test, "best", plan.device) if result["finished"] else {})
 
 
 def _describe(plan: Plan, run: Run, layout: Layout) -> str:
-    batch = plan.config.train.batch_size
     workers = " to ".join(str(n) for n in sorted({layout.min_workers, layout.max_workers}))
     rate, critic_rate = plan.config.learning_rates()
     return (
         f"training {run.path} on {len(plan.train)} images: {workers} workers, {layout.workers_per_node} a node, "
-        f"{'a GPU' if layout.use_gpu else f'{layout.cpus_per_worker} CPUs'} each; batch {batch} in all; "
-        f"learning rates {rate:g} and {critic_rate:g} (scaling: {plan.config.optim.learning_rate_scaling})"
+        f"{'a GPU' if layout.use_gpu else counted(layout.cpus_per_worker, 'CPU')} each; "
+        f"batch {plan.config.train.batch_size} in all; learning rates {rate:g} and {critic_rate:g} "
+        f"(scaling: {plan.config.optim.learning_rate_scaling})"
     )
 
 
@@ -114,26 +79,22 @@ def _train(
     trained: Run,
     layout: Layout,
     storage: Storage | None,
-    retries: int,
-    reporters: Sequence[Reporter],
-    say: Callable[[str], None],
+    following: _Following,
     stop_wanted: Callable[[], bool],
 ) -> dict[str, Any]:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     channel: Any = ray.remote(num_cpus=0)(Channel).options(scheduling_strategy=here).remote()
     if storage is not None:
         storage.push(trained)
-    fit = fitting(trained, plan.config, layout, storage, retries, channel)
-    state = _Following(reporters, say, retries)
-    training = _in_thread(fit)
+    training = _in_thread(fitting(trained, plan.config, layout, storage, following.retries, channel))
     told = False
     while not training.done():
         wait_for([training], POLL_SECONDS)
-        state.hear(ray.get(channel.drain.remote()))
+        following.hear(ray.get(channel.drain.remote()))
         if stop_wanted() and not told:
             channel.stop.remote()
             told = True
-        state.check_waiting(trained)
+        following.check_waiting()
     try:
         training.result()
     except ray.train.ControllerError as error:
@@ -143,18 +104,18 @@ def _train(
         raise InfoAEError(f"Ray Train: {_first_line(failure)}; see {plan.runs / 'ray.log'}") from None
     except ray.train.WorkerGroupError as error:
         raise InfoAEError(
-            f"gave up after {retries} restarts: {_explain(error.worker_failures)}; "
+            f"gave up after {counted(following.restarts, 'restart')}: {_explain(error.worker_failures)}; "
             f"see {plan.runs / 'ray.log'}, go on with: infoae train --resume {trained.name}"
         ) from None
-    state.hear(ray.get(channel.drain.remote()))
-    return {"run": str(trained.path), "restarts": state.restarts} | state.ended
+    following.hear(ray.get(channel.drain.remote()))
+    return {"run": trained.name, "folder": str(trained.path), "restarts": following.restarts} | following.ended
 
 
 def fitting(
     trained: Run, config: configuration.Config, layout: Layout, storage: Storage | None, retries: int, channel: Any
 ) -> Callable[[], Any]:
     """Return the function that trains on the cluster, to the end or until an error."""
-    job = Job(configuration.dump(_absolute(config)), trained.path, storage, channel)
+    job = Job(configuration.dump(config), trained.path, storage, channel)
     least, most = layout.min_workers, layout.max_workers
     trainer = ray.train.torch.TorchTrainer(
         work,
@@ -176,13 +137,6 @@ def fitting(
     return fit
 
 
-def _absolute(config: configuration.Config) -> configuration.Config:
-    """Workers run in another folder."""
-    if config.data.root is None:
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"root": config.data.root.resolve()})})
-
-
 class _OnLoss(UserCallback):
     """Runs beside Ray Train's controller: ends the run on an error of ours, tells of any other."""
 
@@ -198,112 +152,52 @@ class _OnLoss(UserCallback):
 
 @dataclass
 class _Following:
-    """What the command knows of its workers."""
+    """What the command knows of its workers, and whom it tells."""
 
-    reporters: Sequence[Reporter]
-    say: Callable[[str], None]
+    run: Run
     retries: int
+    progress: TrainingProgress
+    reporters: Sequence[Reporter]
     restarts: int = 0
     ended: dict[str, Any] = field(default_factory=dict)
-    waiting_since: float = field(default_factory=time.monotonic)
-    running: bool = False
+    waiting_since: float | None = field(default_factory=time.monotonic)
+    """None while workers train."""
+    told_waiting: float = 0.0
 
     def hear(self, events: list[tuple[Any, ...]]) -> None:
         for kind, *values in events:
             if kind == "lost":
-                self.restarts += self.restarts < self.retries
-                self.running, self.waiting_since = False, time.monotonic()
-                self.say(f"{values[0]}; restart {self.restarts} of at most {self.retries}")
+                self._lost(*values)
             elif kind == "started":
-                self.running = True
-                self.say(values[0])
+                self._started(*values)
             elif kind == "ended":
                 self.ended = values[0]
             else:
                 for reporter in self.reporters:
                     getattr(reporter, kind)(*values)
 
-    def check_waiting(self, run: Run) -> None:
-        if not self.running and time.monotonic() - self.waiting_since > WAIT_SECONDS:
+    def _lost(self, what: str) -> None:
+        self.waiting_since, self.told_waiting = time.monotonic(), 0.0
+        if self.restarts < self.retries:
+            self.restarts += 1
+            self.progress.say(f"{what}; restart {self.restarts} of at most {self.retries}")
+
+    def _started(self, step: int, total_steps: int, team: dict[str, int]) -> None:
+        self.waiting_since = None
+        self.progress.staffed(team["workers"], team["nodes"], self.restarts)
+        where = f"{counted(team['workers'], 'worker')} on {counted(team['nodes'], 'node')}"
+        self.progress.say(f"{where} train from step {step} of {total_steps}")
+
+    def check_waiting(self) -> None:
+        waited = 0.0 if self.waiting_since is None else time.monotonic() - self.waiting_since
+        if waited > self.told_waiting + TELL_SECONDS:
+            self.told_waiting = waited
+            self.progress.say(f"no workers for {waited:.0f} s: waiting for nodes, {WAIT_SECONDS:.0f} s at most")
+        if waited > WAIT_SECONDS:
             raise InfoAEError(
                 f"no workers for {WAIT_SECONDS:.0f} s: the cluster has lost too many nodes; "
-                f"add some and go on with: infoae train --resume {run.name}"
+                f"add some and go on with: infoae train --resume {self.run.name}"
             )
-
-
-class _Forward:
-    """Reporter of the main worker: hands everything to the command."""
-
-    def __init__(self, job: Job, run: Run) -> None:
-        self._job, self._run, self._last = job, run, 0.0
-
-    def stepped(self, moment: Moment) -> None:
-        if time.monotonic() - self._last > POLL_SECONDS:
-            self._last = time.monotonic()
-            self._job.channel.put.remote("stepped", moment)
-
-    def logged(self, moment: Moment, metrics: Metrics) -> None:
-        self._job.channel.put.remote("stepped", moment)
-        self._job.channel.put.remote("logged", moment, metrics)
-
-    def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:
-        self._job.channel.put.remote("evaluated", moment, metrics, samples)
-
-    def saved(self, moment: Moment) -> None:
-        if self._job.storage is not None:
-            self._job.storage.push(self._run)
-        self._job.channel.put.remote("saved", moment)
-
-
-def work(arguments: dict[str, Any]) -> None:
-    """Train as one of the workers that Ray Train has started."""
-    job: Job = arguments["job"]
-    config = configuration.parse(job.config, "the run's configuration")
-    device = ray.train.torch.get_device()
-    precision = resolve_precision(config.train.precision, device)
-    with _run_folder(job) as run:
-        train, test = data.load(config.data, "train"), data.load(config.data, "test")
-        trainer = Trainer(run, config, train, test, device, precision)
-        trainer.restore(checkpoint.newest(run.checkpoints))
-        workers = ray.train.get_context().get_world_size()
-        if distributed.is_main():
-            placed = placement_group_table(ray.util.get_current_placement_group())
-            nodes = len(set(placed["bundles_to_node_id"].values()))
-            entry = environment.describe(device, precision, config.seed, trainer.done)
-            run.add_environment(entry | {"workers": workers, "nodes": nodes})
-            where = f"{workers} workers on {nodes} node{'s' * (nodes > 1)}"
-            text = f"{where} train from step {trainer.done} of {trainer.total_steps}"
-            job.channel.put.remote("started", text)
-        finished = trainer.fit([_Forward(job, run)], _stop_asked(job.channel))
-        if distributed.is_main():
-            ended = {"finished": finished, "step": trainer.done, "seconds": round(trainer.seconds, 1)}
-            ray.get(job.channel.put.remote("ended", ended | {"workers": workers, "nodes": nodes}))
-
-
-@contextmanager
-def _run_folder(job: Job) -> Iterator[Run]:
-    """The run's folder: itself where it is shared, else a copy of what the storage has."""
-    if job.storage is None:
-        yield Run(job.run)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder) / job.run.name)
-        job.storage.pull(run)
-        yield run
-
-
-def _stop_asked(channel: Any) -> Callable[[], bool]:
-    """Ask, on the main worker and at most once a second, whether the command wants to stop."""
-    last = time.monotonic()
-
-    def asked() -> bool:
-        nonlocal last
-        if not distributed.is_main() or time.monotonic() - last < 1:
-            return False
-        last = time.monotonic()
-        return bool(ray.get(channel.stopping.remote()))
-
-    return asked
 
 
 def _in_thread(function: Callable[[], Any]) -> Future[Any]:

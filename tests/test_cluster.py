@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -106,6 +107,7 @@ def test_a_killed_worker_costs_a_restart_and_no_metric(
     shown = capfd.readouterr().err
     assert "was lost; restart 1 of at most 3" in shown
     assert "2 workers on 2 nodes train from step 0 of 24" in shown
+    assert re.search(r"step 24/24 [\d,]+ images/s \([\d,]+ a worker; 2 workers on 2 nodes, 1 restart\)", shown)
     assert "TrainController" not in shown
     assert "TrainController" in (tmp_path / "ray.log").read_text()
 
@@ -129,13 +131,33 @@ def test_a_cluster_too_small_is_refused_at_once(ray_cluster: Any, tmp_path: Path
     assert not (tmp_path / "small").exists()
 
 
-def test_no_cluster_is_said_at_once(tmp_path: Path) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{unused.getsockname()[1]}"
-    with pytest.raises(InfoAEError, match=rf"no Ray cluster answers at {address}.*2 nodes needed.*ray start --head"):
-        workers.run(plan(tmp_path, "none"), "disabled", Request(2, 2, 1, address), None, 3)
+@pytest.mark.parametrize(
+    ("listening", "reason"), [(False, "Connection refused"), (True, "what answers there is not Ray")]
+)
+def test_no_cluster_is_said_at_once(listening: bool, reason: str, tmp_path: Path) -> None:
+    started = time.monotonic()
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if listening:
+            server.listen()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(InfoAEError) as caught:
+            workers.run(plan(tmp_path, "none"), "disabled", Request(2, 2, 1, address), None, 3)
+    message = str(caught.value)
+    for part in (f"no Ray cluster at {address}", reason, "2 nodes needed", "ray start --head", "KubeRay"):
+        assert part in message
+    assert "\n" not in message
+    assert time.monotonic() - started < 20
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(("address", "reason"), [("somewhere", "HOST:PORT"), ("ray://h:1", "Ray Client cannot train")])
+def test_an_address_that_is_none_is_refused(address: str, reason: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(InfoAEError, match=reason),
+        cluster.connected(Request(2, 2, 1, address), tmp_path / "ray.log"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("nodes", ["0", "4-2", "two", "1-", "-1", ""])

@@ -14,11 +14,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from infoae import config, distributed
+from infoae import config, data, distributed
 from infoae.config import Config
 from infoae.run import Run
 from tests import ranks as script
 from tests.conftest import TINY
+from tests.inputs import write_shards
 
 ROOT = Path(distributed.__file__).parents[1]  # where the processes find the package, installed or not
 Start = Callable[..., list[Any]]
@@ -91,11 +92,24 @@ def test_two_ranks_follow_one(start: Start) -> None:
 def test_a_step_that_fails_on_one_rank_fails_on_all_before_any_update(start: Start) -> None:
     first, second = start("fail", 2, configured())
     assert first == second
-    assert first.startswith("step 1: reconstruction = nan")
+    assert first.startswith("step 1: classification_generated = nan")
+
+
+def test_uneven_shares_count_by_their_samples(start: Start) -> None:
+    """Of batches of three, one rank has a single image and the other two."""
+    run_config = configured("train.batch_size=3", "data.limit=3")
+    one, two = script.take_steps(run_config, Path(), 1), start("step", 2, run_config)
+    assert [len(rank["seen"][0]) for rank in two] == [1, 2]
+    assert two[0]["losses"][0] == pytest.approx(one["losses"][0], rel=1e-4, abs=1e-5)
+    expected = one["gradients"][0]
+    assert (two[0]["gradients"][0] - expected).norm() < 1e-3 * expected.norm()
 
 
 def test_ranks_stop_together_and_resume_from_the_files_as_one_run(start: Start, tmp_path: Path) -> None:
-    run_config = configured("model.critic_norm=spectral")
+    train, test = data.load(config.Data(limit=299), "train"), data.load(config.Data(), "test")
+    write_shards(tmp_path / "shards", train.images, 20, test)
+    from_shards = ("data.name=shards", f"data.root={tmp_path / 'shards'}", "data.limit=null")
+    run_config = configured("model.critic_norm=spectral", *from_shards)
     (tmp_path / "alone").mkdir()
     one, ranks = script.complete_run(run_config, tmp_path / "alone"), start("run", 2, run_config)
     assert [result["finished"] for result in ranks] == [[False, True]] * 2
