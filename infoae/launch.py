@@ -19,7 +19,7 @@ from infoae.data import ImageSet, ShardSet
 from infoae.device import resolve_device, resolve_precision
 from infoae.errors import UsageError
 from infoae.evaluate import evaluate
-from infoae.progress import TrainingProgress
+from infoae.progress import TrainingProgress, counted
 from infoae.run import Run
 from infoae.tracking import Mode, wandb_reporter
 from infoae.trainer import Trainer, refuse_finished, steps_an_epoch, with_image_shape
@@ -142,7 +142,7 @@ def describe(result: dict[str, Any]) -> str:
         f"{label_free['categories_used']} categories used, balance {label_free['balance']:.3f}",
     ]
     if result.get("restarts"):
-        lines.append(f"workers were lost and training restarted {result['restarts']} times")
+        lines.append(f"workers were lost and training restarted {counted(result['restarts'], 'time')}")
     if "accuracy" in result:
         lines.append(f"test accuracy {result['accuracy']:.2%}, NMI {result['nmi']:.3f}, ARI {result['ari']:.3f}")
     lines.append(f"look at it: infoae evaluate {name}; infoae figures {name}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from infoae.errors import InfoAEError, UsageError
+from infoae.files import atomic_folder
 from infoae.run import Run
 
 FILES = ("config.yaml", "environment.json", "metrics.jsonl")
@@ -21,9 +22,16 @@ class Storage:
     uri: str
 
     def push(self, run: Run) -> None:
-        """Copy what is new in the run's folder, then remove the checkpoints it has dropped."""
+        """Copy what is new in the run's folder, then remove the checkpoints it has dropped.
+
+        Metrics go before the checkpoint that they lead to: those ahead of it are done again, those behind were lost.
+        """
         system, root = self._open(run.name)
         try:
+            system.create_dir(root)
+            for name in FILES:
+                if (run.path / name).exists():
+                    _copy(str(run.path / name), f"{root}/{name}", fs.LocalFileSystem(), system)
             known = self._checkpoints(system, root)
             here = {path.name: path for path in run.checkpoints.glob("step-*")}
             for name in here.keys() - known:
@@ -31,10 +39,6 @@ class Storage:
                 files = sorted(here[name].iterdir(), key=lambda file: file.name == LAST)
                 for file in files:
                     _copy(str(file), f"{root}/checkpoints/{name}/{file.name}", fs.LocalFileSystem(), system)
-            system.create_dir(root)
-            for name in FILES:
-                if (run.path / name).exists():
-                    _copy(str(run.path / name), f"{root}/{name}", fs.LocalFileSystem(), system)
             for name in known - here.keys():
                 system.delete_file(f"{root}/checkpoints/{name}/{LAST}")
                 system.delete_dir(f"{root}/checkpoints/{name}")
@@ -52,8 +56,8 @@ class Storage:
             for name in self._checkpoints(system, root):
                 folder = run.checkpoints / name
                 if not folder.exists():
-                    folder.mkdir(parents=True)
-                    fs.copy_files(f"{root}/checkpoints/{name}", str(folder), system, fs.LocalFileSystem())
+                    with atomic_folder(folder) as temporary:
+                        fs.copy_files(f"{root}/checkpoints/{name}", str(temporary), system, fs.LocalFileSystem())
         except OSError as error:
             raise InfoAEError(f"cannot read {self.uri}: {error}") from None
 
@@ -79,5 +83,8 @@ def parse(given: str) -> Storage:
 
 
 def _copy(source: str, destination: str, source_system: fs.FileSystem, destination_system: fs.FileSystem) -> None:
-    with source_system.open_input_stream(source) as reader, destination_system.open_output_stream(destination) as out:
-        out.write(reader.read())
+    """Copy a file; `destination` is the old one or the new one whenever the process dies."""
+    partial = f"{destination}.partial"
+    with source_system.open_input_stream(source) as reader, destination_system.open_output_stream(partial) as writer:
+        writer.write(reader.read())
+    destination_system.move(partial, destination)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,11 +18,13 @@ from typing import Any
 
 import pytest
 
-from infoae import cluster, launch, workers
+from infoae import checkpoint, cluster, launch, storage, workers
 from infoae.cluster import Request
+from infoae.config import Config
 from infoae.errors import InfoAEError, UsageError
 from infoae.run import Run
 from infoae.storage import Storage
+from infoae.trainer import Trainer
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.filterwarnings(  # Ray's own: what it deprecates and uses, a socket it looks for a port with
@@ -101,6 +104,7 @@ def test_a_killed_worker_costs_a_restart_and_no_metric(
     assert metric_steps(run) == list(range(1, 25))
     assert run.load_model("newest").num_categories == 10
     assert result["accuracy"] > 0
+    assert "workers were lost and training restarted 1 time" in launch.describe(result)
     starts = json.loads((run.path / "environment.json").read_text())
     assert [entry["workers"] for entry in starts] == [2, 2]
     assert starts[1]["step"] in (6, 12)  # it went on from a checkpoint
@@ -175,10 +179,10 @@ def test_one_worker_needs_no_ray() -> None:
 
 
 def test_storage_keeps_a_run_and_gives_it_back(finished_run: Run, tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path / "store"))
-    storage.push(finished_run)
+    store = Storage(str(tmp_path / "store"))
+    store.push(finished_run)
     copy = Run(tmp_path / "elsewhere" / finished_run.name)
-    storage.pull(copy)
+    store.pull(copy)
     assert list(copy.metrics()) == list(finished_run.metrics())
     assert copy.checkpoint("best").name == finished_run.checkpoint("best").name
     assert copy.load_model("best").num_categories == 10
@@ -186,14 +190,51 @@ def test_storage_keeps_a_run_and_gives_it_back(finished_run: Run, tmp_path: Path
     # A checkpoint half uploaded does not count, and one that was dropped is removed.
     (tmp_path / "store" / finished_run.name / "checkpoints" / "step-00000099").mkdir()
     again = Run(tmp_path / "again" / finished_run.name)
-    storage.pull(again)
+    store.pull(again)
     assert {path.name for path in again.checkpoints.iterdir()} == {path.name for path in copy.checkpoints.iterdir()}
     dropped = copy.checkpoint("newest")
     for file in dropped.iterdir():
         file.unlink()
     dropped.rmdir()
-    storage.push(copy)
+    store.push(copy)
     assert not (tmp_path / "store" / finished_run.name / "checkpoints" / dropped.name).exists()
+
+
+def test_a_process_that_dies_while_it_stores_harms_nothing_stored(
+    make_trainer: Callable[..., Trainer], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Die before each file in turn: what is stored resumes, with the metrics up to there."""
+    trainer, store = make_trainer(tiny_config, "r"), Storage(str(tmp_path / "store"))
+    trainer.fit([], should_stop=lambda: trainer.done == 6)
+    store.push(trainer.run)
+    again = make_trainer(tiny_config, "r")
+    again.resume()
+    again.fit([])
+    copy, reached = storage._copy, []
+
+    def dying(left: int) -> Callable[..., None]:
+        def copy_or_die(source: str, destination: str, *systems: Any) -> None:
+            nonlocal left
+            if not left:
+                Path(destination + ".partial").write_bytes(b"half")
+                raise KeyboardInterrupt
+            left -= 1
+            copy(source, destination, *systems)
+
+        return copy_or_die
+
+    for last in range(8):
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr(storage, "_copy", dying(last))
+            store.push(trainer.run)
+        pulled = Run(tmp_path / f"pulled-{last}" / "r")
+        store.pull(pulled)
+        step = again.step
+        saved = checkpoint.restore(pulled.checkpoint("newest"), step)
+        assert set(metric_steps(pulled)) >= set(range(1, saved.step + 1))
+        reached.append(saved.step)
+    assert reached == sorted(reached)
+    assert set(reached) == {6, 12}
 
 
 def test_storage_that_is_no_place_is_refused(finished_run: Run) -> None:
@@ -203,15 +244,73 @@ def test_storage_that_is_no_place_is_refused(finished_run: Run) -> None:
 
 @pytest.mark.slow
 def test_a_lost_node_leaves_the_others_to_go_on_from_the_storage(ray_cluster: Any, tmp_path: Path) -> None:
-    storage = Storage(str(tmp_path / "store"))
+    store = Storage(str(tmp_path / "store"))
     doomed = next(iter(ray_cluster.worker_nodes))
     after(tmp_path / "store" / "moved", 6, lambda: ray_cluster.remove_node(doomed, allow_graceful=False))
     request = Request(1, 2, 1, ray_cluster.address)
-    result = workers.run(plan(tmp_path / "runs", "moved"), "disabled", request, storage, 3)
+    result = workers.run(plan(tmp_path / "runs", "moved"), "disabled", request, store, 3)
     ray_cluster.add_node(num_cpus=1)
     assert (result["finished"], result["step"], result["restarts"]) == (True, 24, 1)
     assert result["workers"] == 1
     assert metric_steps(Run(tmp_path / "runs" / "moved")) == list(range(1, 25))
+
+
+def test_ctrl_c_of_everything_at_the_terminal_saves_and_says_how_to_go_on(ray_cluster: Any, tmp_path: Path) -> None:
+    """The terminal interrupts the whole group of processes; the run is resumed by one worker, without Ray."""
+    program = "from infoae.cli.main import main; main()"
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    command = [sys.executable, "-c", program, "train", "--runs", str(tmp_path)]
+    options = ["--nodes", "2", "--workers-per-node", "1", "--address", ray_cluster.address, "--epochs", "200"]
+    process = subprocess.Popen(
+        [*command, *options, "--config", "smoke", "--name", "stopped", *settings],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    after(tmp_path / "stopped", 8, lambda: os.killpg(process.pid, signal.SIGINT)).join(timeout=120)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "go on with: infoae train --resume stopped" in stdout
+    assert "Traceback" not in stderr
+    run = Run(tmp_path / "stopped")
+    done = checkpoint.read(run.checkpoint("newest")).step
+    assert metric_steps(run) == list(range(1, done + 1))
+    resumed = launch.resumed("stopped", tmp_path, None)
+    trainer = Trainer(run, resumed.config, resumed.train, resumed.test, resumed.device, resumed.precision)
+    assert trainer.resume().step == done
+
+
+def test_a_cluster_started_here_reports_nothing_to_rays_makers(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom infoae import cluster\n"
+        "with cluster.connected(cluster.Request(1, 1, 2), Path(sys.argv[1]) / 'ray.log'):\n"
+        "    import ray\n    from ray._common.usage import usage_lib\n"
+        "    session = Path(ray._private.worker._global_node.get_session_dir_path())\n"
+        "    found = usage_lib.usage_stats_enabled(), (session / 'usage_stats.json').exists()\n"
+        "print(found)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    del environment["RAY_USAGE_STATS_ENABLED"]
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.stdout == "(False, False)\n", result.stderr
+
+
+@pytest.mark.slow
+def test_more_nodes_on_the_way_are_taken_in(ray_cluster: Any, tmp_path: Path) -> None:
+    """--nodes 1-3 starts with the two there are, and goes on with the third a minute later."""
+    added: list[Any] = []
+    after(tmp_path / "grown", 8, lambda: added.append(ray_cluster.add_node(num_cpus=1)))
+    request = Request(1, 3, 1, ray_cluster.address)
+    longer = plan(tmp_path, "grown", "data.limit=3000", "train.epochs=100", "train.save_every=30")
+    result = workers.run(longer, "disabled", request, None, 3)
+    ray_cluster.remove_node(added[0])
+    assert (result["finished"], result["step"], result["restarts"]) == (True, 6000, 0)
+    starts = json.loads((tmp_path / "grown" / "environment.json").read_text())
+    assert [(entry["workers"], entry["nodes"]) for entry in starts] == [(2, 2), (3, 3)]
+    assert metric_steps(Run(tmp_path / "grown")) == list(range(1, 6001))
 
 
 @pytest.mark.slow
