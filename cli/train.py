@@ -29,9 +29,11 @@ def train(
     config: Annotated[str, typer.Option("--config", help="Recipe name (infoae config list) or YAML file.")] = "mnist",
     settings: SetOption = None,
     data: Annotated[
-        str | None, typer.Option(help="Data set: mnist, fashion-mnist, kmnist, emnist, usps, svhn, cifar10.")
+        str | None, typer.Option(help="Data set: mnist, fashion-mnist, kmnist, emnist, usps, svhn, cifar10, shards.")
     ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder of torchvision data sets; mnist needs none.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of torchvision data sets, or of shards; mnist needs none.")
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="Let torchvision download into --data-root.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Decides weights, order, noise and augmentation.")] = None,
@@ -42,6 +44,25 @@ def train(
         str | None, typer.Option(metavar="RUN", help="Continue a stopped run, exactly; only --epochs may change.")
     ] = None,
     wandb: Annotated[Wandb, typer.Option(help="Weights & Biases; offline needs no account.")] = Wandb.disabled,
+    global_batch: Annotated[
+        int | None, typer.Option(min=2, help="Images a step over all workers; each takes its share.")
+    ] = None,
+    nodes: Annotated[
+        str, typer.Option(metavar="N|N-M", help="Nodes of a Ray cluster, or a range that may change on the way.")
+    ] = "1",
+    workers_per_node: Annotated[
+        int | None, typer.Option(min=1, help="Workers on each node; one for each GPU, or one without GPUs.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="HOST:PORT of the Ray cluster; found here if not given.")
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH|URI", help="Where all nodes reach the run, e.g. s3://bucket/path; --runs if shared."
+        ),
+    ] = None,
+    retries: Annotated[int, typer.Option(min=0, help="Restarts after lost workers or nodes.")] = 3,
     runs: RunsOption = Path("runs"),
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check config and data, print the plan, train nothing.")
@@ -50,10 +71,17 @@ def train(
 ) -> None:
     """Train the six networks on unlabelled images.
 
-    Ctrl-C saves and says how to go on.
+    Ctrl-C saves and says how to go on. One worker trains in this process; more need Ray (docs/distributed.md).
     """
-    from infoae import launch
+    from infoae import cluster, launch
     from infoae.errors import UsageError
+    from infoae.run import Run
+    from infoae.storage import parse
+
+    request = cluster.Request(*cluster.parse_nodes(nodes), workers_per_node, address)
+    store = None if storage is None else parse(storage)
+    if store is not None and not request.needs_ray:
+        raise UsageError("--storage is for several workers: give --nodes or --workers-per-node too")
 
     given = {
         "data.name": data,
@@ -63,6 +91,7 @@ def train(
         "seed": seed,
         "train.precision": precision,
         "train.device": device,
+        "train.batch_size": global_batch,
     }
     overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
     if resume is not None:
@@ -76,6 +105,7 @@ def train(
             "precision",
             "device",
             "name",
+            "global_batch",
             "dry_run",
         )
         for option in fixed:
@@ -83,6 +113,8 @@ def train(
             if source is not None and source.name == "COMMANDLINE":
                 flag = {"settings": "set"}.get(option, option.replace("_", "-"))
                 raise UsageError(f"--{flag} cannot change when a run is resumed; only --epochs can")
+        if store is not None:
+            store.pull(Run(runs / Path(resume).name))
         plan = launch.resumed(resume, runs, epochs)
     else:
         plan = launch.planned(config, [*(settings or []), *overrides], runs, name)
@@ -90,7 +122,12 @@ def train(
         summary = plan.summary()
         print_json(summary) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in summary.items()))
         return
-    result = launch.run(plan, wandb.value)
+    if request.needs_ray:
+        from infoae import workers
+
+        result = workers.run(plan, wandb.value, request, store, retries)
+    else:
+        result = launch.run(plan, wandb.value)
     if as_json:
         print_json(result)
     else:

@@ -77,7 +77,7 @@ def export_run(
     specs = describe(model)
     say(f"exporting {run.name}, step {step}, as {precision}")
     plain = {role: to_onnx(graph, specs[role]) for role, graph in build_graphs(model).items()}
-    calibration = data.load(config.data, "train").images[:CALIBRATION_IMAGES] if precision is Precision.INT8 else None
+    calibration = data.load_training(config.data).images[:CALIBRATION_IMAGES] if precision is Precision.INT8 else None
     graphs = {role: _reduce(role, graph, precision, calibration) for role, graph in plain.items()}
     manifest = Manifest(
         infoae_version=__version__,

@@ -12,12 +12,16 @@ from infoae.config import Augment
 
 
 def random_affine(x: Tensor, config: Augment, generator: torch.Generator) -> Tensor:
-    """Map each image of x (B, C, H, W) by its own random rotation, shear, zoom and shift; what enters is black.
+    """Map each image of x (B, C, H, W) by its own random rotation, shear, zoom and shift; what enters is black."""
+    return affine(x, draw_maps(len(x), config, generator))
 
-    torchvision's RandomAffine draws one map for a whole batch, so the maps are built here. `generator` is a CPU one:
-    the same numbers are drawn whatever device x is on.
+
+def draw_maps(count: int, config: Augment, generator: torch.Generator) -> Tensor:
+    """Draw affine maps (count, 2, 3) on the CPU, so that the same are drawn whatever device the images are on.
+
+    torchvision's RandomAffine draws one map for a whole batch, so the maps are built here.
     """
-    unit = torch.rand(len(x), 5, generator=generator) * 2 - 1
+    unit = torch.rand(count, 5, generator=generator) * 2 - 1
     angle = unit[:, 0] * math.radians(config.degrees)
     zoom = 1 + unit[:, 1] * config.scale
     shear = unit[:, 2] * config.shear
@@ -27,6 +31,10 @@ def random_affine(x: Tensor, config: Augment, generator: torch.Generator) -> Ten
         torch.stack([cos, -sin + shear, unit[:, 3] * 2 * config.translate], 1),
         torch.stack([sin, cos, unit[:, 4] * 2 * config.translate], 1),
     ]
-    theta = torch.stack(rows, 1).to(x.device)
-    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return torch.stack(rows, 1)
+
+
+def affine(x: Tensor, maps: Tensor) -> Tensor:
+    """Map each image of x (B, C, H, W) by its own of `maps` (B, 2, 3)."""
+    grid = F.affine_grid(maps.to(x.device), list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, align_corners=False)

@@ -119,9 +119,9 @@ def _all(folder: Path) -> list[Path]:
 
 def _prune(folder: Path) -> None:
     keep = {newest(folder), best(folder)}
-    for path in _all(folder):
-        if path not in keep:
-            shutil.rmtree(path)
+    unfinished = set(folder.glob(".step-*"))  # of a process that died while it wrote
+    for path in {*_all(folder), *unfinished} - keep:
+        shutil.rmtree(path)
 
 
 def _tensors(path: Path, name: str, checkpoint: Checkpoint) -> dict[str, Tensor]:

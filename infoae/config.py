@@ -18,7 +18,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 ReconstructionDistance = Literal["squared", "absolute", "cross-entropy"]
 Norm = Literal["batch", "spectral", "none"]
-DataName = Literal["mnist", "fashion-mnist", "kmnist", "emnist", "usps", "svhn", "cifar10"]
+DataName = Literal["mnist", "fashion-mnist", "kmnist", "emnist", "usps", "svhn", "cifar10", "shards"]
 
 
 class Section(BaseModel):
@@ -31,9 +31,9 @@ class Data(Section):
     """What is trained on."""
 
     name: DataName = "mnist"
-    """The data set; mnist is bundled, the others are read from `root` as torchvision lays them out."""
+    """The data set; mnist is bundled, shards are .npy files under `root`, the others as torchvision lays them out."""
     root: Path | None = None
-    """Folder of torchvision data sets; not used by mnist."""
+    """Folder of torchvision data sets or of shards; not used by mnist."""
     download: bool = False
     """Allow torchvision to download into `root`."""
     limit: PositiveInt | None = None
@@ -114,6 +114,10 @@ class Optim(Section):
     """Of encoder, decoder, generator and classifier."""
     critic_learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Of discriminator and self-critic."""
+    learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
+    """How both learning rates follow the batch: not at all, or times (train.batch_size / reference_batch)^1/2 or ^1."""
+    reference_batch: PositiveInt = 128
+    """The batch that the learning rates were chosen for; used by learning_rate_scaling alone."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Decay of Adam's first moment."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -128,13 +132,15 @@ class Train(Section):
     epochs: PositiveInt = 5
     """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=2)] = 128
-    """Images a step."""
+    """Images a step, in all: with several workers each takes its share, and the result stays that of one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Autocast; auto takes bf16 where the hardware has it, fp16 on older GPUs, fp32 elsewhere."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one."""
     compile: bool = False
     """Compile the networks with torch.compile: a minute at the start for a faster step on GPUs."""
+    save_every: PositiveInt | None = None
+    """Steps between checkpoints within an epoch, of which one is written at each end: what lost workers do again."""
     log_every: PositiveInt = 20
     """Steps between lines of metrics.jsonl."""
 
@@ -150,6 +156,13 @@ class Config(Section):
     augment: Augment = Augment()
     optim: Optim = Optim()
     train: Train = Train()
+
+    def learning_rates(self) -> tuple[float, float]:
+        """Return the learning rates of the model's side and of the critics', for this batch size."""
+        optim = self.optim
+        exponent = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}[optim.learning_rate_scaling]
+        factor = float((self.train.batch_size / optim.reference_batch) ** exponent)
+        return optim.learning_rate * factor, optim.critic_learning_rate * factor
 
 
 def recipes() -> dict[str, Path]:

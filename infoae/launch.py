@@ -15,14 +15,14 @@ import torch
 from infoae import checkpoint, data, environment
 from infoae import config as configuration
 from infoae.config import Config
-from infoae.data import ImageSet
+from infoae.data import ImageSet, ShardSet
 from infoae.device import resolve_device, resolve_precision
 from infoae.errors import UsageError
 from infoae.evaluate import evaluate
-from infoae.progress import TrainingProgress
+from infoae.progress import TrainingProgress, counted
 from infoae.run import Run
 from infoae.tracking import Mode, wandb_reporter
-from infoae.trainer import Trainer, batches, with_image_shape
+from infoae.trainer import Trainer, refuse_finished, steps_an_epoch, with_image_shape
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Plan:
     """A run that is about to train, everything about it checked."""
 
     config: Config
-    train: ImageSet
+    train: ImageSet | ShardSet
     test: ImageSet
     device: torch.device
     precision: torch.dtype
@@ -48,9 +48,12 @@ class Plan:
             "images": len(self.train),
             "image_shape": list(self.train.images.shape[1:]),
             "epochs": self.config.train.epochs,
-            "steps": self.config.train.epochs * len(batches(0, 0, len(self.train), batch)),
+            "steps": self.config.train.epochs * steps_an_epoch(len(self.train), batch),
             "device": str(self.device),
             "precision": str(self.precision).removeprefix("torch."),
+            "global_batch": batch,
+            "learning_rates": self.config.learning_rates(),
+            "learning_rate_scaling": self.config.optim.learning_rate_scaling,
         }
 
 
@@ -68,31 +71,39 @@ def resumed(run: str, runs: Path, epochs: int | None) -> Plan:
         if epochs < config.train.epochs:
             raise UsageError(f"run {found.name} was planned for {config.train.epochs} epochs; --epochs cannot go below")
         config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+    refuse_finished(found, config)
     return _plan(config, runs, found.name, None, found)
 
 
 def _plan(config: Config, runs: Path, recipe: str, name: str | None, found: Run | None) -> Plan:
     device = resolve_device(config.train.device)
     precision = resolve_precision(config.train.precision, device)
-    train, test = data.load(config.data, "train"), data.load(config.data, "test")
+    if config.data.root is not None:  # a resumed run or a worker may be in another folder
+        root = config.data.root.expanduser().resolve()
+        config = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+    train, test = data.load_training(config.data), data.load(config.data, "test")
     return Plan(with_image_shape(config, train), train, test, device, precision, runs, recipe, name, found)
+
+
+def start(plan: Plan) -> Run:
+    """Make the folder of a new run, or return the one to go on with, as it was."""
+    return plan.resumed or Run.create(plan.runs, plan.name, plan.recipe, plan.config)
 
 
 def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
     """Train, then evaluate the best checkpoint. Returns the result as JSON values, `finished` among them."""
-    new = plan.resumed is None
-    trained = Run.create(plan.runs, plan.name, plan.recipe, plan.config) if new else plan.resumed
-    assert trained is not None
+    trained = start(plan)
     trainer = Trainer(trained, plan.config, plan.train, plan.test, plan.device, plan.precision)
+    if plan.resumed is not None:
+        trainer.resume()
+        trained.write_config(plan.config)  # only now: a checkpoint that cannot be read must leave the run as it was
     with TrainingProgress() as progress, wandb_reporter(wandb, trained, plan.config) as reporters:
-        if not new:
-            saved = trainer.resume()
-            trained.write_config(plan.config)
-            progress.say(f"resuming {trained.path} after step {saved.step} of {trainer.total_steps}")
+        if plan.resumed is not None:
+            progress.say(f"resuming {trained.path} after step {trainer.done} of {trainer.total_steps}")
         else:
             progress.say(f"training {trained.path} on {len(plan.train)} images, {trainer.total_steps} steps")
         trained.add_environment(environment.describe(plan.device, plan.precision, plan.config.seed, trainer.done))
-        with _stop_on_signal(progress.say) as stop_wanted:
+        with stop_on_signal(progress.say) as stop_wanted:
             finished = trainer.fit([progress, *reporters], stop_wanted)
     result: dict[str, Any] = {
         "run": trained.name,
@@ -130,6 +141,8 @@ def describe(result: dict[str, Any]) -> str:
         f"label-free: mutual information {label_free['mutual_information']:.3f} nats, "
         f"{label_free['categories_used']} categories used, balance {label_free['balance']:.3f}",
     ]
+    if result.get("restarts"):
+        lines.append(f"workers were lost and training restarted {counted(result['restarts'], 'time')}")
     if "accuracy" in result:
         lines.append(f"test accuracy {result['accuracy']:.2%}, NMI {result['nmi']:.3f}, ARI {result['ari']:.3f}")
     lines.append(f"look at it: infoae evaluate {name}; infoae figures {name}")
@@ -137,7 +150,7 @@ def describe(result: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a wish to stop after the step; a second one interrupts at once."""
     wanted = False
 

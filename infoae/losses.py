@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from infoae import distributed
 from infoae.config import ReconstructionDistance
 
 
@@ -61,6 +62,7 @@ def information(logits: Tensor, logits_twin: Tensor) -> Tensor:
     """Minus the mutual information, in nats, between the answers for images and for their augmented twins.
 
     Category logits (B, K) twice -> scalar, between -log K and 0. Not in the paper: Ji et al. (2019), equation 3.
+    It is no mean over samples, so the joint distribution is that of the whole batch, on whatever ranks its images are.
     """
     joint = joint_distribution(logits.float().softmax(1), logits_twin.float().softmax(1))
-    return -mutual_information(joint)
+    return -mutual_information(distributed.mean(joint, len(logits)))

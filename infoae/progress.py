@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 from typing import Any
@@ -25,7 +26,7 @@ class TrainingProgress:
     """Reporter for stderr; used as a context manager so that the bar is always taken down."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(file=sys.stderr)  # this stderr, whatever it is redirected to later
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None),
@@ -40,6 +41,7 @@ class TrainingProgress:
         self._losses = self._accuracy = ""
         self._last_line = 0.0
         self._rate = 0.0
+        self._workers, self._team = 1, ""
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
@@ -54,12 +56,17 @@ class TrainingProgress:
         """Print a line above the bar."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
+    def staffed(self, workers: int, nodes: int, restarts: int) -> None:
+        """Show from now on who trains."""
+        team = f"{counted(workers, 'worker')} on {counted(nodes, 'node')}"
+        self._workers, self._team = workers, f"{team}, {counted(restarts, 'restart')}" if restarts else team
+
     def stepped(self, moment: Moment) -> None:
         # A moving average: single steps vary too much to read.
         self._rate = moment.images_per_second if not self._rate else 0.9 * self._rate + 0.1 * moment.images_per_second
         fields: dict[str, Any] = {
             "epoch": f"{moment.epoch}/{moment.total_epochs}",
-            "rate": f"{self._rate:,.0f} images/s",
+            "rate": self._rates(),
             "status": f"{self._losses}{self._accuracy}",
         }
         if self._task is None:
@@ -73,7 +80,7 @@ class TrainingProgress:
             self._last_line = now
             self.say(
                 f"epoch {moment.epoch}/{moment.total_epochs} step {moment.step}/{moment.total_steps} "
-                f"{self._rate:,.0f} images/s, {moment.images_left / self._rate:,.0f} s left: {self._losses}"
+                f"{self._rates()}, {moment.images_left / self._rate:,.0f} s left: {self._losses}"
             )
 
     def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:  # noqa: ARG002
@@ -82,3 +89,15 @@ class TrainingProgress:
         if "accuracy" in values:
             self._accuracy = f" accuracy {values['accuracy']:.1%}"
         self.say(f"epoch {moment.epoch}/{moment.total_epochs} done: {line}")
+
+    def saved(self, moment: Moment) -> None:
+        pass
+
+    def _rates(self) -> str:
+        each = f" ({self._rate / self._workers:,.0f} a worker; {self._team})" if self._team else ""
+        return f"{self._rate:,.0f} images/s{each}"
+
+
+def counted(number: int, what: str) -> str:
+    """Return "1 node", "2 nodes"."""
+    return f"{number} {what}{'s' * (number != 1)}"

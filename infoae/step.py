@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 
-from infoae import objective
-from infoae.augment import random_affine
+from infoae import distributed, objective
+from infoae.augment import affine, draw_maps
+from infoae.batchnorm import synchronise
 from infoae.config import Config
+from infoae.distributed import Share
 from infoae.errors import InfoAEError
 from infoae.model import InfoAE
 from infoae.seeds import Stream, generator
@@ -37,32 +39,41 @@ class StepResult:
 
 
 class Step:
-    """Owns what changes in training: the model, its average, both optimizers and the gradient scaler."""
+    """Owns what changes in training: the model, its average, both optimizers and the gradient scaler.
+
+    With a process group, all ranks build it from equal weights, step together and stay equal.
+    """
 
     def __init__(self, model: InfoAE, config: Config, device: torch.device, precision: torch.dtype) -> None:
         self.config, self.device, self.precision = config, device, precision
+        if distributed.size() > 1:
+            synchronise(model)
         self.model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         betas = (config.optim.beta1, config.optim.beta2)
-        self.model_optimizer = torch.optim.Adam(model.model_parameters(), config.optim.learning_rate, betas, fused=True)
-        self.critic_optimizer = torch.optim.Adam(
-            model.critic_parameters(), config.optim.critic_learning_rate, betas, fused=True
-        )
+        rate, critic_rate = config.learning_rates()
+        self.model_optimizer = torch.optim.Adam(model.model_parameters(), rate, betas, fused=True)
+        self.critic_optimizer = torch.optim.Adam(model.critic_parameters(), critic_rate, betas, fused=True)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
         self.average = None
         if config.optim.ema_decay:
             self.average = AveragedModel(model, multi_avg_fn=_averager(config.optim.ema_decay), use_buffers=True)
 
-    def __call__(self, images: Tensor, index: int) -> StepResult:
+    def __call__(self, images: Tensor, index: int, total: int | None = None) -> StepResult:
         """Update every network once from uint8 images (B, C, H, W); `index` counts steps from 0.
 
-        Noise, categories and augmentation follow from the seed and `index` alone. Raises InfoAEError before any
-        update if a loss is not finite.
+        With several ranks, `images` are this rank's share of a batch of `total`. Noise, categories and augmentation of
+        the batch follow from the seed and `index` alone. Raises InfoAEError before any update, on all ranks, if a loss
+        is not finite.
         """
-        x, x_twin, u, c = self._inputs(images, index)
+        share = distributed.share(len(images) if total is None else total)
+        x, x_twin, u, c = self._inputs(images, index, share)
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
         with autocast, parametrize.cached():  # spectral norms are computed once a step, not once a pass
             terms = objective.compute(self.model, self.config.objective, x, x_twin, u, c)
-        self._check_finite(terms.losses, index)
+        accuracy = {} if terms.discriminator_accuracy is None else {"accuracy": terms.discriminator_accuracy}
+        losses = distributed.weighted_sums(terms.losses | accuracy, share.weight)
+        discriminator_accuracy = losses.pop("accuracy", None)
+        self._check_finite(losses, index)
 
         # Both sides share one graph; `inputs` keeps each side's gradients out of the other's parameters, and spares
         # computing them. The graph is freed by the second pass.
@@ -70,19 +81,23 @@ class Step:
             (self.model_optimizer, objective.MODEL_LOSSES, self.model.model_parameters()),
             (self.critic_optimizer, objective.CRITIC_LOSSES, self.model.critic_parameters()),
         ]
+        unfinished = []
         for optimizer, names, parameters in sides:
             optimizer.zero_grad()
-            total = objective.weighted_sum(terms.losses, self.config.objective, names)
-            if total is not None:
+            objective_value = objective.weighted_sum(terms.losses, self.config.objective, names)
+            if objective_value is not None:
                 retain = names is objective.MODEL_LOSSES
-                self.scaler.scale(total).backward(inputs=parameters, retain_graph=retain)
+                self.scaler.scale(objective_value * share.weight).backward(inputs=parameters, retain_graph=retain)
+            unfinished.append(distributed.sum_gradients(parameters))  # the next side's pass need not wait for it
+        for finish in unfinished:
+            finish()
         for optimizer, _, parameters in sides:
             if any(parameter.grad is not None for parameter in parameters):
                 self.scaler.step(optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        return StepResult({name: loss.detach() for name, loss in terms.losses.items()}, terms.discriminator_accuracy)
+        return StepResult(losses, discriminator_accuracy)
 
     def compile(self) -> None:
         """Compile each network in place; the first step then takes a minute."""
@@ -96,15 +111,15 @@ class Step:
         assert isinstance(model, InfoAE)
         return model
 
-    def _inputs(self, images: Tensor, index: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    def _inputs(self, images: Tensor, index: int, share: Share) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         config, random = self.config, generator(self.config.seed, Stream.STEP, index)
-        batch = len(images)
-        u = torch.rand(batch, config.model.noise_dim, generator=random) * 2 - 1
-        c = torch.randint(config.model.num_categories, (batch,), generator=random)
+        u = (torch.rand(share.total, config.model.noise_dim, generator=random) * 2 - 1)[share.slice]
+        c = torch.randint(config.model.num_categories, (share.total,), generator=random)[share.slice]
         x = images.to(self.device, non_blocking=True).float().div_(255)
         x_twin = None
         if config.objective.weights.information:
-            x_twin = random_affine(x, config.augment, random).contiguous(memory_format=torch.channels_last)
+            maps = draw_maps(share.total, config.augment, random)[share.slice]
+            x_twin = affine(x, maps).contiguous(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
         return x, x_twin, u.to(self.device), c.to(self.device)
 

@@ -36,6 +36,9 @@ class WandbReporter:
         image = wandb.Image(grid.permute(1, 2, 0).numpy(), caption="a row or more per category")
         self._run.log(metrics | {"samples": image}, step=moment.step)
 
+    def saved(self, moment: Moment) -> None:
+        pass
+
 
 @contextmanager
 def wandb_reporter(mode: Mode, run: Run, config: Config) -> Iterator[list[WandbReporter]]:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae import checkpoint, evaluate
+from infoae import checkpoint, distributed, evaluate
 from infoae.checkpoint import Checkpoint
 from infoae.config import Config
-from infoae.data import ImageSet
+from infoae.data import ImageSet, ShardSet
+from infoae.data.shards import MIXED_SHARDS
 from infoae.errors import InfoAEError, UsageError
 from infoae.model import InfoAE
 from infoae.run import Run
@@ -37,6 +39,7 @@ class Moment:
     images_left: int
     """To be seen until the end, each epoch anew."""
     images_per_second: float
+    """Of all workers together."""
 
 
 class Reporter(Protocol):
@@ -51,8 +54,21 @@ class Reporter(Protocol):
     def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:
         """Measures at the end of an epoch, and samples (K * n, C, H, W) in [0, 1], n of each category in turn."""
 
+    def saved(self, moment: Moment) -> None:
+        """A checkpoint is written, and metrics.jsonl up to it."""
 
-def with_image_shape(config: Config, data: ImageSet) -> Config:
+
+def refuse_finished(run: Run, config: Config) -> None:
+    """Raise InfoAEError if the run has no checkpoint to go on from, or has done all epochs of `config`."""
+    saved = checkpoint.read(run.checkpoint("newest"))
+    if saved.epoch >= config.train.epochs:
+        raise InfoAEError(
+            f"run {run.name} is finished ({saved.epoch} of {config.train.epochs} epochs): "
+            f"train it further with --epochs, or look at it with infoae evaluate {run.name}"
+        )
+
+
+def with_image_shape(config: Config, data: ImageSet | ShardSet) -> Config:
     """Fill in the image's channels and size from the data. Raises UsageError if the config says otherwise."""
     _, channels, height, width = data.images.shape
     if height != width:
@@ -65,43 +81,80 @@ def with_image_shape(config: Config, data: ImageSet) -> Config:
     return config.model_copy(update={"model": model})
 
 
-def batches(seed: int, epoch: int, num_images: int, batch_size: int) -> list[NDArray[np.int64]]:
-    """Return the image indices of each step of an epoch: every image once, batches equal to within one image."""
-    order = torch.randperm(num_images, generator=generator(seed, Stream.ORDER, epoch)).numpy()
-    return np.array_split(order, -(-num_images // batch_size))
+def batches(
+    seed: int, epoch: int, num_images: int, batch_size: int, shard_sizes: Sequence[int] = ()
+) -> list[NDArray[np.int64]]:
+    """Return the image indices of each step of an epoch: every image once, batches equal to within one image.
+
+    Images that lie in many shards are mixed among MIXED_SHARDS of them at a time, drawn anew each epoch.
+    """
+    random = generator(seed, Stream.ORDER, epoch)
+    if len(shard_sizes) <= MIXED_SHARDS:
+        order = torch.randperm(num_images, generator=random).numpy()
+    else:
+        shards = np.array_split(np.arange(num_images), np.cumsum(shard_sizes)[:-1])
+        drawn = torch.randperm(len(shards), generator=random).split(MIXED_SHARDS)
+        mixed = [np.concatenate([shards[shard] for shard in group.tolist()]) for group in drawn]
+        order = np.concatenate([rows[torch.randperm(len(rows), generator=random).numpy()] for rows in mixed])
+    return np.array_split(order, steps_an_epoch(num_images, batch_size))
+
+
+def steps_an_epoch(num_images: int, batch_size: int) -> int:
+    """Return into how many batches an epoch is split."""
+    return -(-num_images // batch_size)
+
+
+def smallest_batch(num_images: int, batch_size: int) -> int:
+    """Return the size of the smallest batch of an epoch."""
+    return num_images // steps_an_epoch(num_images, batch_size)
 
 
 class Trainer:
-    """Trains one run. The state is all in `step` and the count of steps done."""
+    """Trains one run. The state is all in `step` and the count of steps done.
+
+    With a process group, every rank has a trainer of the same run; the main one writes, reports and evaluates.
+    """
 
     def __init__(
-        self, run: Run, config: Config, train: ImageSet, test: ImageSet, device: torch.device, precision: torch.dtype
+        self,
+        run: Run,
+        config: Config,
+        train: ImageSet | ShardSet,
+        test: ImageSet,
+        device: torch.device,
+        precision: torch.dtype,
     ) -> None:
         if len(train) < 2:
             raise UsageError(f"training needs at least 2 images, {config.data.name} gave {len(train)}")
         self.run, self.config, self.test = run, config, test
-        self.images = torch.from_numpy(np.require(train.images, requirements="W"))
+        self.images = train.images
+        self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()
         torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
         self.step = Step(InfoAE(config.model), config, device, precision)
         self.done, self.seconds = 0, 0.0
-        self.steps_per_epoch = len(batches(config.seed, 0, len(train), config.train.batch_size))
+        self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size)
         self.total_steps = config.train.epochs * self.steps_per_epoch
 
     def resume(self) -> Checkpoint:
         """Go back to the run's newest checkpoint. Raises InfoAEError if there is none or the run is finished."""
+        refuse_finished(self.run, self.config)
         path = self.run.checkpoint("newest")
-        saved = checkpoint.restore(path, self.step)
-        if saved.step >= self.total_steps:
-            raise InfoAEError(
-                f"run {self.run.name} is finished ({saved.epoch} of {self.config.train.epochs} epochs): "
-                f"train it further with --epochs, or look at it with infoae evaluate {self.run.name}"
-            )
+        self.restore(path)
+        return checkpoint.read(path)
+
+    def restore(self, path: Path | None) -> None:
+        """Go back to a checkpoint, or to the start, and forget what was measured after it. Raises InfoAEError."""
+        saved = checkpoint.restore(path, self.step) if path is not None else Checkpoint(0, 0, 0.0, None)
+        if not distributed.same_everywhere(saved.step, self.step.device):
+            raise InfoAEError(f"the workers see different checkpoints of {self.run.name}: put --runs on shared storage")
+        if not distributed.same_everywhere(len(self.images), self.step.device):
+            raise InfoAEError(f"the workers see different images: put {self.config.data.root} on shared storage")
         self.done, self.seconds = saved.step, saved.seconds
-        self.run.forget_metrics_after(self.done)
-        return saved
+        if distributed.is_main():
+            self.run.forget_metrics_after(self.done)
 
     def fit(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool] = lambda: False) -> bool:
-        """Train to the end, or until `should_stop` after a step; either way the last step is saved.
+        """Train to the end, or until `should_stop` after a step on any rank; either way the last step is saved.
 
         Returns whether the end was reached. Raises InfoAEError on a loss that is not finite.
         """
@@ -110,22 +163,28 @@ class Trainer:
         stopped = False
         while self.done < self.total_steps and not stopped:
             epoch, position = divmod(self.done, self.steps_per_epoch)
-            order = batches(self.config.seed, epoch, len(self.images), self.config.train.batch_size)
+            order = batches(self.config.seed, epoch, len(self.images), self.config.train.batch_size, self.shard_sizes)
             for indices in order[position:]:
                 self._train_step(indices, reporters)
-                stopped = should_stop()
+                stopped = distributed.agreed(should_stop(), self.step.device)
                 if stopped:
                     break
-            score = self._evaluate(reporters) if self.done % self.steps_per_epoch == 0 else None
-            self._save(score)
+                if self._save_is_due() and distributed.is_main():
+                    self._save(None, reporters)
+            if distributed.is_main():  # the others wait for it in their next step
+                score = self._evaluate(reporters) if self.done % self.steps_per_epoch == 0 else None
+                self._save(score, reporters)
         return self.done == self.total_steps
 
     def _train_step(self, indices: NDArray[np.int64], reporters: Sequence[Reporter]) -> None:
         started = time.perf_counter()
-        result = self.step(self.images[torch.from_numpy(indices)], self.done)
+        share = distributed.share(len(indices))
+        result = self.step(torch.from_numpy(self.images[indices[share.slice]]), self.done, share.total)
         self.done += 1
         seconds = time.perf_counter() - started
         self.seconds += seconds
+        if not distributed.is_main():
+            return
         moment = self._moment(len(indices) / seconds)
         for reporter in reporters:
             reporter.stepped(moment)
@@ -138,7 +197,7 @@ class Trainer:
     def _evaluate(self, reporters: Sequence[Reporter]) -> float:
         """Measure the model at the end of an epoch; the score, which chooses the best checkpoint, sees no label."""
         model = self.step.evaluated_model()
-        score = evaluate.label_free(model, self.images[: evaluate.SCORE_IMAGES].numpy()).mutual_information
+        score = evaluate.label_free(model, self.images[: evaluate.SCORE_IMAGES]).mutual_information
         result = evaluate.evaluate(model, self.test)
         measures = {"mutual_information": score, "recovered": result.generated.recovered}
         measures["diversity_pixels"] = result.generated.diversity_pixels
@@ -151,9 +210,15 @@ class Trainer:
             reporter.evaluated(self._moment(0.0), metrics, samples)
         return score
 
-    def _save(self, score: float | None) -> None:
+    def _save_is_due(self) -> bool:
+        every = self.config.train.save_every
+        return every is not None and self.done % every == 0 and self.done % self.steps_per_epoch != 0
+
+    def _save(self, score: float | None, reporters: Sequence[Reporter]) -> None:
         epoch = self.done // self.steps_per_epoch
         checkpoint.save(self.run.checkpoints, Checkpoint(self.done, epoch, self.seconds, score), self.step)
+        for reporter in reporters:
+            reporter.saved(self._moment(0.0))
 
     def _write(self, metrics: Metrics) -> None:
         line = {"step": self.done, "epoch": self.done / self.steps_per_epoch, "seconds": self.seconds} | metrics

@@ -1,4 +1,4 @@
-"""Inputs of every kind for the tests of sources, and reading them back."""
+"""Inputs of every kind for the tests, and reading them back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from infoae.data import ImageSet
 from infoae.deploy.batch import decode
 from infoae.deploy.bundle import ImageSpec
 from infoae.deploy.sources import open_sources
@@ -54,3 +56,14 @@ def write_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> None:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
+
+
+def write_shards(folder: Path, images: NDArray[np.uint8], num_shards: int, test: ImageSet) -> None:
+    """Write training images in so many shards, and a test split, as `infoae.data.shards` reads them."""
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+    for index, part in enumerate(np.array_split(images, num_shards)):
+        np.save(folder / "train" / f"{index:05}.npy", part)
+    np.save(folder / "test" / "0.npy", test.images[:200, 0])  # without the axis of channels
+    if test.labels is not None:
+        np.save(folder / "test_labels.npy", test.labels[:200])

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,6 +109,31 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_nothing_else(
     with pytest.raises(OSError, match="No space"):
         save(tmp_path, step, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+@pytest.mark.parametrize("files", [0, 1, 2])
+def test_a_process_killed_while_it_saves_leaves_the_previous_checkpoint(files: int, tmp_path: Path, step: Step) -> None:
+    """Killed in the middle of the first, second or third file of the next one."""
+    save(tmp_path, step, 1)
+    Run(tmp_path).write_config(step.config)
+    program = (
+        "import os, sys, torch\nfrom pathlib import Path\nfrom infoae import checkpoint\nfrom infoae.run import Run\n"
+        "from infoae.model import InfoAE\nfrom infoae.step import Step\n"
+        "folder, left = Path(sys.argv[1]), int(sys.argv[2])\nconfig = Run(folder).config()\n"
+        "step = Step(InfoAE(config.model), config, torch.device('cpu'), torch.float32)\n"
+        "checkpoint.restore(checkpoint.newest(folder), step)\nwrite = checkpoint.save_file\n"
+        "def dying(values, path):\n    global left\n    left -= 1\n    write(values, path)\n"
+        "    if left < 0:\n        os.truncate(path, 100)\n        os.kill(os.getpid(), 9)\n"
+        "checkpoint.save_file = dying\ncheckpoint.save(folder, checkpoint.Checkpoint(2, 0, 1.0, 9.0), step)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[1])}
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path), str(files)], env=environment, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert checkpoint.newest(tmp_path) == checkpoint.best(tmp_path) == tmp_path / "step-00000001"
+    assert checkpoint.restore(tmp_path / "step-00000001", step).step == 1
+    assert len(list(tmp_path.glob(".step-*"))) == 1
+    save(tmp_path, step, 2)
+    assert list(tmp_path.glob(".step-*")) == []
 
 
 def test_loading_takes_the_average(finished_run: Run) -> None:

@@ -150,6 +150,21 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
         assert result.stderr.count("\n") == 1
 
 
+def test_a_resume_that_fails_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    assert run("train", "--config", "smoke", *SETTINGS, "--name", "r", cwd=tmp_path).returncode == 0
+    folder = tmp_path / "runs" / "r"
+    for file in (folder / "checkpoints").rglob("optimizer.safetensors"):
+        file.write_bytes(file.read_bytes()[:1000])
+    with (folder / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"step": 99}\n')  # what a resumed run drops
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    result = run("train", "--resume", "r", "--epochs", "9", "--wandb", "offline", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "optimizer.safetensors is damaged" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = run("train", "--config", "smoke", *SETTINGS, "--runs", "file/runs", cwd=tmp_path)

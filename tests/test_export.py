@@ -115,6 +115,9 @@ def test_the_graphs_are_as_the_contract_says(exported: Exported) -> None:
         assert "BatchNormalization" not in {node.op_type for node in graph.graph.node}
         assert not any("Random" in node.op_type for node in graph.graph.node)
         assert not any(tensor.external_data for tensor in graph.graph.initializer)
+        for tensor in graph.graph.initializer:
+            tensor.ClearField("raw_data")  # among the bytes of weights any three letters may come up
+        content = graph.SerializeToString()
         for trace in (b".py", b"site-packages", b"stack_trace", b"/home", b"infoae"):
             assert trace not in content
     shape = onnx.load(exported.path / "classifier.onnx").graph.input[0].type.tensor_type.shape

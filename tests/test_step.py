@@ -9,6 +9,7 @@ from torch import Tensor
 
 from infoae import config, losses, objective
 from infoae.config import Config
+from infoae.distributed import share
 from infoae.errors import InfoAEError
 from infoae.model import InfoAE
 from infoae.step import Step
@@ -28,7 +29,7 @@ def images() -> Tensor:
 def two_pass_gradients(step: Step, images: Tensor) -> dict[str, Tensor]:
     """Gradients as a textbook would take them: each side with its own forward pass, the other side detached."""
     model, settings = copy.deepcopy(step.model), step.config.objective
-    x, x_twin, u, c = step._inputs(images, 0)
+    x, x_twin, u, c = step._inputs(images, 0, share(len(images)))
     model_total = objective.weighted_sum(
         objective.compute(model, settings, x, x_twin, u, c).losses, settings, objective.MODEL_LOSSES
     )
@@ -147,7 +148,7 @@ def test_the_average_follows_the_weights(tiny_config: Config, images: Tensor) ->
 
 def test_noise_is_uniform_on_minus_one_to_one_and_categories_are_even(tiny_config: Config) -> None:
     step = make_step(tiny_config)
-    _, _, u, c = step._inputs(torch.zeros(4000, 1, 28, 28, dtype=torch.uint8), 0)
+    _, _, u, c = step._inputs(torch.zeros(4000, 1, 28, 28, dtype=torch.uint8), 0, share(4000))
     assert -1 <= u.min() < -0.99
     assert 0.99 < u.max() <= 1
     assert abs(u.mean().item()) < 0.01
@@ -156,7 +157,7 @@ def test_noise_is_uniform_on_minus_one_to_one_and_categories_are_even(tiny_confi
 
 
 def test_images_reach_the_networks_scaled_to_one(tiny_config: Config) -> None:
-    x, _, _, _ = make_step(tiny_config)._inputs(torch.full((2, 1, 28, 28), 255, dtype=torch.uint8), 0)
+    x, _, _, _ = make_step(tiny_config)._inputs(torch.full((2, 1, 28, 28), 255, dtype=torch.uint8), 0, share(2))
     assert x.max() == x.min() == 1
 
 

@@ -38,6 +38,9 @@ class Recorder:
         assert samples.shape == (80, 1, 28, 28)
         self.evaluations.append(metrics)
 
+    def saved(self, moment: Moment) -> None:
+        assert moment.step == self.steps[-1]
+
 
 def state(step: Step) -> dict[str, Tensor]:
     tensors = {f"model.{name}": value for name, value in step.model.state_dict().items()}
@@ -123,6 +126,35 @@ def test_metrics_written_after_the_last_checkpoint_are_dropped_on_resume(
     again.fit([])
     steps = [line["step"] for line in again.run.metrics() if "loss/reconstruction" in line]
     assert steps == list(range(1, 13))
+
+
+def test_a_run_saved_within_an_epoch_loses_little_and_goes_on_bit_equal(
+    make_trainer: MakeTrainer, tiny_config: Config
+) -> None:
+    plain = make_trainer(tiny_config, "plain")
+    plain.fit([])
+    often = tiny_config.model_copy(update={"train": tiny_config.train.model_copy(update={"save_every": 4})})
+    broken, saved = make_trainer(often, "broken"), []
+
+    class Crash(Recorder):
+        def saved(self, moment: Moment) -> None:
+            saved.append(moment.step)
+
+        def stepped(self, moment: Moment) -> None:
+            if moment.step == 10:
+                raise RuntimeError("killed")
+
+        def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:
+            pass
+
+    with pytest.raises(RuntimeError, match="killed"):
+        broken.fit([Crash()])
+    assert saved == [4, 6, 8]
+    resumed = make_trainer(often, "broken")
+    assert resumed.resume().step == 8
+    resumed.fit([])
+    expected, result = state(plain.step), state(resumed.step)
+    assert [name for name in expected if not torch.equal(expected[name], result[name])] == []
 
 
 def test_a_finished_run_is_not_trained_again(make_trainer: MakeTrainer, tiny_config: Config) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infoae.data import mnist_files
+from infoae.data.shards import Shards, read_labels
 from infoae.errors import InfoAEError, UsageError
 
 if TYPE_CHECKING:  # the run-time half of deploy imports this package, and has no YAML
@@ -30,11 +32,30 @@ class ImageSet:
         return len(self.images)
 
 
+@dataclass(frozen=True)
+class ShardSet:
+    """Training images on disk, read row by row; nothing of them is labelled."""
+
+    images: Shards
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load_training(config: Data) -> ImageSet | ShardSet:
+    """Return the images to train on: whole in memory, or where they are shards, on disk. Raises as `load` does."""
+    if config.name == "shards" and config.limit is None:
+        return ShardSet(Shards(_root(config) / "train"))
+    return load(config, "train")
+
+
 def load(config: Data, split: Split) -> ImageSet:
     """Read one split whole into memory; `config.limit` shortens the training split.
 
     Raises UsageError if the data needs a folder or a download that was not given, InfoAEError if it is damaged.
     """
+    if config.name == "shards":
+        return _shards(config, split)
     data = _mnist(split) if config.name == "mnist" else _torchvision(config, split)
     if split == "train" and config.limit is not None:
         labels = None if data.labels is None else data.labels[: config.limit]
@@ -49,12 +70,21 @@ def _mnist(split: Split) -> ImageSet:
     return ImageSet(images[:, None], labels.astype(np.int64))
 
 
-def _torchvision(config: Data, split: Split) -> ImageSet:
+def _root(config: Data) -> Path:
     if config.root is None:
-        raise UsageError(
-            f"data {config.name} needs the folder it lies in: --data-root DIR (and --download to fetch it)"
-        )
-    root = config.root.expanduser()
+        fetched = "" if config.name == "shards" else " (and --download to fetch it)"
+        raise UsageError(f"data {config.name} needs the folder it lies in: --data-root DIR{fetched}")
+    return config.root.expanduser()
+
+
+def _shards(config: Data, split: Split) -> ImageSet:
+    images = Shards(_root(config) / split)[: config.limit if split == "train" else None]
+    labels = _root(config) / "test_labels.npy"
+    return ImageSet(images, read_labels(labels, len(images)) if split == "test" and labels.exists() else None)
+
+
+def _torchvision(config: Data, split: Split) -> ImageSet:
+    root = _root(config)
     try:
         dataset = _builder(config.name)(
             root=str(root), download=config.download, **_split_arguments(config.name, split)

@@ -1,0 +1,82 @@
+"""Batch normalisation over the whole batch when its samples lie on several ranks; on the CPU too, unlike PyTorch's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm2d whose statistics in training are those of all ranks' samples. State and evaluation are the same."""
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # collectives are not for the compiler
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        mean, var, count = _statistics(x)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * (count / (count - 1)), self.momentum)
+        normalised: Tensor = _Normalise.apply(x, self.weight, self.bias, mean, var, count, self.eps)
+        return normalised
+
+
+def synchronise(model: nn.Module) -> None:
+    """Let every BatchNorm2d of `model` take its statistics over all ranks; parameters and buffers stay."""
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SyncBatchNorm2d  # the state is the same to the last name, so nothing needs copying
+
+
+@torch.no_grad()
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Return mean (C,), variance (C,) and number of values a channel, over the ranks' x (B, C, H, W)."""
+    var, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
+    mean, count = mean.double(), x.numel() // x.shape[1]  # in fp32 the difference of two squares would lose digits
+    sums = torch.cat([mean * count, (var + mean.square()) * count, mean.new_tensor([count])])
+    dist.all_reduce(sums)
+    total = sums[-1]
+    mean, square = (sums[:-1] / total).chunk(2)
+    return mean.float(), (square - mean.square()).clamp_min_(0).float(), float(total)
+
+
+class _Normalise(torch.autograd.Function):
+    """(x - mean) / sqrt(var + eps) * weight + bias, mean and var being functions of every rank's x."""
+
+    @staticmethod
+    def forward(
+        context: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, count: float, eps: float
+    ) -> Tensor:
+        context.save_for_backward(x, weight, mean, var)
+        context.count, context.eps = count, eps
+        return F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var = context.saved_tensors
+        # With the statistics held fixed, the usual backward pass of evaluation; its sums over the batch are what the
+        # statistics' own gradients need.
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], x, weight, mean, var, None, None, False, context.eps, [True, True, True]
+        )
+        sums = torch.stack([grad_bias, grad_weight])
+        dist.all_reduce(sums)
+        mean_grad, mean_grad_normalised = sums / context.count
+        scale = torch.rsqrt(var + context.eps)
+        slope = weight * scale.square() * mean_grad_normalised
+        offset = weight * scale * mean_grad - slope * mean
+        grad_x = grad_x - torch.addcmul(_channels(offset), x, _channels(slope)).to(grad_x.dtype)
+        return grad_x, grad_weight, grad_bias, None, None, None, None
+
+
+def _channels(values: Tensor) -> Tensor:
+    return values[:, None, None]

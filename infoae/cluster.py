@@ -1,0 +1,205 @@
+"""A Ray cluster: connect to one or start one here, and see at once whether it can hold what is asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infoae.errors import InfoAEError, UsageError
+
+HOW = (
+    "start one with `ray start --head --disable-usage-stats` on one machine and `ray start --address=HOST:6379` on "
+    "each other, or with KubeRay on Kubernetes (deploy/ray)"
+)
+CONNECT_SECONDS = 5.0
+FREE_WAIT = 10.0  # seconds for an earlier job to let go of its workers
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command asks of a cluster."""
+
+    min_nodes: int = 1
+    max_nodes: int = 1
+    workers_per_node: int | None = None
+    """None: one for each GPU, or one without GPUs."""
+    address: str | None = None
+
+    @property
+    def needs_ray(self) -> bool:
+        """One worker trains in this process."""
+        return self.max_nodes > 1 or (self.workers_per_node or 1) > 1 or self.address is not None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How workers fill the nodes."""
+
+    min_workers: int
+    max_workers: int
+    workers_per_node: int
+    cpus_per_worker: int
+    use_gpu: bool
+
+    @property
+    def resources_per_worker(self) -> dict[str, float]:
+        return {"CPU": float(self.cpus_per_worker)} | ({"GPU": 1.0} if self.use_gpu else {})
+
+
+def parse_nodes(nodes: str) -> tuple[int, int]:
+    """Return the least and the most of N or N-M. Raises UsageError."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", nodes)
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= least <= most:
+        raise UsageError(f"--nodes {nodes}: give a number such as 4, or a range such as 2-4")
+    return least, most
+
+
+@contextmanager
+def connected(request: Request, log: Path) -> Iterator[None]:
+    """Connect to the cluster of `request`, and keep what Ray prints out of sight in `log`.
+
+    A single node without an address is this machine. Raises InfoAEError at once if there is no cluster.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+        started = not ray.is_initialized()
+        if started:
+            _connect(request)
+        try:
+            yield
+        finally:
+            if started:
+                ray.shutdown()
+
+
+def _connect(request: Request) -> None:
+    import ray
+
+    address = request.address or os.environ.get("RAY_ADDRESS") or ("auto" if request.max_nodes > 1 else "local")
+    if "://" in address:
+        raise UsageError(f"--address {address}: Ray Client cannot train; run infoae on a machine of the cluster")
+    try:
+        if address not in ("auto", "local"):
+            _knock(address)
+        ray.init(address=address, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        where = "on this machine" if address == "auto" else f"at {address}"
+        wanted = f"{request.min_nodes} node{'s' * (request.min_nodes > 1)}"
+        raise InfoAEError(f"no Ray cluster {where} ({reason}); {wanted} needed: {HOW}") from None
+
+
+def _knock(address: str) -> None:
+    """See at once what ray.init would try for minutes. Raises OSError or ValueError if no Ray answers."""
+    import grpc
+
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        raise ValueError("give HOST:PORT")
+    socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    if os.environ.get("RAY_USE_TLS") == "1":
+        return
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(CONNECT_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise ConnectionError("what answers there is not Ray") from None
+
+
+def layout(request: Request, device: str) -> Layout:
+    """Fit the workers of `request` to the connected cluster. Raises InfoAEError saying what was found and is needed.
+
+    `device` is auto, cpu or cuda; auto takes GPUs if enough nodes have them.
+    """
+
+    alive: list[dict[str, float]] = [node["Resources"] for node in _nodes()]
+    with_gpu = [node for node in alive if node.get("GPU", 0) >= (request.workers_per_node or 1)]
+    use_gpu = device == "cuda" or (device == "auto" and len(with_gpu) >= request.min_nodes)
+    resource = "GPU" if use_gpu else "CPU"
+    per_node = request.workers_per_node or 1
+    fit = sorted((n for n in alive if min(n.get(resource, 0), n.get("CPU", 0)) >= per_node), key=lambda n: -n[resource])
+    if len(fit) < request.min_nodes:
+        found = ", ".join(f"{n.get('CPU', 0):.0f} CPUs {n.get('GPU', 0):.0f} GPUs" for n in alive) or "none"
+        raise InfoAEError(
+            f"{request.min_nodes} node{'s' * (request.min_nodes > 1)} of at least {per_node} {resource} needed, "
+            f"{len(fit)} found among {len(alive)} ({found}): add nodes, or ask for fewer; {HOW}"
+        )
+    nodes = fit[: request.max_nodes]
+    if use_gpu and request.workers_per_node is None:
+        per_node = int(min(node["GPU"] for node in nodes))
+    cpus = max(1, int(min(node["CPU"] for node in nodes)) // per_node)
+    found_layout = Layout(request.min_nodes * per_node, request.max_nodes * per_node, per_node, cpus, use_gpu)
+    _wait_until_free(found_layout)
+    return found_layout
+
+
+def _nodes() -> list[dict[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _wait_until_free(wanted: Layout) -> None:
+    import ray
+
+    until = time.monotonic() + FREE_WAIT
+    needed = {name: amount * wanted.min_workers for name, amount in wanted.resources_per_worker.items()}
+    while True:
+        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        lacking = {name: amount for name, amount in needed.items() if free.get(name, 0) < amount}
+        if not lacking:
+            return
+        if time.monotonic() > until:
+            text = ", ".join(f"{n:.0f} {name} needed and {free.get(name, 0):.0f} free" for name, n in lacking.items())
+            raise InfoAEError(f"the cluster is busy: {text}; wait for the other job, or ask for fewer workers")
+        time.sleep(0.5)
+
+
+def check_nodes(folder: Path | None) -> None:
+    """Ask every node whether it has this infoae, and sees `folder` if given. Raises InfoAEError naming the node."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from infoae.version import __version__
+
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _nodes()}
+    remote = ray.remote(num_cpus=0)(_looker(None if folder is None else str(folder)))
+    asked = {
+        address: remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+        for node, address in nodes.items()
+    }
+    for address, answer in asked.items():
+        try:
+            version, sees = ray.get(answer, timeout=60)
+        except ray.exceptions.RayError as error:
+            raise InfoAEError(f"node {address} does not answer: {type(error).__name__}") from None
+        if version != __version__:
+            raise InfoAEError(f"node {address} has infoae {version}, here it is {__version__}: install the same there")
+        if not sees:
+            raise InfoAEError(f"node {address} does not see {folder}: put --runs on shared storage, or give --storage")
+
+
+def _looker(folder: str | None) -> Callable[[], tuple[str | None, bool]]:
+    # A function within a function is sent to the node as its code, so that it runs where infoae is missing.
+    def look() -> tuple[str | None, bool]:
+        import pathlib
+
+        try:
+            from infoae.version import __version__ as version
+        except ImportError:
+            return None, True
+        return version, folder is None or pathlib.Path(folder).is_dir()
+
+    return look

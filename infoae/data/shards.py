@@ -1,0 +1,80 @@
+"""Images in shards on disk, read row by row: for more of them than fits in memory, without a copy on each node.
+
+    DIR/train/*.npy      uint8 (N, H, W) or (N, C, H, W), any N; one shape of image
+    DIR/test/*.npy       the same, read whole into memory
+    DIR/test_labels.npy  classes (N,) of the test images, for evaluation alone; may be missing
+
+Shards are memory-mapped: a rank touches the rows of its share, and the kernel's page cache is the only buffer. Training
+mixes MIXED_SHARDS of them at a time (`trainer.batches`), so that reads stay among few files. Two such groups are open
+at most, which bounds what a process maps.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infoae.errors import InfoAEError
+
+MIXED_SHARDS = 8
+
+
+class Shards:
+    """The images of a folder's .npy files in the order of their names, indexed as one array (N, C, H, W)."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look at the header of each shard. Raises InfoAEError if there is none, or naming the first that is unfit."""
+        self._paths = sorted(folder.glob("*.npy"))
+        if not self._paths:
+            raise InfoAEError(f"no shards in {folder}: .npy files of uint8 images (N, H, W) or (N, C, H, W) needed")
+        shapes = [_open(path).shape for path in self._paths]
+        for path, shape in zip(self._paths, shapes, strict=True):
+            if shape[1:] != shapes[0][1:]:
+                raise InfoAEError(f"shard {path} has images {shape[1:]}, {self._paths[0].name} has {shapes[0][1:]}")
+        self.sizes = tuple(shape[0] for shape in shapes)
+        self.shape = (len(self), *shapes[0][1:])
+        self._ends = np.cumsum(self.sizes)
+        self._opened = lru_cache(2 * MIXED_SHARDS)(_open)
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read rows into memory. Raises InfoAEError if a shard is gone."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        shards = np.searchsorted(self._ends, rows, side="right")
+        for shard in np.unique(shards):
+            here = shards == shard
+            images[here] = self._opened(self._paths[shard])[rows[here] - self._ends[shard] + self.sizes[shard]]
+        return images
+
+
+def read_labels(path: Path, num_images: int) -> NDArray[np.int64]:
+    """Read the classes of so many images. Raises InfoAEError."""
+    labels = _load(path)
+    if labels.shape != (num_images,) or labels.dtype.kind not in "iu":
+        raise InfoAEError(f"{path} holds {labels.dtype} {labels.shape}: a whole number for each of {num_images} needed")
+    return labels.astype(np.int64)
+
+
+def _open(path: Path) -> NDArray[np.uint8]:
+    images = _load(path)
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise InfoAEError(f"shard {path} holds {images.dtype} {images.shape}: uint8 (N, H, W) or (N, C, H, W) needed")
+    return images if images.ndim == 4 else images[:, None]
+
+
+def _load(path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InfoAEError(f"{path} cannot be read as .npy: {str(error).splitlines()[0]}") from None
+    if not isinstance(array, np.ndarray):
+        raise InfoAEError(f"{path} cannot be read as .npy: it is an archive of arrays")
+    return array

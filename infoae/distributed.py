@@ -1,0 +1,120 @@
+"""Several processes that train one model: who this one is, its share of a batch, and what is summed over all of them.
+
+Every rank draws the whole batch's order, noise and augmentation and computes its own share of it; losses, gradients
+and whatever mixes the samples of a batch are summed, so W ranks compute what one would, up to the order of summation.
+Without a process group everything here is the identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+
+def size() -> int:
+    """Return how many ranks train together; 1 without a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Return whether this rank writes what is written once: metrics, checkpoints, evaluations."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """This rank's samples of a batch of `total`: `start` to `stop`."""
+
+    start: int
+    stop: int
+    total: int
+
+    @property
+    def slice(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def weight(self) -> float:
+        """What a mean over this share counts for in the mean over the batch."""
+        return (self.stop - self.start) / self.total
+
+
+def share(total: int) -> Share:
+    """Return this rank's share of a batch; shares differ by at most one sample."""
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    return Share(total * rank // ranks, total * (rank + 1) // ranks, total)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over ranks. Every rank's result depends on every rank's value, so gradients are summed as well."""
+
+    @staticmethod
+    def forward(_context: FunctionCtx, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_context: FunctionCtx, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+def mean(value: Tensor, count: int) -> Tensor:
+    """Return the mean over all samples of the batch, with gradient, of which `value` is the mean over `count` here."""
+    if size() == 1:
+        return value
+    sums = torch.cat([value.flatten() * count, value.new_tensor([count])])
+    total: Tensor = _Sum.apply(sums)
+    return (total[:-1] / total[-1]).view_as(value)
+
+
+def weighted_sums(values: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
+    """Return each scalar times its rank's `weight`, summed over ranks, without gradient: the same on all ranks."""
+    if size() == 1:
+        return {name: value.detach() for name, value in values.items()}
+    sums = torch.stack([value.detach().float() for value in values.values()]) * weight
+    dist.all_reduce(sums)
+    return dict(zip(values, sums.unbind(), strict=True))
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> Callable[[], None]:
+    """Start summing gradients over ranks, in one buffer; calling what is returned puts the sums in place."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if size() == 1 or not gradients:
+        return lambda: None
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    work = dist.all_reduce(flat, async_op=True)
+    assert work is not None
+
+    def finish() -> None:
+        work.wait()
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        summed = [part.view(gradient.shape) for part, gradient in zip(parts, gradients, strict=True)]
+        torch._foreach_copy_(gradients, summed)
+
+    return finish
+
+
+def agreed(flag: bool, device: torch.device) -> bool:
+    """Return whether `flag` holds on any rank: all ranks get the same answer."""
+    if size() == 1:
+        return flag
+    flags = torch.tensor([float(flag)], device=device)
+    dist.all_reduce(flags)
+    return flags.item() > 0
+
+
+def same_everywhere(number: int, device: torch.device) -> bool:
+    """Return whether all ranks gave the same number."""
+    if size() == 1:
+        return True
+    low_high = torch.tensor([number, -number], device=device)
+    dist.all_reduce(low_high, op=dist.ReduceOp.MAX)
+    return low_high.sum().item() == 0

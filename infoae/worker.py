@@ -1,0 +1,142 @@
+"""One of several workers: the same `Trainer` as in a single process, on its share of each batch.
+
+It starts from the run's newest checkpoint, so workers that Ray Train starts again go on where the last ones saved.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.util.placement_group import placement_group_table
+from torch import Tensor
+
+from infoae import checkpoint, data, distributed, environment
+from infoae import config as configuration
+from infoae.device import resolve_precision
+from infoae.run import Run
+from infoae.storage import Storage
+from infoae.trainer import Metrics, Moment, Trainer
+
+NEWS_SECONDS = 0.3  # between steps that the command hears of
+
+
+class Channel:
+    """An actor between the workers and the command: events one way, the wish to stop the other."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[Any, ...]] = []
+        self._stopping = False
+
+    def put(self, *event: Any) -> None:
+        self._events.append(event)
+
+    def drain(self) -> list[tuple[Any, ...]]:
+        events, self._events = self._events, []
+        return events
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def stopping(self) -> bool:
+        return self._stopping
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told."""
+
+    config: str
+    """YAML."""
+    run: Path
+    storage: Storage | None
+    channel: Any
+    """Handle of a Channel."""
+
+
+def work(arguments: dict[str, Any]) -> None:
+    """Train as one of the workers that Ray Train has started; `arguments` holds the job. Raises InfoAEError."""
+    job: Job = arguments["job"]
+    config = configuration.parse(job.config, "the run's configuration")
+    device = ray.train.torch.get_device()
+    precision = resolve_precision(config.train.precision, device)
+    with _run_folder(job) as run:
+        train, test = data.load_training(config.data), data.load(config.data, "test")
+        trainer = Trainer(run, config, train, test, device, precision)
+        trainer.restore(checkpoint.newest(run.checkpoints))
+        reporters = []
+        if distributed.is_main():
+            team = _team()
+            run.write_config(config)  # only now: a checkpoint that cannot be read must leave the run as it was
+            run.add_environment(environment.describe(device, precision, config.seed, trainer.done) | team)
+            job.channel.put.remote("started", trainer.done, trainer.total_steps, team)
+            reporters = [_Forward(job, run)]
+        finished = trainer.fit(reporters, _stop_asked(job.channel))
+        if distributed.is_main():
+            ended = {"finished": finished, "step": trainer.done, "seconds": round(trainer.seconds, 1)}
+            ray.get(job.channel.put.remote("ended", ended | team))
+
+
+@contextmanager
+def _run_folder(job: Job) -> Iterator[Run]:
+    """The run's folder: itself where it is shared, else a copy of what the storage has."""
+    if job.storage is None:
+        yield Run(job.run)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder) / job.run.name)
+        job.storage.pull(run)
+        yield run
+
+
+def _team() -> dict[str, int]:
+    """How many workers train, on how many nodes."""
+    placed = placement_group_table(ray.util.get_current_placement_group())
+    nodes = len(set(placed["bundles_to_node_id"].values()))
+    return {"workers": ray.train.get_context().get_world_size(), "nodes": nodes}
+
+
+class _Forward:
+    """Reporter of the main worker: hands everything to the command."""
+
+    def __init__(self, job: Job, run: Run) -> None:
+        self._job, self._run, self._last = job, run, 0.0
+
+    def stepped(self, moment: Moment) -> None:
+        if time.monotonic() - self._last > NEWS_SECONDS:
+            self._last = time.monotonic()
+            self._job.channel.put.remote("stepped", moment)
+
+    def logged(self, moment: Moment, metrics: Metrics) -> None:
+        self._job.channel.put.remote("stepped", moment)
+        self._job.channel.put.remote("logged", moment, metrics)
+
+    def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:
+        self._job.channel.put.remote("evaluated", moment, metrics, samples)
+
+    def saved(self, moment: Moment) -> None:
+        if self._job.storage is not None:
+            self._job.storage.push(self._run)
+        self._job.channel.put.remote("saved", moment)
+
+
+def _stop_asked(channel: Any) -> Callable[[], bool]:
+    """Ask, on the main worker and at most once a second, whether the command wants to stop."""
+    last = time.monotonic()
+
+    def asked() -> bool:
+        nonlocal last
+        if not distributed.is_main() or time.monotonic() - last < 1:
+            return False
+        last = time.monotonic()
+        return bool(ray.get(channel.stopping.remote()))
+
+    return asked

@@ -1,0 +1,227 @@
+"""Several workers on a Ray cluster, as the command sees them: start them, follow them, say what became of them.
+
+A lost worker or node makes Ray Train start all workers again; they go on from the run's newest checkpoint. An error
+of ours is not retried. `worker` is what each of them does.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from infoae import cluster, launch
+from infoae import config as configuration
+from infoae.cluster import Layout, Request
+from infoae.errors import InfoAEError, UsageError
+from infoae.launch import Plan
+from infoae.progress import TrainingProgress, counted
+from infoae.run import Run
+from infoae.storage import Storage
+from infoae.tracking import Mode, wandb_reporter
+from infoae.trainer import Reporter, smallest_batch
+from infoae.worker import Channel, Job, work
+
+POLL_SECONDS = 0.3
+WAIT_SECONDS = 600.0  # for lost nodes to be replaced
+TELL_SECONDS = 60.0
+
+
+def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retries: int) -> dict[str, Any]:
+    """Train as launch.run does, by the workers of `request`, restarting lost ones up to `retries` times.
+
+    Raises InfoAEError at once if the cluster is too small, and with the workers' own message if training failed.
+    """
+    plan.runs.mkdir(parents=True, exist_ok=True)
+    with TrainingProgress() as progress, cluster.connected(request, plan.runs / "ray.log"):
+        layout = cluster.layout(request, plan.config.train.device)
+        cluster.check_nodes(None if storage else plan.runs.resolve())
+        smallest = smallest_batch(len(plan.train), plan.config.train.batch_size)
+        if smallest < layout.max_workers:
+            raise UsageError(f"a batch of {smallest} images cannot be shared by {layout.max_workers} workers")
+        trained = launch.start(plan)
+        progress.say(_describe(plan, trained, layout))
+        with (
+            wandb_reporter(wandb, trained, plan.config) as reporters,
+            launch.stop_on_signal(progress.say) as stop_wanted,
+        ):
+            following = _Following(trained, retries, progress, [progress, *reporters])
+            result = _train(plan, trained, layout, storage, following, stop_wanted)
+        if storage is not None:
+            storage.pull(trained)
+    return result | (launch.evaluate_run(trained, plan.test, "best", plan.device) if result["finished"] else {})
+
+
+def _describe(plan: Plan, run: Run, layout: Layout) -> str:
+    workers = " to ".join(str(n) for n in sorted({layout.min_workers, layout.max_workers}))
+    rate, critic_rate = plan.config.learning_rates()
+    return (
+        f"training {run.path} on {len(plan.train)} images: {workers} workers, {layout.workers_per_node} a node, "
+        f"{'a GPU' if layout.use_gpu else counted(layout.cpus_per_worker, 'CPU')} each; "
+        f"batch {plan.config.train.batch_size} in all; learning rates {rate:g} and {critic_rate:g} "
+        f"(scaling: {plan.config.optim.learning_rate_scaling})"
+    )
+
+
+def _train(
+    plan: Plan,
+    trained: Run,
+    layout: Layout,
+    storage: Storage | None,
+    following: _Following,
+    stop_wanted: Callable[[], bool],
+) -> dict[str, Any]:
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    channel: Any = ray.remote(num_cpus=0)(Channel).options(scheduling_strategy=here).remote()
+    if storage is not None:
+        storage.push(trained)
+    training = _in_thread(fitting(trained, plan.config, layout, storage, following.retries, channel))
+    told = False
+    while not training.done():
+        wait_for([training], POLL_SECONDS)
+        following.hear(ray.get(channel.drain.remote()))
+        if stop_wanted() and not told:
+            channel.stop.remote()
+            told = True
+        following.check_waiting()
+    try:
+        training.result()
+    except ray.train.ControllerError as error:
+        failure = error.controller_failure
+        if isinstance(failure, InfoAEError):
+            raise failure from None
+        raise InfoAEError(f"Ray Train: {_first_line(failure)}; see {plan.runs / 'ray.log'}") from None
+    except ray.train.WorkerGroupError as error:
+        raise InfoAEError(
+            f"gave up after {counted(following.restarts, 'restart')}: {_explain(error.worker_failures)}; "
+            f"see {plan.runs / 'ray.log'}, go on with: infoae train --resume {trained.name}"
+        ) from None
+    following.hear(ray.get(channel.drain.remote()))
+    return {"run": trained.name, "folder": str(trained.path), "restarts": following.restarts} | following.ended
+
+
+def fitting(
+    trained: Run, config: configuration.Config, layout: Layout, storage: Storage | None, retries: int, channel: Any
+) -> Callable[[], Any]:
+    """Return the function that trains on the cluster, to the end or until an error."""
+    job = Job(configuration.dump(config), trained.path, storage, channel)
+    least, most = layout.min_workers, layout.max_workers
+    trainer = ray.train.torch.TorchTrainer(
+        work,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=most if least == most else (least, most),  # type: ignore[arg-type]  # typed as of V1
+            use_gpu=layout.use_gpu,
+            resources_per_worker=layout.resources_per_worker,
+            placement_strategy="SPREAD",
+        ),
+        run_config=RunConfig(
+            name=f"{trained.name}-{dt.datetime.now():%Y%m%d-%H%M%S-%f}",  # a name used before would train nothing
+            storage_path=str(trained.path / "ray") if storage is None else f"{storage.uri}/ray",
+            failure_config=FailureConfig(max_failures=retries),
+            callbacks=[_OnLoss(channel)],  # type: ignore[list-item]  # typed as of V1
+        ),
+    )
+    fit: Callable[[], Any] = trainer.fit
+    return fit
+
+
+class _OnLoss(UserCallback):
+    """Runs beside Ray Train's controller: ends the run on an error of ours, tells of any other."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
+        for error in worker_exceptions.values():
+            if isinstance(error, InfoAEError):
+                raise error  # an exception of a callback is not retried
+        self._channel.put.remote("lost", _explain(worker_exceptions))
+
+
+@dataclass
+class _Following:
+    """What the command knows of its workers, and whom it tells."""
+
+    run: Run
+    retries: int
+    progress: TrainingProgress
+    reporters: Sequence[Reporter]
+    restarts: int = 0
+    ended: dict[str, Any] = field(default_factory=dict)
+    waiting_since: float | None = field(default_factory=time.monotonic)
+    """None while workers train."""
+    told_waiting: float = 0.0
+
+    def hear(self, events: list[tuple[Any, ...]]) -> None:
+        for kind, *values in events:
+            if kind == "lost":
+                self._lost(*values)
+            elif kind == "started":
+                self._started(*values)
+            elif kind == "ended":
+                self.ended = values[0]
+            else:
+                for reporter in self.reporters:
+                    getattr(reporter, kind)(*values)
+
+    def _lost(self, what: str) -> None:
+        self.waiting_since, self.told_waiting = time.monotonic(), 0.0
+        if self.restarts < self.retries:
+            self.restarts += 1
+            self.progress.say(f"{what}; restart {self.restarts} of at most {self.retries}")
+
+    def _started(self, step: int, total_steps: int, team: dict[str, int]) -> None:
+        self.waiting_since = None
+        self.progress.staffed(team["workers"], team["nodes"], self.restarts)
+        where = f"{counted(team['workers'], 'worker')} on {counted(team['nodes'], 'node')}"
+        self.progress.say(f"{where} train from step {step} of {total_steps}")
+
+    def check_waiting(self) -> None:
+        waited = 0.0 if self.waiting_since is None else time.monotonic() - self.waiting_since
+        if waited > self.told_waiting + TELL_SECONDS:
+            self.told_waiting = waited
+            self.progress.say(f"no workers for {waited:.0f} s: waiting for nodes, {WAIT_SECONDS:.0f} s at most")
+        if waited > WAIT_SECONDS:
+            raise InfoAEError(
+                f"no workers for {WAIT_SECONDS:.0f} s: the cluster has lost too many nodes; "
+                f"add some and go on with: infoae train --resume {self.run.name}"
+            )
+
+
+def _in_thread(function: Callable[[], Any]) -> Future[Any]:
+    """Run in a thread that does not keep the process alive: the main one hears signals and shows progress."""
+    future: Future[Any] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return future
+
+
+def _explain(failures: dict[int, Exception]) -> str:
+    """What happened, in one line: a worker that is gone says more than those that then missed it."""
+    gone = [str(rank) for rank, error in sorted(failures.items()) if type(error).__module__.startswith("ray.")]
+    if gone:
+        return f"worker {', '.join(gone)} was lost"
+    rank, error = min(failures.items())
+    return f"worker {rank}: {type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,117 @@
+"""One rank of a training by several processes, started by test_distributed.py by its path: no Ray, gloo on the CPU."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from infoae import config, data, distributed, step
+from infoae.config import Config
+from infoae.errors import InfoAEError
+from infoae.model import InfoAE
+from infoae.run import Run
+from infoae.trainer import Trainer, batches
+
+STEPS = 20
+
+
+def main(scenario: str, store: str, rank: int, ranks: int, settings: Path, out: str) -> None:
+    if ranks > 1:
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
+    run_config = config.load(settings)
+    scenarios: dict[str, Callable[[Config, Path], Any]]
+    scenarios = {"step": take_step, "steps": take_steps, "fail": fail, "run": complete_run}
+    result = scenarios[scenario](run_config, settings.parent)
+    torch.save(result, out)
+    if ranks > 1:
+        dist.destroy_process_group()
+
+
+def take_step(run_config: Config, folder: Path) -> dict[str, Any]:
+    return take_steps(run_config, folder, 1)
+
+
+def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dict[str, Any]:
+    """Take steps and remember what this rank saw, computed and came to."""
+    images = torch.tensor(data.load(run_config.data, "train").images)
+    torch.manual_seed(0)
+    taken = step.Step(InfoAE(run_config.model), run_config, torch.device("cpu"), torch.float32)
+    losses, noise, seen, gradients, buffers = [], [], [], [], []
+    initial = {key: value.detach().clone() for key, value in taken.model.state_dict().items()}
+    per_epoch = len(batches(run_config.seed, 0, len(images), run_config.train.batch_size))
+    for index in range(num_steps):
+        epoch, position = divmod(index, per_epoch)
+        indices = batches(run_config.seed, epoch, len(images), run_config.train.batch_size)[position]
+        share = distributed.share(len(indices))
+        mine = indices[share.slice]
+        noise.append(taken._inputs(images[mine], index, share)[1:])
+        losses.append(taken(images[mine], index, share.total).metrics())
+        seen.append(mine)
+        gradients.append(flat(p.grad for p in taken.model.parameters() if p.grad is not None))
+        buffers.append(flat(taken.model.buffers()))
+    return {
+        "initial": initial,
+        "losses": losses,
+        "noise": [[None if n is None else n.contiguous().clone() for n in tensors] for tensors in noise],
+        "seen": seen[:per_epoch],
+        "gradients": gradients,
+        "buffers": buffers,
+        "model": {k: v.detach().clone() for k, v in taken.model.state_dict().items()},
+        "average": None if taken.average is None else taken.average.module.state_dict(),
+    }
+
+
+def flat(tensors: Any) -> Tensor:
+    return torch.cat([tensor.detach().double().reshape(-1) for tensor in tensors])
+
+
+def fail(run_config: Config, _folder: Path) -> str:
+    """Take a step in which one rank alone has a loss that is no number; return the error this rank raises."""
+    images = torch.tensor(data.load(run_config.data, "train").images)
+    taken = step.Step(InfoAE(run_config.model), run_config, torch.device("cpu"), torch.float32)
+    if distributed.is_main():  # behind the last normalisation, which would spread it to the others
+        *_, bias = taken.model.classifier.parameters()
+        bias.data.fill_(float("nan"))
+    before = flat(taken.model.parameters()).nan_to_num()
+    try:
+        taken(images[:50][distributed.share(50).slice], 0, 50)
+    except InfoAEError as error:
+        assert torch.equal(before, flat(taken.model.parameters()).nan_to_num())
+        return str(error)
+    return "no error"
+
+
+def complete_run(run_config: Config, folder: Path) -> dict[str, Any]:
+    """Train until a stop that one rank alone asks for, then resume to the end from the files."""
+    train, test = data.load_training(run_config.data), data.load(run_config.data, "test")
+    test = type(test)(test.images[:200], None if test.labels is None else test.labels[:200])
+
+    def trainer() -> Trainer:
+        return Trainer(Run(folder), run_config, train, test, torch.device("cpu"), torch.float32)
+
+    first = trainer()
+    last = distributed.size() - 1
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    finished = first.fit([], lambda: rank == last and first.done == 4)
+    if dist.is_initialized():
+        dist.barrier()  # the main rank writes its checkpoint after the last collective
+    second = trainer()
+    second.resume()
+    resumed_at = second.done
+    return {
+        "finished": [finished, second.fit([])],
+        "steps": [first.done, resumed_at, second.done],
+        "model": second.step.model.state_dict(),
+    }
+
+
+if __name__ == "__main__":
+    np.random.seed(0)  # noqa: NPY002  the trainer must not depend on it
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]), sys.argv[6])

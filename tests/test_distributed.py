@@ -1,0 +1,165 @@
+"""Several ranks follow one: real processes over gloo, without Ray."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from infoae import config, data, distributed
+from infoae.config import Config
+from infoae.run import Run
+from tests import ranks as script
+from tests.conftest import TINY
+from tests.inputs import write_shards
+
+ROOT = Path(distributed.__file__).parents[1]  # where the processes find the package, installed or not
+Start = Callable[..., list[Any]]
+SETTINGS = (
+    *TINY,
+    "data.limit=299",  # six batches of 50, the last of 49: shares are uneven
+    "objective.weights.information=1",
+    "optim.ema_decay=0.9",
+    "model.channels=1",
+    "model.image_size=28",
+)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Return a function that runs a scenario of ranks.py on so many processes and returns what each came to."""
+
+    def run(scenario: str, num_ranks: int, run_config: Config) -> list[Any]:
+        folder = tmp_path / f"{scenario}-{num_ranks}"
+        folder.mkdir()
+        Run(folder).write_config(run_config)
+        processes = []
+        for rank in range(num_ranks):
+            arguments = [str(folder / "store"), str(rank), str(num_ranks), str(folder / "config.yaml")]
+            command = [sys.executable, str(Path(script.__file__)), scenario, *arguments, str(folder / f"{rank}.pt")]
+            processes.append(subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}))
+        assert [process.wait(timeout=120) for process in processes] == [0] * num_ranks
+        return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(num_ranks)]
+
+    return run
+
+
+def configured(*overrides: str) -> Config:
+    return config.load("smoke", [*SETTINGS, *overrides])
+
+
+def test_two_ranks_follow_one(start: Start) -> None:
+    """Over 20 steps of fp32 the losses agree to 1e-3 of their size, each weight tensor to 3 % of how far it moved.
+
+    Adam divides a gradient by its size, so where a gradient is all but zero its rounding moves the weight.
+    """
+    run_config = configured()
+    one, two = script.take_steps(run_config, Path()), start("steps", 2, run_config)
+
+    first_gradients = one["gradients"][0]
+    assert (two[0]["gradients"][0] - first_gradients).norm() < 1e-4 * first_gradients.norm()
+    for ours, theirs in zip(two[0]["losses"], one["losses"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)
+    for name in ("model", "average"):
+        for key, expected in one[name].items():
+            moved = (expected - one["initial"][key]).double().norm().item()
+            difference = (two[0][name][key] - expected).double().norm().item()
+            assert difference <= 0.03 * moved, (name, key)
+
+    for what in ("gradients", "buffers", "model"):  # the ranks themselves are equal to the last bit
+        first, second = two[0][what], two[1][what]
+        if what == "model":
+            first, second = list(first.values()), list(second.values())
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True)), what
+
+    images = [np.concatenate(rank["seen"]) for rank in two]
+    assert sorted(np.concatenate(images).tolist()) == list(range(299))  # each image once an epoch, on one rank
+    assert abs(len(images[0]) - len(images[1])) <= 6
+    for step_one, *steps_two in zip(one["noise"], *(rank["noise"] for rank in two), strict=True):
+        for whole, first, second in zip(step_one, *steps_two, strict=True):
+            torch.testing.assert_close(torch.cat([first, second]), whole)
+            assert not torch.equal(first[: len(second)], second[: len(first)])  # and no rank draws another's
+
+
+def test_a_step_that_fails_on_one_rank_fails_on_all_before_any_update(start: Start) -> None:
+    first, second = start("fail", 2, configured())
+    assert first == second
+    assert first.startswith("step 1: classification_generated = nan")
+
+
+def test_uneven_shares_count_by_their_samples(start: Start) -> None:
+    """Of batches of three, one rank has a single image and the other two."""
+    run_config = configured("train.batch_size=3", "data.limit=3")
+    one, two = script.take_steps(run_config, Path(), 1), start("step", 2, run_config)
+    assert [len(rank["seen"][0]) for rank in two] == [1, 2]
+    assert two[0]["losses"][0] == pytest.approx(one["losses"][0], rel=1e-4, abs=1e-5)
+    expected = one["gradients"][0]
+    assert (two[0]["gradients"][0] - expected).norm() < 1e-3 * expected.norm()
+
+
+def test_ranks_stop_together_and_resume_from_the_files_as_one_run(start: Start, tmp_path: Path) -> None:
+    train, test = data.load(config.Data(limit=299), "train"), data.load(config.Data(), "test")
+    write_shards(tmp_path / "shards", train.images, 20, test)
+    from_shards = ("data.name=shards", f"data.root={tmp_path / 'shards'}", "data.limit=null")
+    run_config = configured("model.critic_norm=spectral", *from_shards)
+    (tmp_path / "alone").mkdir()
+    one, ranks = script.complete_run(run_config, tmp_path / "alone"), start("run", 2, run_config)
+    assert [result["finished"] for result in ranks] == [[False, True]] * 2
+    assert [result["steps"] for result in ranks] == [[4, 4, 12]] * 2
+    for key, expected in one["model"].items():
+        difference = (ranks[0]["model"][key] - expected).double().norm()
+        assert difference <= 0.01 * expected.double().norm(), key
+        assert torch.equal(ranks[0]["model"][key], ranks[1]["model"][key])
+    lines = list(Run(tmp_path / "run-2").metrics())  # nothing is written twice
+    assert [line["step"] for line in lines if "loss/reconstruction" in line] == list(range(1, 13))
+    assert [line["step"] for line in lines if "evaluation/mutual_information" in line] == [6, 12]
+
+
+def test_without_a_process_group_everything_is_the_identity() -> None:
+    value = torch.rand(3, requires_grad=True)
+    assert distributed.size() == 1
+    assert distributed.is_main()
+    assert distributed.mean(value, 5) is value
+    assert distributed.share(7) == distributed.Share(0, 7, 7)
+    assert distributed.share(7).weight == 1
+    assert not distributed.agreed(False, torch.device("cpu"))
+    assert distributed.agreed(True, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("sqrt", 2.0), ("linear", 4.0)])
+def test_the_learning_rate_follows_the_batch_by_the_rule_asked_for(rule: str, factor: float) -> None:
+    run_config = configured(f"optim.learning_rate_scaling={rule}", "train.batch_size=512", "optim.learning_rate=1e-3")
+    assert run_config.learning_rates() == pytest.approx((1e-3 * factor, 2e-4 * factor))
+
+
+def test_synchronised_batch_normalisation_is_the_usual_one(tmp_path: Path) -> None:
+    """One rank's SyncBatchNorm2d against BatchNorm2d: values, gradients and running statistics."""
+    from infoae.batchnorm import synchronise
+
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    synchronised = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    synchronise(synchronised)
+    x = (torch.randn(8, 3, 5, 5) * 0.1 + 10).requires_grad_()  # a mean far from zero costs digits
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        results = []
+        for network in (plain, synchronised):
+            output = network(x)
+            F.mse_loss(output, torch.linspace(0, 1, x.numel()).view_as(x)).backward()
+            assert x.grad is not None
+            results.append([output, x.grad.clone(), *(p.grad for p in network.parameters()), *network.buffers()])
+            x.grad = None
+    finally:
+        torch.distributed.destroy_process_group()
+    for ours, theirs in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+    assert synchronised.state_dict().keys() == plain.state_dict().keys()
