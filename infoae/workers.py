@@ -147,7 +147,8 @@ def _train(
             f"see {plan.runs / 'ray.log'}, go on with: infoae train --resume {trained.name}"
         ) from None
     state.hear(ray.get(channel.drain.remote()))
-    return {"run": str(trained.path), "restarts": state.restarts} | state.ended
+    named = {"run": trained.name, "folder": str(trained.path)}
+    return named | {"restarts": state.restarts} | state.ended
 
 
 def fitting(

@@ -100,6 +100,7 @@ def test_a_killed_worker_costs_a_restart_and_no_metric(
     assert metric_steps(run) == list(range(1, 25))
     assert run.load_model("newest").num_categories == 10
     assert result["accuracy"] > 0
+    assert "training restarted 1 times" in launch.describe(result)
     starts = json.loads((run.path / "environment.json").read_text())
     assert [entry["workers"] for entry in starts] == [2, 2]
     assert starts[1]["step"] in (6, 12)  # it went on from a checkpoint
