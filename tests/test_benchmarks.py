@@ -50,10 +50,11 @@ def test_classify_measures_every_way(lively_run: Run, tmp_path: Path) -> None:
 def test_scaling_counts_what_two_workers_send() -> None:
     settings = [setting for setting in TINY if not setting.startswith("train.batch_size")]
     two = scaling.measure(scaling.Situation("two", 2, 100), "smoke", settings, steps=2)
-    # Gradients; 18 batch normalisations and the joint distribution, forward and backward; losses; whether to stop.
+    # Gradients; batch normalisations, of which both sides pass back through the discriminator's fakes; the joint
+    # distribution; losses, and whether to stop.
     gradients = sorted(two["sizes"])[-2:]
     assert sum(gradients) == 4 * two["parameters"]
-    assert len(two["sizes"]) == 2 + 2 * 18 + 2 + 2
+    assert len(two["sizes"]) == 2 + (16 + 20) + 2 + 2
     assert two["images_per_second"] == pytest.approx(100 / two["seconds"], rel=0.01)
     assert 0 < two["communication"] < two["seconds"]
     assert two["transfer"] > 0

@@ -17,8 +17,10 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
+from typer.testing import CliRunner
 
 from infoae import config
+from infoae.cli.main import app
 from infoae.run import Run
 from infoae.version import __version__
 from tests.test_package import PROJECT, ROOT
@@ -146,3 +148,18 @@ def test_ray_up_takes_the_cluster() -> None:
     for role in ("head", "worker"):
         start = cluster[f"{role}_start_ray_commands"][-1]
         assert "RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0" in start
+
+
+@pytest.mark.parametrize("name", ["docs/distributed.md", "deploy/ray/README.md"])
+def test_commands_and_links_of_the_documents_are_good(name: str) -> None:
+    text = (ROOT / name).read_text()
+    found = [line.partition("#")[0].split()[1:] for line in re.findall(r"^infoae train.*", text, re.MULTILINE)]
+    assert found
+    for arguments in found:
+        result = CliRunner().invoke(app, [*arguments, "--dry-run"])
+        assert result.exit_code == 0, (arguments, result.output)
+    for link, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text):
+        target = (ROOT / name).parent / link if link else ROOT / name
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings], anchor
