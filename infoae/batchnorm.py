@@ -38,15 +38,15 @@ def synchronise(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _statistics(x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Return mean (C,), variance (C,) and number of values a channel, over the ranks' x (B, C, H, W)."""
-    var, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean (C,), variance (C,) and number of values a channel (), over the ranks' x (B, C, H, W)."""
+    mean, var = torch.batch_norm_update_stats(x.float(), None, None, 0.0)  # far faster than var_mean on the CPU
     mean, count = mean.double(), x.numel() // x.shape[1]  # in fp32 the difference of two squares would lose digits
-    sums = torch.cat([mean * count, (var + mean.square()) * count, mean.new_tensor([count])])
+    sums = torch.cat([mean * count, (var + mean.square()) * count, mean.new_full((1,), count)])
     dist.all_reduce(sums)
     total = sums[-1]
     mean, square = (sums[:-1] / total).chunk(2)
-    return mean.float(), (square - mean.square()).clamp_min_(0).float(), float(total)
+    return mean.float(), (square - mean.square()).clamp_min_(0).float(), total  # no .item(): nothing waits for a GPU
 
 
 class _Normalise(torch.autograd.Function):
@@ -54,28 +54,28 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, count: float, eps: float
+        context: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, count: Tensor, eps: float
     ) -> Tensor:
-        context.save_for_backward(x, weight, mean, var)
-        context.count, context.eps = count, eps
+        context.save_for_backward(x, weight, mean, var, count)
+        context.eps = eps
         return F.batch_norm(x, mean, var, weight, bias, training=False, eps=eps)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, var = context.saved_tensors
-        # With the statistics held fixed, the usual backward pass of evaluation; its sums over the batch are what the
-        # statistics' own gradients need.
-        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-            gradients[0], x, weight, mean, var, None, None, False, context.eps, [True, True, True]
+        x, weight, mean, var, count = context.saved_tensors
+        # The sums over the batch that the backward pass of evaluation makes are what the statistics' gradients need.
+        _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], x, weight, mean, var, None, None, False, context.eps, [False, True, True]
         )
         sums = torch.stack([grad_bias, grad_weight])
         dist.all_reduce(sums)
-        mean_grad, mean_grad_normalised = sums / context.count
+        mean_grad, mean_grad_normalised = sums / count
         scale = torch.rsqrt(var + context.eps)
-        slope = weight * scale.square() * mean_grad_normalised
-        offset = weight * scale * mean_grad - slope * mean
-        grad_x = grad_x - torch.addcmul(_channels(offset), x, _channels(slope)).to(grad_x.dtype)
-        return grad_x, grad_weight, grad_bias, None, None, None, None
+        of_grad = weight * scale  # grad_x is of_grad * gradient + of_x * x + offset, channel by channel
+        of_x = -of_grad * scale * mean_grad_normalised
+        offset = -of_grad * mean_grad - of_x * mean
+        grad_x = torch.addcmul(_channels(offset), gradients[0], _channels(of_grad)).addcmul_(x, _channels(of_x))
+        return grad_x.to(x.dtype), grad_weight, grad_bias, None, None, None, None
 
 
 def _channels(values: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def mean(value: Tensor, count: int) -> Tensor:
     """Return the mean over all samples of the batch, with gradient, of which `value` is the mean over `count` here."""
     if size() == 1:
         return value
-    sums = torch.cat([value.flatten() * count, value.new_tensor([count])])
+    sums = torch.cat([value.flatten() * count, value.new_full((1,), count)])
     total: Tensor = _Sum.apply(sums)
     return (total[:-1] / total[-1]).view_as(value)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import classify, few_labels
+from benchmarks import classify, few_labels, scaling
 from infoae.run import Run
+from tests.conftest import TINY
 
 
 def test_few_labels_draws_from_each_class_and_names_by_majority() -> None:
@@ -44,3 +45,43 @@ def test_classify_measures_every_way(lively_run: Run, tmp_path: Path) -> None:
     result = classify.measure(lively_run, rounds=1, repeats=1, million=False, folder=tmp_path)
     assert all(value > 0 for value in result["images_per_second"].values())
     assert 0 < result["seconds_to_first_label"] < 30
+
+
+def test_scaling_counts_what_two_workers_send() -> None:
+    settings = [setting for setting in TINY if not setting.startswith("train.batch_size")]
+    two = scaling.measure(scaling.Situation("two", 2, 100), "smoke", settings, steps=2)
+    # Gradients; batch normalisations, of which both sides pass back through the discriminator's fakes; the joint
+    # distribution; losses, and whether to stop.
+    gradients = sorted(two["sizes"])[-2:]
+    assert sum(gradients) == 4 * two["parameters"]
+    assert len(two["sizes"]) == 2 + (16 + 20) + 2 + 2
+    assert two["images_per_second"] == pytest.approx(100 / two["seconds"], rel=0.01)
+    assert 0 < two["communication"] < two["seconds"]
+    assert two["transfer"] > 0
+
+
+def test_scaling_models_ring_and_tree() -> None:
+    links = ((1e9, 1e-6), (1e8, 1e-5))
+    within, beyond = (scaling.modelled(gpus, [1_000_000], 1e-2, links) for gpus in (8, 64))
+    assert within["seconds"] == pytest.approx(2 * 7 / 8 * 1e-3 + 6e-6)
+    assert beyond["seconds"] == pytest.approx(2 * 63 / 64 * 1e-2 + 12e-5)
+    assert beyond["efficiency"] == pytest.approx(1e-2 / (1e-2 + beyond["seconds"]))
+
+
+@pytest.mark.slow
+def test_scaling_prints_and_writes_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scaling.json"
+    settings = [part for setting in TINY if "epochs" not in setting for part in ("--set", setting)]
+    arguments = ["scaling.py", "--config", "smoke", *settings, "--batch", "50", "--steps", "3", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--gpu-step", "2.5", "--out", str(out)])
+    scaling.main()
+    shown = capsys.readouterr().out
+    assert "2.50 ms (as given)" in shown
+    result = json.loads(out.read_text())
+    assert result["one worker"]["sizes"] == []
+    assert all(len(values) == 1 and values[0] > 1 for values in result["seconds_to_first_step"].values())
+    for name in scaling.LINKS:
+        efficiencies = [result["model"][name][str(gpus)]["efficiency"] for gpus in scaling.GPUS]
+        assert 1 > efficiencies[0] > efficiencies[1] > efficiencies[2] > 0
