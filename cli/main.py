@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli import augment, classify, config, doctor, evaluate, export, figures, generate, name, train
+from infoae.cli import augment, classify, config, doctor, evaluate, export, figures, generate, name, train, tune
 from infoae.errors import InfoAEError
 from infoae.version import __version__
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("figures")(figures.figures)
 app.command("name")(name.name)

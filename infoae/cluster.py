@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from infoae.errors import InfoAEError, UsageError
 
@@ -72,7 +72,12 @@ def connected(request: Request, log: Path) -> Iterator[None]:
     import ray
 
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+    with (
+        log.open("a", encoding="utf-8", buffering=1) as file,
+        redirect_stdout(file),
+        redirect_stderr(file),
+        _logging_to(file),
+    ):
         started = not ray.is_initialized()
         if started:
             _connect(request)
@@ -81,6 +86,18 @@ def connected(request: Request, log: Path) -> Iterator[None]:
         finally:
             if started:
                 ray.shutdown()
+
+
+@contextmanager
+def _logging_to(file: TextIO) -> Iterator[None]:
+    """Ray's logger holds on to the stderr that was there when it was imported."""
+    handlers = [h for h in logging.getLogger("ray").handlers if isinstance(h, logging.StreamHandler)]
+    previous = [(handler, handler.setStream(file)) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in previous:
+            handler.setStream(stream)
 
 
 def _connect(request: Request) -> None:
@@ -95,7 +112,8 @@ def _connect(request: Request) -> None:
         except OSError as error:
             raise InfoAEError(f"no Ray cluster answers at {address} ({error}); {wanted} needed: {HOW}") from None
     try:
-        ray.init(address=address, logging_level=logging.ERROR)
+        no_dashboard = {"include_dashboard": False} if address == "local" else {}  # a cluster has one or not
+        ray.init(address=address, logging_level=logging.ERROR, **no_dashboard)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         where = "on this machine" if address == "auto" else f"at {address}"
