@@ -92,9 +92,15 @@ def tune(
         sweep, folder = records.load(resume, runs)
         sweep = sweeping.extended(sweep, trials)
     else:
-        how = (search.value, scheduler.value, metric.value)
         sweep, folder = sweeping.planned(
-            config, settings or [], space, how, trials, (nodes, workers_per_node), runs, name
+            config,
+            settings or [],
+            space,
+            (search.value, scheduler.value, metric.value),
+            trials,
+            (nodes, workers_per_node),
+            runs,
+            name,
         )
     request = Request(sweep.nodes, sweep.nodes, sweep.workers_per_node, address)
     finished = sweeping.run(sweep, folder, request, wandb.value)

@@ -112,8 +112,9 @@ def _connect(request: Request) -> None:
         except OSError as error:
             raise InfoAEError(f"no Ray cluster answers at {address} ({error}); {wanted} needed: {HOW}") from None
     try:
-        no_dashboard = {"include_dashboard": False} if address == "local" else {}  # a cluster has one or not
-        ray.init(address=address, logging_level=logging.ERROR, **no_dashboard)
+        # A cluster has a dashboard or not; one started here has no use for it.
+        dashboard = False if address == "local" else None
+        ray.init(address=address, include_dashboard=dashboard, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         where = "on this machine" if address == "auto" else f"at {address}"

@@ -58,20 +58,23 @@ class Dimension(Section):
             raise ValueError(f"loguniform needs low above 0, not {self.low:g}")
         return self
 
-    def ends(self) -> list[Value]:
-        """Return the bounds, or all choices: what must be valid for every value between to be."""
-        if self.choices is not None:
-            return self.choices
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The two ends of a range."""
         assert self.low is not None
         assert self.high is not None
-        return [int(self.low), int(self.high)] if self.whole else [self.low, self.high]
+        return self.low, self.high
+
+    def ends(self) -> list[Value]:
+        """Return the bounds, or all choices: what must be valid for every value between to be."""
+        return list(self.bounds) if self.choices is None else self.choices
 
     def grid(self) -> list[Value]:
         """Return the values that a grid search tries, ascending, or all choices."""
         if self.choices is not None:
             return self.choices
         spaced = np.geomspace if self.distribution == "loguniform" else np.linspace
-        values = spaced(self.low, self.high, self.points).clip(self.low, self.high)
+        values = spaced(*self.bounds, self.points).clip(*self.bounds)
         return sorted({int(v) for v in values.round()}) if self.whole else [float(v) for v in values]
 
     def domain(self) -> Any:
@@ -80,18 +83,20 @@ class Dimension(Section):
 
         if self.choices is not None:
             return tune.choice(self.choices)
-        low, high = self.ends()
+        low, high = self.bounds
         logarithmic = self.distribution == "loguniform"
         if self.whole:
-            assert isinstance(high, int)
-            return (tune.lograndint if logarithmic else tune.randint)(low, high + 1)  # Tune leaves the end out
+            return (tune.lograndint if logarithmic else tune.randint)(
+                int(low), int(high) + 1
+            )  # Tune leaves the end out
         return (tune.loguniform if logarithmic else tune.uniform)(low, high)
 
     def holds(self, value: object) -> bool:
         """Whether a value lies in the range or among the choices."""
         if self.choices is not None:
             return value in self.choices
-        return isinstance(value, int | float) and self.low <= value <= self.high  # type: ignore[operator]
+        low, high = self.bounds
+        return isinstance(value, int | float) and low <= value <= high
 
 
 Space = dict[str, Dimension]

@@ -20,7 +20,6 @@ from infoae.files import atomic_file, write_json
 from infoae.run import Run
 from infoae.space import Space, Values
 
-FORMAT = 1
 Status = Literal["unfinished", "finished", "stopped", "failed"]
 Search = Literal["random", "grid", "optuna"]
 Scheduling = Literal["asha", "none"]
@@ -67,7 +66,7 @@ class Sweep(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     name: str
     recipe: str
     config: Config
@@ -81,6 +80,11 @@ class Sweep(BaseModel):
     """Of each trial."""
     workers_per_node: int = 1
     trials: list[Trial] = []
+
+    @property
+    def num_left(self) -> int:
+        """Trials that have not ended, those not begun among them."""
+        return self.num_trials - sum(trial.status != "unfinished" for trial in self.trials)
 
     def ranked(self) -> list[Trial]:
         """Return all trials, the highest score first, the failed and unscored last."""
@@ -100,7 +104,7 @@ class Sweep(BaseModel):
         return {
             "sweep": self.name,
             "folder": str(folder),
-            "finished": len(self.trials) == self.num_trials and all(t.status != "unfinished" for t in self.trials),
+            "finished": not self.num_left,
             "metric": self.metric,
             "best": None if best is None else best.run,
             "trials": [
@@ -179,7 +183,7 @@ def write_figure(sweep: Sweep, best: Trial, folder: Path) -> Path:
                 axes.scatter(*zip(*points, strict=True), marker=marker, color=colour, label=status)
         axes.scatter(
             [place(best.values[name])],
-            [best.score],
+            [best.score or 0.0],
             s=160,
             facecolors="none",
             edgecolors="C3",
@@ -190,9 +194,7 @@ def write_figure(sweep: Sweep, best: Trial, folder: Path) -> Path:
             axes.set_xticks(range(len(dimension.choices)), [str(choice) for choice in dimension.choices])
             axes.margins(x=0.2)
         elif dimension.distribution == "loguniform":
-            assert dimension.low is not None
-            assert dimension.high is not None
-            ticks = np.geomspace(dimension.low, dimension.high, 5)
+            ticks = np.geomspace(*dimension.bounds, 5)
             axes.set_xscale("log")
             axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
             axes.minorticks_off()

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from infoae import checkpoint, config, launch, space, sweep_record
+from infoae import checkpoint, config, launch, sweep_record
 from infoae.cluster import Request
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import InfoAEError
 from infoae.run import Run
-from infoae.sweep import Numbered, extended, planned, run
+from infoae.sweep import extended, planned, run
 from infoae.sweep_record import Scheduling, Search, Sweep
 from tests.conftest import TINY
 
@@ -149,6 +145,24 @@ def test_accuracy_is_never_used(swept: tuple[Sweep, Path]) -> None:
     assert [trial.run for trial in turned.ranked()] == [trial.run for trial in swept[0].ranked()]
 
 
+def test_a_trial_under_way_goes_on_from_its_checkpoint(swept: tuple[Sweep, Path], tmp_path: Path) -> None:
+    folder = tmp_path / swept[1].name
+    shutil.copytree(swept[1], folder, symlinks=True)
+    longer = config.load("smoke", [*TINY, "train.epochs=3"])
+    sweep = swept[0].model_copy(deep=True, update={"config": longer})
+    sweep.trials[2].status, sweep.trials[2].epochs = "unfinished", []  # the command died before it heard of them
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*-00[01]/metrics.jsonl")}
+    assert run(sweep, folder, HERE, "disabled")
+    assert [(trial.status, len(trial.epochs)) for trial in sweep.trials] == [("finished", 2)] * 2 + [("finished", 3)]
+    assert sweep.trials[2].epochs[:2] == swept[0].trials[2].epochs
+    trained = Run.open(sweep.trials[2].run, folder)
+    starts = json.loads((trained.path / "environment.json").read_text())
+    assert [start["step"] for start in starts] == [0, 12]
+    assert [line["step"] for line in trained.metrics() if "loss/reconstruction" in line] == list(range(1, 19))
+    assert len(before) == 2
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
 def test_more_trials_of_a_finished_sweep_are_judged_by_what_the_others_reported(
     swept: tuple[Sweep, Path], tmp_path: Path
 ) -> None:
@@ -171,35 +185,6 @@ def test_more_trials_of_a_finished_sweep_are_judged_by_what_the_others_reported(
 
 
 @pytest.mark.usefixtures("ray_here")
-def test_an_interrupted_sweep_goes_on_without_repeating(tmp_path: Path) -> None:
-    sweep, folder = make(tmp_path / "runs", LAMBDAS, "train.epochs=4", trials=3)
-
-    def interrupt() -> None:
-        while not any(len(trial.epochs) == 2 for trial in sweep.trials):
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt, daemon=True)
-    thread.start()
-    assert not run(sweep, folder, HERE, "disabled")
-    thread.join()
-    assert not list(folder.glob(".tune-*"))
-    loaded, _ = sweep_record.load(str(folder), tmp_path)
-    before = {trial.run: (trial.status, len(trial.epochs)) for trial in loaded.trials}
-    assert ("unfinished", 2) in before.values()
-
-    assert run(loaded, folder, HERE, "disabled")
-    assert [(trial.status, len(trial.epochs)) for trial in loaded.trials] == [("finished", 4)] * 3
-    for trial in loaded.trials:
-        trained = Run.open(trial.run, folder)
-        assert [line["step"] for line in trained.metrics() if "loss/reconstruction" in line] == list(range(1, 25))
-        starts = [entry["step"] for entry in json.loads((trained.path / "environment.json").read_text())]
-        assert starts[0] == 0
-        if before.get(trial.run) == ("unfinished", 2):
-            assert starts[1] >= 12  # from the checkpoint of the second epoch or a later one
-
-
-@pytest.mark.usefixtures("ray_here")
 def test_a_trial_that_fails_says_why_and_the_sweep_goes_on(tmp_path: Path) -> None:
     text = "optim.learning_rate: {choices: [1.0e+30, 1.0e-3]}"
     sweep, folder = make(tmp_path / "runs", text, "train.epochs=1", search="grid")
@@ -217,55 +202,6 @@ def test_a_trial_that_fails_says_why_and_the_sweep_goes_on(tmp_path: Path) -> No
         trial.status, trial.message = "failed", "step 1: the reason"
     with pytest.raises(InfoAEError, match="all 2 trials failed, the first with: step 1: the reason"):
         run(sweep, folder, HERE, "disabled")
-
-
-def numbered(sweep: Sweep, count: int) -> list[Any]:
-    searcher = Numbered(sweep)
-    return [searcher.suggest(str(index)) for index in range(count)]
-
-
-def test_a_grid_covers_all_of_it_once(tmp_path: Path) -> None:
-    (tmp_path / "lambdas.yaml").write_text(space.spaces()["lambdas"].read_text())
-    sweep, _ = make(tmp_path / "runs", (tmp_path / "lambdas.yaml").read_text(), search="grid")
-    assert sweep.num_trials == 27
-    given = numbered(sweep, 28)
-    assert given.pop() == Numbered.FINISHED
-    assert [one["values"] for one in given] == list(space.grid(sweep.space))
-    assert len({tuple(one["values"].values()) for one in given}) == 27
-    with pytest.raises(UsageError, match="this grid has 27 trials"):
-        make(tmp_path / "runs", (tmp_path / "lambdas.yaml").read_text(), search="grid", trials=5)
-
-
-def test_optuna_learns_from_scores_also_from_those_before_it_was_resumed(tmp_path: Path) -> None:
-    text = "alpha: {keys: [objective.weights.reconstruction], low: 0, high: 1}"
-
-    def ask(sweep: Sweep, until: int) -> None:
-        sweep.num_trials = until
-        searcher = Numbered(sweep)
-        while (given := searcher.suggest(f"{until}-{len(sweep.trials)}")) != Numbered.FINISHED:
-            trial = sweep.trials[given["number"]]
-            score = -abs(float(trial.values["alpha"]) - 0.3)
-            trial.epochs, trial.status = [sweep_record.Epoch(epoch=1, score=score, accuracy=None)], "finished"
-            searcher.on_trial_complete(f"{until}-{trial.number}", {"score": score})
-
-    sweep, _ = make(tmp_path / "runs", text, search="optuna", trials=25)
-    ask(sweep, 25)
-    assert sweep.trials[0].values == {"alpha": 1.0}
-    resumed = Sweep.model_validate_json(sweep.model_dump_json())
-    ask(resumed, 40)
-    drawn = [float(trial.values["alpha"]) for trial in resumed.trials]
-    assert len(set(drawn)) == 40  # nothing is drawn twice, before and after
-    far = [abs(value - 0.3) for value in drawn]
-    assert np.mean(far[25:]) < 0.5 * np.mean(far[1:11])  # after it was resumed nearer than the ten it began with
-
-
-def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "s").mkdir()
-    (tmp_path / "s" / "sweep.json").write_text('{"format": 1')
-    with pytest.raises(InfoAEError, match="is damaged or of another infoae"):
-        sweep_record.load("s", tmp_path)
-    with pytest.raises(InfoAEError, match="no sweep 'none'"):
-        sweep_record.load("none", tmp_path)
 
 
 @pytest.fixture
