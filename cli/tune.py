@@ -132,7 +132,7 @@ def _print_table(sweep: Sweep, folder: Path) -> None:
     )
     for rank, trial in enumerate(sweep.ranked(), start=1):
         values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in trial.values.values()]
-        score = "-" if trial.score is None else f"{trial.score:.4f}"
+        score = "-" if trial.score is None else f"{trial.score:.4g}"
         accuracy = "-" if trial.accuracy is None else f"{trial.accuracy:.2%}"
         ended = "" if trial.status == "finished" else f" {trial.status}"
         table.add_row(str(rank), f"{trial.number:03d}", *values, score, accuracy, f"{len(trial.epochs)}{ended}")

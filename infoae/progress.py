@@ -131,7 +131,7 @@ class SweepProgress:
         self._show(sweep)
         if self._bar.disable and trial.epochs and time.monotonic() - self._last_line >= PLAIN_SECONDS:
             self._last_line = time.monotonic()
-            self.say(f"{trial.run} epoch {len(trial.epochs)}/{sweep.config.train.epochs}: score {trial.score:.4f}")
+            self.say(f"{trial.run} epoch {len(trial.epochs)}/{sweep.config.train.epochs}: score {trial.score:.4g}")
 
     def ended(self, sweep: Sweep, trial: Trial) -> None:
         """A trial has finished, was stopped, or failed."""
@@ -140,7 +140,7 @@ class SweepProgress:
         self._last_line = time.monotonic()
         outcome = f"failed: {trial.message}"
         if trial.status != "failed":
-            outcome = f"{trial.status} after epoch {len(trial.epochs)}, score {trial.score:.4f}"
+            outcome = f"{trial.status} after epoch {len(trial.epochs)}, score {trial.score:.4g}"
         left = (time.monotonic() - self._started) / self._ended * (sweep.num_trials - done)
         eta = f", about {left:,.0f} s left" if self._bar.disable and left else ""
         self.say(f"{trial.run} {outcome}; {done}/{sweep.num_trials} trials, {best}{eta}")
@@ -148,6 +148,6 @@ class SweepProgress:
     def _show(self, sweep: Sweep) -> tuple[int, str]:
         done = sum(trial.status != "unfinished" for trial in sweep.trials)
         found = sweep.best()
-        best = "no score yet" if found is None else f"best {found.score:.4f} ({found.run})"
+        best = "no score yet" if found is None else f"best {found.score:.4g} ({found.run})"
         self._bar.update(self._task, completed=done, best=best)
         return done, best

@@ -158,7 +158,7 @@ def epochs(run: Run, metric: Metric) -> list[Epoch]:
 def write_best(sweep: Sweep, best: Trial, folder: Path) -> Path:
     """Write best.yaml, the complete recipe of the best trial. Returns its path."""
     path = folder / "best.yaml"
-    title = f"# {best.run}, the best of {len(sweep.trials)} trials of {sweep.recipe}: {sweep.metric} {best.score:.4f}\n"
+    title = f"# {best.run}, the best of {len(sweep.trials)} trials of {sweep.recipe}: {sweep.metric} {best.score:.4g}\n"
     with atomic_file(path) as file:
         file.write_text(title + configuration.dump(sweep.config_of(best)), encoding="utf-8")
     return path
@@ -200,7 +200,7 @@ def write_figure(sweep: Sweep, best: Trial, folder: Path) -> Path:
             axes.minorticks_off()
         if index == 0:
             axes.legend(fontsize="small")
-    figure.suptitle(f"{sweep.name}: {len(scored)} trials, best {best.run} with {best.score:.3f}")
+    figure.suptitle(f"{sweep.name}: {len(scored)} trials, best {best.run} with {best.score:.4g}")
     path = folder / "scores.png"
     with atomic_file(path) as file:
         figure.savefig(file, dpi=120, format="png")

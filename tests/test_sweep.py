@@ -42,7 +42,7 @@ def ray_here() -> Iterator[None]:
 
     variables = pytest.MonkeyPatch()
     variables.setenv("PYTHONPATH", str(ROOT))
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=True)
+    ray.init(address="local", num_cpus=2, include_dashboard=False)  # not what else runs on this machine
     yield
     ray.shutdown()
     variables.undo()
