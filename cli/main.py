@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli import augment, classify, config, doctor, evaluate, export, figures, generate, name, reproduce, train
+from infoae.cli import (
+    augment,
+    classify,
+    config,
+    doctor,
+    evaluate,
+    export,
+    figures,
+    generate,
+    name,
+    reproduce,
+    train,
+    tune,
+)
 from infoae.errors import InfoAEError
 from infoae.version import __version__
 
@@ -21,6 +34,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("reproduce")(reproduce.reproduce)
+app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("figures")(figures.figures)
 app.command("name")(name.name)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from infoae.errors import InfoAEError, UsageError
 
@@ -73,7 +73,12 @@ def connected(request: Request, log: Path) -> Iterator[None]:
     import ray
 
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+    with (
+        log.open("a", encoding="utf-8", buffering=1) as file,
+        redirect_stdout(file),
+        redirect_stderr(file),
+        _logging_to(file),
+    ):
         started = not ray.is_initialized()
         if started:
             _connect(request)
@@ -82,6 +87,18 @@ def connected(request: Request, log: Path) -> Iterator[None]:
         finally:
             if started:
                 ray.shutdown()
+
+
+@contextmanager
+def _logging_to(file: TextIO) -> Iterator[None]:
+    """Ray's logger holds on to the stderr that was there when it was imported."""
+    handlers = [h for h in logging.getLogger("ray").handlers if isinstance(h, logging.StreamHandler)]
+    previous = [(handler, handler.setStream(file)) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in previous:
+            handler.setStream(stream)
 
 
 def _connect(request: Request) -> None:
@@ -93,7 +110,9 @@ def _connect(request: Request) -> None:
     try:
         if address not in ("auto", "local"):
             _knock(address)
-        ray.init(address=address, logging_level=logging.ERROR)
+        # A cluster has a dashboard or not; one started here has no use for it.
+        dashboard = False if address == "local" else None
+        ray.init(address=address, include_dashboard=dashboard, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         where = "on this machine" if address == "auto" else f"at {address}"

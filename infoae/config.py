@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -191,7 +191,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Config:
     """Validate YAML `text` from `origin` with `overrides` written into it. Raises UsageError."""
-    tree = _yaml(text, origin)
+    tree = read_yaml(text, origin)
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise UsageError(f"{origin} holds {type(tree).__name__}, not a mapping of configuration sections")
@@ -199,7 +199,19 @@ def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Config:
         key, equals, value = override.partition("=")
         if not equals or not all(key.split(".")):
             raise UsageError(f"--set takes section.key=value, not {override!r}")
-        _write(tree, key, _yaml(value, f"--set {key}"))
+        _write(tree, key, read_yaml(value, f"--set {key}"), f"--set {key}")
+    return _validated(tree, origin)
+
+
+def replaced(config: Config, values: Mapping[str, Any], origin: str) -> Config:
+    """Return `config` with dotted keys set to `values`, validated. Raises UsageError that begins with `origin`."""
+    tree = config.model_dump(mode="json")
+    for key, value in values.items():
+        _write(tree, key, value, f"{origin}: {key}")
+    return _validated(tree, origin)
+
+
+def _validated(tree: dict[Any, Any], origin: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -212,19 +224,20 @@ def dump(config: Config) -> str:
     return text
 
 
-def _yaml(text: str, origin: str) -> Any:
+def read_yaml(text: str, origin: str) -> Any:
+    """Parse YAML safely. Raises UsageError naming `origin`."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def _write(tree: dict[Any, Any], key: str, value: Any) -> None:
+def _write(tree: dict[Any, Any], key: str, value: Any, origin: str) -> None:
     *sections, last = key.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
-            raise UsageError(f"--set {key}: {section} is not a section")
+            raise UsageError(f"{origin}: {section} is not a section")
     tree[last] = value
 
 

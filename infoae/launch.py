@@ -60,7 +60,7 @@ class Plan:
 def planned(source: str, overrides: Sequence[str], runs: Path, name: str | None) -> Plan:
     """Check a new run's configuration, data and device. Raises InfoAEError."""
     config = configuration.load(source, overrides)
-    return _plan(config, runs, Path(source).stem, name, None)
+    return checked(config, runs, Path(source).stem, name, None)
 
 
 def resumed(run: str, runs: Path, epochs: int | None) -> Plan:
@@ -72,10 +72,11 @@ def resumed(run: str, runs: Path, epochs: int | None) -> Plan:
             raise UsageError(f"run {found.name} was planned for {config.train.epochs} epochs; --epochs cannot go below")
         config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
     refuse_finished(found, config)
-    return _plan(config, runs, found.name, None, found)
+    return checked(config, runs, found.name, None, found)
 
 
-def _plan(config: Config, runs: Path, recipe: str, name: str | None, found: Run | None) -> Plan:
+def checked(config: Config, runs: Path, recipe: str, name: str | None, found: Run | None) -> Plan:
+    """Return the plan of a configuration whose data and device are there. Raises InfoAEError."""
     device = resolve_device(config.train.device)
     precision = resolve_precision(config.train.precision, device)
     if config.data.root is not None:  # a resumed run or a worker may be in another folder

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from infoae.trainer import Metrics, Moment
+
+if TYPE_CHECKING:
+    from infoae.sweep_record import Sweep, Trial
 
 PLAIN_SECONDS = 15.0  # between lines in a log
 SHOWN = {
@@ -101,3 +104,61 @@ class TrainingProgress:
 def counted(number: int, what: str) -> str:
     """Return "1 node", "2 nodes"."""
     return f"{number} {what}{'s' * (number != 1)}"
+
+
+class SweepProgress:
+    """The trials of a sweep on stderr; used as a context manager so that the bar is always taken down."""
+
+    def __init__(self, num_trials: int) -> None:
+        self._console = Console(file=sys.stderr)
+        self._bar = Progress(
+            TextColumn("trials"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[best]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("trials", total=num_trials, best="")
+        self._started = self._last_line = time.monotonic()
+        self._ended = 0
+
+    def __enter__(self) -> SweepProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def reported(self, sweep: Sweep, trial: Trial) -> None:
+        """A trial has ended an epoch."""
+        self._show(sweep)
+        if self._bar.disable and trial.epochs and time.monotonic() - self._last_line >= PLAIN_SECONDS:
+            self._last_line = time.monotonic()
+            self.say(f"{trial.run} epoch {len(trial.epochs)}/{sweep.config.train.epochs}: score {trial.score:.4g}")
+
+    def ended(self, sweep: Sweep, trial: Trial) -> None:
+        """A trial has finished, was stopped, or failed."""
+        self._ended += 1
+        done, best = self._show(sweep)
+        self._last_line = time.monotonic()
+        outcome = f"failed: {trial.message}"
+        if trial.status != "failed":
+            outcome = f"{trial.status} after epoch {len(trial.epochs)}, score {trial.score:.4g}"
+        left = (time.monotonic() - self._started) / self._ended * (sweep.num_trials - done)
+        eta = f", about {left:,.0f} s left" if self._bar.disable and left else ""
+        self.say(f"{trial.run} {outcome}; {done}/{sweep.num_trials} trials, {best}{eta}")
+
+    def _show(self, sweep: Sweep) -> tuple[int, str]:
+        done = sum(trial.status != "unfinished" for trial in sweep.trials)
+        found = sweep.best()
+        best = "no score yet" if found is None else f"best {found.score:.4g} ({found.run})"
+        self._bar.update(self._task, completed=done, best=best)
+        return done, best

@@ -45,21 +45,10 @@ class Run:
     @staticmethod
     def create(root: Path, name: str | None, recipe: str, config: Config) -> Run:
         """Make a new run folder and point `root`/latest to it. Raises UsageError if the name is taken or unfit."""
-        if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "latest"):
-            raise UsageError(f"run name {name!r}: use letters, digits, . _ -, and not 'latest'")
-        root.mkdir(parents=True, exist_ok=True)
-        stamp = dt.datetime.now().strftime("%Y%m%d-%H%M%S")
-        for candidate in [name] if name is not None else _candidates(f"{recipe}-{stamp}"):
-            path = root / candidate
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            run = Run(path.absolute())
-            run.write_config(config)
-            run._point_latest()
-            return run
-        raise UsageError(f"run {name!r} exists in {root}: continue it with --resume {name}, or give another --name")
+        run = Run(new_folder(root, name, recipe))
+        run.write_config(config)
+        run._point_latest()
+        return run
 
     @staticmethod
     def open(run: str | Path, root: Path = Path("runs")) -> Run:
@@ -133,6 +122,21 @@ class Run:
                 temporary.replace(link)
             except OSError as error:
                 raise InfoAEError(f"cannot point {link} to {self.name} ({error}): remove it if it is no link") from None
+
+
+def new_folder(root: Path, name: str | None, stem: str) -> Path:
+    """Make the folder `name` under `root`; `stem` and the time if not given. Raises UsageError if taken or unfit."""
+    if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "latest"):
+        raise UsageError(f"run name {name!r}: use letters, digits, . _ -, and not 'latest'")
+    root.mkdir(parents=True, exist_ok=True)
+    stamp = dt.datetime.now().strftime("%Y%m%d-%H%M%S")
+    for candidate in [name] if name is not None else _candidates(f"{stem}-{stamp}"):
+        try:
+            (root / candidate).mkdir()
+        except FileExistsError:
+            continue
+        return (root / candidate).absolute()
+    raise UsageError(f"run {name!r} exists in {root}: continue it with --resume {name}, or give another --name")
 
 
 def _candidates(stem: str) -> Iterator[str]:

@@ -41,8 +41,8 @@ class WandbReporter:
 
 
 @contextmanager
-def wandb_reporter(mode: Mode, run: Run, config: Config) -> Iterator[list[WandbReporter]]:
-    """Yield the reporters to add: none if disabled. Closes the W&B run whatever happens."""
+def wandb_reporter(mode: Mode, run: Run, config: Config, group: str | None = None) -> Iterator[list[WandbReporter]]:
+    """Yield the reporters to add: none if disabled. Closes the W&B run whatever happens; `group` is its sweep."""
     if mode == "disabled":
         yield []
         return
@@ -53,6 +53,7 @@ def wandb_reporter(mode: Mode, run: Run, config: Config) -> Iterator[list[WandbR
             project="infoae",
             id=run.name,
             name=run.name,
+            group=group,
             resume="allow",
             mode=mode,
             dir=run.path,

@@ -56,8 +56,8 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
             wandb_reporter(wandb, trained, plan.config) as reporters,
             launch.stop_on_signal(progress.say) as stop_wanted,
         ):
-            following = _Following(trained, retries, progress, [progress, *reporters])
-            result = _train(plan, trained, layout, storage, following, stop_wanted)
+            following = Following(trained, retries, progress, [progress, *reporters])
+            result = train(plan, trained, layout, storage, following, stop_wanted)
         if storage is not None:
             storage.pull(trained)
     return result | (launch.evaluate_run(trained, plan.test, "best", plan.device) if result["finished"] else {})
@@ -74,19 +74,23 @@ def _describe(plan: Plan, run: Run, layout: Layout) -> str:
     )
 
 
-def _train(
+def train(
     plan: Plan,
     trained: Run,
     layout: Layout,
     storage: Storage | None,
-    following: _Following,
+    following: Following,
     stop_wanted: Callable[[], bool],
 ) -> dict[str, Any]:
+    """Train `trained` by the workers of `layout`, to the end or until `stop_wanted`; its folder, steps and restarts.
+
+    Raises InfoAEError as `run` does.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     channel: Any = ray.remote(num_cpus=0)(Channel).options(scheduling_strategy=here).remote()
     if storage is not None:
         storage.push(trained)
-    training = _in_thread(fitting(trained, plan.config, layout, storage, following.retries, channel))
+    training = in_thread(fitting(trained, plan.config, layout, storage, following.retries, channel))
     told = False
     while not training.done():
         wait_for([training], POLL_SECONDS)
@@ -151,7 +155,7 @@ class _OnLoss(UserCallback):
 
 
 @dataclass
-class _Following:
+class Following:
     """What the command knows of its workers, and whom it tells."""
 
     run: Run
@@ -200,7 +204,7 @@ class _Following:
             )
 
 
-def _in_thread(function: Callable[[], Any]) -> Future[Any]:
+def in_thread(function: Callable[[], Any]) -> Future[Any]:
     """Run in a thread that does not keep the process alive: the main one hears signals and shows progress."""
     future: Future[Any] = Future()
 

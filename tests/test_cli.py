@@ -202,7 +202,8 @@ def test_wandb_offline_works_without_an_account_and_disabled_leaves_no_trace(tmp
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["--version"], ["config", "list"], ["config", "show"]]
+    "arguments",
+    [["--help"], ["train", "--help"], ["tune", "--help"], ["--version"], ["config", "list"], ["config", "show"]],
 )
 def test_light_verbs_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     code = (
@@ -218,7 +219,7 @@ def test_help_names_every_verb_and_the_version_is_the_packages() -> None:
     from infoae import __version__
 
     text = invoke("--help").stdout
-    for verb in ("train", "evaluate", "figures", "config", "doctor"):
+    for verb in ("train", "tune", "evaluate", "figures", "config", "doctor"):
         assert verb in text
     assert invoke("--version").stdout == f"infoae {__version__}\n"
 

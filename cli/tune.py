@@ -1,0 +1,143 @@
+"""infoae tune."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json
+from infoae.cli.train import Wandb
+
+if TYPE_CHECKING:
+    from infoae.sweep_record import Sweep
+
+
+class Search(StrEnum):
+    random = "random"
+    grid = "grid"
+    optuna = "optuna"
+
+
+class Scheduler(StrEnum):
+    asha = "asha"
+    none = "none"
+
+
+class Metric(StrEnum):
+    mutual_information = "mutual_information"
+    recovered = "recovered"
+
+
+def tune(
+    context: typer.Context,
+    config: Annotated[
+        str, typer.Option("--config", help="Recipe that the trials vary: a name or YAML file.")
+    ] = "mnist",
+    settings: SetOption = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="How many; 20 if not given. A grid tries all of its own.")
+    ] = None,
+    space: Annotated[
+        str,
+        typer.Option(metavar="NAME|FILE", help="Search space (docs/tune.md); lambdas varies alpha, beta and gamma."),
+    ] = "lambdas",
+    search: Annotated[Search, typer.Option(help="optuna needs: pip install 'infoae[optuna]'.")] = Search.random,
+    scheduler: Annotated[
+        Scheduler, typer.Option(help="asha stops the worse trials after epochs 1, 3, 9, …; none trains all to the end.")
+    ] = Scheduler.asha,
+    metric: Annotated[
+        Metric, typer.Option(help="What is maximised, at a trial's best checkpoint. Neither uses a label.")
+    ] = Metric.mutual_information,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep's folder; recipe and time if not given.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Go on with an interrupted sweep; --trials may ask for more.")
+    ] = None,
+    wandb: Annotated[Wandb, typer.Option(help="Weights & Biases, a run a trial, grouped by sweep.")] = Wandb.disabled,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes of a Ray cluster for each trial.")] = 1,
+    workers_per_node: Annotated[int, typer.Option(min=1, help="Workers on each node, for each trial.")] = 1,
+    address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="HOST:PORT of the Ray cluster; this machine if not given.")
+    ] = None,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Search for the λs, or any other setting, of the highest label-free score.
+
+    Each trial is a run of its own; the best one's recipe is written to best.yaml. Ctrl-C stops; --resume goes on.
+    """
+    from infoae import sweep as sweeping
+    from infoae import sweep_record as records
+    from infoae.cluster import Request
+    from infoae.errors import UsageError
+
+    if resume is not None:
+        for option in (
+            "config",
+            "settings",
+            "space",
+            "search",
+            "scheduler",
+            "metric",
+            "name",
+            "nodes",
+            "workers_per_node",
+        ):
+            source = context.get_parameter_source(option)
+            if source is not None and source.name == "COMMANDLINE":
+                flag = {"settings": "set"}.get(option, option.replace("_", "-"))
+                raise UsageError(f"--{flag} cannot change when a sweep is resumed; only --trials can")
+        sweep, folder = records.load(resume, runs)
+        sweep = sweeping.extended(sweep, trials)
+    else:
+        sweep, folder = sweeping.planned(
+            config,
+            settings or [],
+            space,
+            (search.value, scheduler.value, metric.value),
+            trials,
+            (nodes, workers_per_node),
+            runs,
+            name,
+        )
+    request = Request(sweep.nodes, sweep.nodes, sweep.workers_per_node, address)
+    finished = sweeping.run(sweep, folder, request, wandb.value)
+    result = sweep.result(folder)
+    best = sweep.best()
+    if best is not None:
+        result |= {
+            "best_config": str(records.write_best(sweep, best, folder)),
+            "figure": str(records.write_figure(sweep, best, folder)),
+        }
+    if as_json:
+        print_json(result)
+    else:
+        if best is not None:
+            _print_table(sweep, folder)
+            typer.echo(f"train it: infoae train --config {result['best_config']}\nlook at it: {result['figure']}")
+        if not finished:
+            typer.echo(f"interrupted; go on with: infoae tune --resume {resume or sweep.name}")
+    if not finished:
+        raise typer.Exit(130)
+
+
+def _print_table(sweep: Sweep, folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        "rank", "trial", *sweep.space, "score", "accuracy", "epochs", title=f"score: {sweep.metric.replace('_', ' ')}"
+    )
+    for rank, trial in enumerate(sweep.ranked(), start=1):
+        values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in trial.values.values()]
+        score = "-" if trial.score is None else f"{trial.score:.4g}"
+        accuracy = "-" if trial.accuracy is None else f"{trial.accuracy:.2%}"
+        ended = "" if trial.status == "finished" else f" {trial.status}"
+        table.add_row(str(rank), f"{trial.number:03d}", *values, score, accuracy, f"{len(trial.epochs)}{ended}")
+    Console().print(table)
+    typer.echo(f"the trials are runs: {folder / sweep.name}-<trial>")
+    for trial in sweep.trials:
+        if trial.message is not None:
+            typer.echo(f"{trial.run} failed: {trial.message}")

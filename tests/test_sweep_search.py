@@ -1,0 +1,66 @@
+"""Which values trials get, and what sweep.json says of them; no trial is trained here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infoae import space, sweep_record
+from infoae.errors import InfoAEError, UsageError
+from infoae.sweep_record import Sweep
+from infoae.sweep_search import Numbered
+from tests.test_sweep import make
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")  # Ray's own
+
+
+def numbered(sweep: Sweep, count: int) -> list[Any]:
+    searcher = Numbered(sweep)
+    return [searcher.suggest(str(index)) for index in range(count)]
+
+
+def test_a_grid_covers_all_of_it_once(tmp_path: Path) -> None:
+    lambdas = space.spaces()["lambdas"].read_text()
+    sweep, _ = make(tmp_path / "runs", lambdas, search="grid")
+    assert sweep.num_trials == 27
+    given = numbered(sweep, 28)
+    assert given.pop() == Numbered.FINISHED
+    assert [one["values"] for one in given] == list(space.grid(sweep.space))
+    assert len({tuple(one["values"].values()) for one in given}) == 27
+    with pytest.raises(UsageError, match="this grid has 27 trials"):
+        make(tmp_path / "runs", lambdas, search="grid", trials=5)
+
+
+def test_optuna_learns_from_scores_also_from_those_before_it_was_resumed(tmp_path: Path) -> None:
+    text = "alpha: {keys: [objective.weights.reconstruction], low: 0, high: 1}"
+
+    def ask(sweep: Sweep, until: int) -> None:
+        sweep.num_trials = until
+        searcher = Numbered(sweep)
+        while (given := searcher.suggest(f"{until}-{len(sweep.trials)}")) != Numbered.FINISHED:
+            trial = sweep.trials[given["number"]]
+            score = -abs(float(trial.values["alpha"]) - 0.3)
+            trial.epochs, trial.status = [sweep_record.Epoch(epoch=1, score=score, accuracy=None)], "finished"
+            searcher.on_trial_complete(f"{until}-{trial.number}", {"score": score})
+
+    sweep, _ = make(tmp_path / "runs", text, search="optuna", trials=25)
+    ask(sweep, 25)
+    assert sweep.trials[0].values == {"alpha": 1.0}
+    resumed = Sweep.model_validate_json(sweep.model_dump_json())
+    ask(resumed, 40)
+    drawn = [float(trial.values["alpha"]) for trial in resumed.trials]
+    assert len(set(drawn)) == 40  # nothing is drawn twice, before and after
+    far = [abs(value - 0.3) for value in drawn]
+    assert np.mean(far[25:]) < 0.5 * np.mean(far[1:11])  # after it was resumed nearer than the ten it began with
+
+
+def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "sweep.json").write_text('{"format": 1')
+    with pytest.raises(InfoAEError, match="is damaged or of another infoae"):
+        sweep_record.load("s", tmp_path)
+    with pytest.raises(InfoAEError, match="no sweep 'none'"):
+        sweep_record.load("none", tmp_path)
