@@ -93,8 +93,10 @@ def start(plan: Plan) -> Run:
 def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
     """Train, then evaluate the best checkpoint. Returns the result as JSON values, `finished` among them."""
     trained = start(plan)
-    trainer = Trainer(trained, plan.config, plan.train, plan.test, plan.device, plan.precision)
     with TrainingProgress() as progress, wandb_reporter(wandb, trained, plan.config) as reporters:
+        if plan.resumed is None and plan.config.information.pairs == "neighbours":
+            progress.say(f"finding the nearest neighbours of {len(plan.train)} images")
+        trainer = Trainer(trained, plan.config, plan.train, plan.test, plan.device, plan.precision)
         if plan.resumed is not None:
             saved = trainer.resume()
             progress.say(f"resuming {trained.path} after step {saved.step} of {trainer.total_steps}")

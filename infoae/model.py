@@ -39,15 +39,29 @@ class InfoAE(nn.Module):
             config.latent_dim,
             config.noise_dim,
         )
+        self.num_over_categories = config.num_over_categories or config.num_categories
         shape = (self.channels, self.image_size, config.width)
         self.encoder = networks.Encoder(*shape, config.latent_dim)
         self.decoder = networks.Decoder(*shape, config.latent_dim)
         self.generator = networks.Generator(
-            config.noise_dim, config.num_categories, config.hidden_dim, config.latent_dim
+            config.noise_dim, self.num_over_categories, config.hidden_dim, config.latent_dim
         )
-        self.classifier = networks.Classifier(config.latent_dim, config.hidden_dim, config.num_categories)
+        self.classifier = networks.Classifier(config.latent_dim, config.hidden_dim, self.num_over_categories)
         self.discriminator = networks.Discriminator(*shape, config.critic_norm)
         self.self_critic = networks.SelfCritic(*shape, config.latent_dim, config.hidden_dim, config.critic_norm)
+
+        # How over-categories merge into categories: the category of each, and its share of that category's images.
+        self.category_of: Tensor
+        self.share: Tensor
+        self.register_buffer("category_of", torch.arange(self.num_over_categories) % self.num_categories)
+        self.register_buffer("share", torch.ones(self.num_over_categories))
+        self.merge(self.category_of, torch.ones(self.num_over_categories))
+
+    def merge(self, category_of: Tensor, frequency: Tensor) -> None:
+        """Set the category of each over-category (M,), which over-categories occur with `frequency` (M,)."""
+        totals = torch.zeros(self.num_categories).index_add(0, category_of.cpu(), frequency.cpu().float())
+        self.category_of.copy_(category_of)
+        self.share.copy_(frequency.cpu() / totals[category_of.cpu()].clamp_min(1e-12))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -79,7 +93,15 @@ class InfoAE(nn.Module):
 
     def classify(self, images: Array) -> Tensor:
         """Images -> probabilities of the categories (B, K); `.argmax(1)` is the label."""
+        return self.merge_probabilities(self.classify_over(images))
+
+    def classify_over(self, images: Array) -> Tensor:
+        """Images -> probabilities of the over-categories (B, M); the same as `classify` where M is K."""
         return self._batched(images, lambda x: self.classifier(self.encoder(x)).softmax(1))
+
+    def merge_probabilities(self, over: Tensor) -> Tensor:
+        """Probabilities of over-categories (B, M) -> of categories (B, K)."""
+        return over @ F.one_hot(self.category_of, self.num_categories).to(over)
 
     def decode(self, latents: Tensor | NDArray[np.float32]) -> Tensor:
         """Latents (B, Z) -> images (B, C, H, W) in [0, 1]."""
@@ -97,8 +119,16 @@ class InfoAE(nn.Module):
     def draw_latents(self, categories: Tensor, seed: int = 0) -> Tensor:
         """Draw a latent from the generator for each category index (B,) -> (B, Z)."""
         u = torch.rand(len(categories), self.noise_dim, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-        c = F.one_hot(categories, self.num_categories).float()
+        c = F.one_hot(self.choose_over(categories, u[:, 0]), self.num_over_categories).float()
         return self._run(torch.cat([u, c], 1).split(BATCH), lambda uc: self.generator(*uc.split(u.shape[1], 1)))
+
+    def choose_over(self, categories: Tensor, u: Tensor) -> Tensor:
+        """Choose an over-category of each category index (B,), by its share, with noise u (B,) in [-1, 1]."""
+        share = torch.where(self.category_of == categories.to(self.share.device)[:, None], self.share, 0.0)
+        beyond = share.cumsum(1) < (u.to(share) + 1)[:, None] / 2
+        inside = share > 0
+        # The first of this category that the noise does not lie beyond, or just the first where rounding leaves none.
+        return torch.where(inside & ~beyond, 2, inside.to(torch.int64)).argmax(1).cpu()
 
     def interpolate(self, start: Array, end: Array, steps: int = 10) -> Tensor:
         """Decode the straight line between the latents of two batches of images: (B, steps, C, H, W) in [0, 1].

@@ -40,12 +40,13 @@ class Terms:
 def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, u: Tensor, c: Tensor) -> Terms:
     """Return every loss of positive weight.
 
-    x (B, C, H, W) in [0, 1]; x_twin its augmented twin, needed by `information`; u (B, U) noise; c (B,) categories.
+    x (B, C, H, W) in [0, 1]; x_twin its augmented partner, needed by `information`; u (B, U) noise; c (B,) the
+    over-categories to generate.
     """
     weights = config.weights
     terms: dict[str, Tensor] = {}
 
-    z_gen = model.generator(u, F.one_hot(c, model.num_categories).to(u.dtype))
+    z_gen = model.generator(u, F.one_hot(c, model.num_over_categories).to(u.dtype))
     x_gen = torch.sigmoid(model.decoder(z_gen))
     # The encoder sees real and generated images in one batch, so that both are normalised as they will be with the
     # running statistics.
@@ -85,6 +86,12 @@ def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, 
             real_logits = model.self_critic(x_gen, z_gen)
             terms["self_critic"] = losses.real(real_logits).mean() + losses.generated(fake_logits).mean()
     return Terms(terms, accuracy)
+
+
+def compute_information(model: InfoAE, x: Tensor, x_twin: Tensor) -> Terms:
+    """Return the information loss alone, of x and its augmented partner x_twin (B, C, H, W): encoder and classifier."""
+    logits, twin_logits = model.classifier(model.encoder(torch.cat([x, x_twin]))).split(len(x))
+    return Terms({"information": losses.information(logits, twin_logits)}, None)
 
 
 def weighted_sum(terms: dict[str, Tensor], config: Objective, names: tuple[str, ...]) -> Tensor | None:

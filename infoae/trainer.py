@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae import checkpoint, distributed, evaluate
+from infoae import checkpoint, clustering, distributed, evaluate
 from infoae.checkpoint import Checkpoint
 from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
+from infoae.files import atomic_file
 from infoae.model import InfoAE
+from infoae.neighbours import nearest_neighbours
 from infoae.run import Run
 from infoae.seeds import Stream, generator
 from infoae.step import Step
@@ -102,6 +104,7 @@ class Trainer:
         self.images = torch.from_numpy(np.require(train.images, requirements="W"))
         torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
         self.step = Step(InfoAE(config.model), config, device, precision)
+        self.partners = self._load_partners()
         self.done, self.seconds = 0, 0.0
         self.steps_per_epoch = len(batches(config.seed, 0, len(train), config.train.batch_size))
         self.total_steps = config.train.epochs * self.steps_per_epoch
@@ -148,7 +151,13 @@ class Trainer:
     def _train_step(self, indices: NDArray[np.int64], reporters: Sequence[Reporter]) -> None:
         started = time.perf_counter()
         share = distributed.share(len(indices))
-        result = self.step(self.images[torch.from_numpy(indices[share.slice])], self.done, share.total)
+        result = self.step(
+            self.images[torch.from_numpy(indices[share.slice])],
+            self.done,
+            share.total,
+            self.images[self._partners_of(indices)[share.slice]] if self.partners is not None else None,
+            information_only=self.done < self.config.information.epochs * self.steps_per_epoch,
+        )
         self.done += 1
         seconds = time.perf_counter() - started
         self.seconds += seconds
@@ -166,6 +175,7 @@ class Trainer:
     def _evaluate(self, reporters: Sequence[Reporter]) -> float:
         """Measure the model at the end of an epoch; the score, which chooses the best checkpoint, sees no label."""
         model = self.step.evaluated_model()
+        self._merge(model)
         score = evaluate.label_free(model, self.images[: evaluate.SCORE_IMAGES].numpy()).mutual_information
         result = evaluate.evaluate(model, self.test)
         measures = {"mutual_information": score, "recovered": result.generated.recovered}
@@ -178,6 +188,39 @@ class Trainer:
         for reporter in reporters:
             reporter.evaluated(self._moment(0.0), metrics, samples)
         return score
+
+    def _merge(self, model: InfoAE) -> None:
+        """Merge the over-categories anew: those between which images and their partners move most go together."""
+        if model.num_over_categories == model.num_categories:
+            return
+        count = min(len(self.images), evaluate.SCORE_IMAGES)
+        partners = self.partners[:count, 0] if self.partners is not None else np.arange(count)
+        joint = evaluate.joint_of_pairs(
+            model, self.images[:count].numpy(), self.images[torch.from_numpy(partners)].numpy()
+        )
+        categories, _ = clustering.merge(joint, model.num_categories)
+        for each in {id(m): m for m in (model, self.step.model)}.values():
+            each.merge(torch.from_numpy(categories), torch.from_numpy(joint.sum(1)))
+
+    def _load_partners(self) -> NDArray[np.int32] | None:
+        """Return the nearest neighbours (N, count) if they are the partners; they are kept in the run's folder."""
+        information, path = self.config.information, self.run.path / "neighbours.npy"
+        if information.pairs != "neighbours" or not self.config.objective.weights.information:
+            return None
+        if not path.exists():
+            found = nearest_neighbours(self.images.numpy(), information.neighbours, information.blur)
+            with atomic_file(path) as file, file.open("wb") as stream:
+                np.save(stream, found)
+        try:
+            return np.asarray(np.load(path, allow_pickle=False), np.int32).reshape(len(self.images), -1)
+        except (ValueError, OSError, EOFError) as error:
+            raise InfoAEError(f"{path} is damaged ({error}): remove it, it is computed again") from None
+
+    def _partners_of(self, indices: NDArray[np.int64]) -> Tensor:
+        assert self.partners is not None
+        random = generator(self.config.seed, Stream.PARTNERS, self.done)
+        choice = torch.randint(self.partners.shape[1], (len(indices),), generator=random).numpy()
+        return torch.from_numpy(self.partners[indices, choice]).long()
 
     def _save(self, score: float | None) -> None:
         epoch = self.done // self.steps_per_epoch

@@ -1,0 +1,145 @@
+"""Over-categories and their merging, in the model and in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infoae import config, evaluate
+from infoae.config import Config
+from infoae.data import ImageSet
+from infoae.errors import InfoAEError, UsageError
+from infoae.model import InfoAE
+from infoae.run import Run
+from infoae.trainer import Trainer
+
+
+def with_over(tiny_config: Config, **information: Any) -> Config:
+    model = tiny_config.model.model_copy(update={"num_over_categories": 20})
+    return tiny_config.model_copy(
+        update={"model": model, "information": tiny_config.information.model_copy(update=information)}
+    )
+
+
+@pytest.fixture
+def model(tiny_config: Config) -> InfoAE:
+    torch.manual_seed(0)
+    return InfoAE(with_over(tiny_config).model)
+
+
+def test_categories_add_up_their_over_categories(model: InfoAE, mnist: tuple[ImageSet, ImageSet]) -> None:
+    category_of = torch.arange(20) // 2
+    model.merge(category_of, torch.ones(20))
+    images = mnist[1].images[:9]
+    over = model.classify_over(images)
+    assert over.shape == (9, 20)
+    torch.testing.assert_close(model.classify(images), over.reshape(9, 10, 2).sum(2))
+
+
+@given(seed=st.integers(0, 1000))
+def test_a_category_draws_its_over_categories_by_their_share(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    net = InfoAE(config.Model(channels=1, image_size=8, width=2, num_categories=3, num_over_categories=7))
+    category_of = np.concatenate([np.arange(3), random.integers(0, 3, 4)])
+    frequency = random.random(7) + 0.05
+    net.merge(torch.from_numpy(category_of), torch.from_numpy(frequency))
+    u = torch.linspace(-1, 1, 3001)
+    for category in range(3):
+        chosen = net.choose_over(torch.full((3001,), category), u).numpy()
+        assert set(category_of[chosen]) == {category}
+        members = category_of == category
+        expected = np.where(members, frequency, 0) / frequency[members].sum()
+        np.testing.assert_allclose(np.bincount(chosen, minlength=7) / 3001, expected, atol=0.002)
+
+
+def test_without_over_categories_a_category_is_its_own(tiny_config: Config) -> None:
+    plain = InfoAE(tiny_config.model)
+    assert plain.num_over_categories == 10
+    categories = torch.arange(10)
+    assert torch.equal(plain.choose_over(categories, torch.rand(10) * 2 - 1), categories)
+
+
+def test_fewer_over_categories_than_categories_are_refused() -> None:
+    with pytest.raises(UsageError, match="num_over_categories 5 is below 10 categories"):
+        config.load("smoke", ["model.num_over_categories=5"])
+
+
+def test_the_joint_distribution_of_pairs_is_symmetric_and_sums_to_one(
+    model: InfoAE, mnist: tuple[ImageSet, ImageSet]
+) -> None:
+    joint = evaluate.joint_of_pairs(model, mnist[1].images[:50], mnist[1].images[50:100])
+    np.testing.assert_allclose(joint, joint.T)
+    assert joint.sum() == pytest.approx(1)
+
+
+def test_first_epochs_train_encoder_and_classifier_alone(
+    make_trainer: Callable[..., Trainer], tiny_config: Config
+) -> None:
+    trainer = make_trainer(with_over(tiny_config, pairs="neighbours", epochs=1, neighbours=3))
+    before = {name: p.detach().clone() for name, p in trainer.step.model.named_parameters()}
+    trainer.fit([], should_stop=lambda: trainer.done == 6)
+    changed = {
+        name.partition(".")[0] for name, p in trainer.step.model.named_parameters() if not torch.equal(p, before[name])
+    }
+    assert changed == {"encoder", "classifier"}
+    trainer.fit([])
+    changed = {
+        name.partition(".")[0] for name, p in trainer.step.model.named_parameters() if not torch.equal(p, before[name])
+    }
+    assert changed == {"encoder", "classifier", "decoder", "generator", "discriminator", "self_critic"}
+
+
+@pytest.mark.parametrize("stop_after", [3, 6, 8])
+def test_a_run_with_neighbours_resumes_bit_equal(
+    stop_after: int, make_trainer: Callable[..., Trainer], tiny_config: Config
+) -> None:
+    settings = with_over(tiny_config, pairs="neighbours", epochs=1, neighbours=3)
+    unbroken = make_trainer(settings, "unbroken")
+    unbroken.fit([])
+    stopped = make_trainer(settings, "stopped")
+    stopped.fit([], should_stop=lambda: stopped.done == stop_after)
+    resumed = make_trainer(settings, "stopped")
+    resumed.resume()
+    resumed.fit([])
+    for trained in ("model", "average"):
+        models = [t.step.model if trained == "model" else t.step.evaluated_model() for t in (unbroken, resumed)]
+        expected, result = (m.state_dict() for m in models)
+        assert [name for name in expected if not torch.equal(expected[name], result[name])] == []
+
+
+def test_merging_is_kept_in_the_checkpoint_and_in_both_models(
+    make_trainer: Callable[..., Trainer], tiny_config: Config
+) -> None:
+    trainer = make_trainer(with_over(tiny_config))
+    trainer.fit([])
+    loaded = Run.open(trainer.run.path).load_model("newest")
+    merged = trainer.step.evaluated_model()
+    assert torch.equal(loaded.category_of, merged.category_of)
+    assert torch.equal(loaded.category_of, trainer.step.model.category_of)
+    assert sorted(loaded.category_of.unique().tolist()) == list(range(10))
+    assert not torch.equal(loaded.category_of, torch.arange(20) % 10)
+
+
+def test_partners_come_from_the_neighbours_and_vary(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
+    trainer = make_trainer(with_over(tiny_config, pairs="neighbours", neighbours=4))
+    assert trainer.partners is not None
+    indices = np.arange(50)
+    first = trainer._partners_of(indices).numpy()
+    trainer.done += 1
+    second = trainer._partners_of(indices).numpy()
+    assert (trainer.partners[indices] == first[:, None]).any(1).all()
+    assert (first != second).any()
+
+
+def test_damaged_neighbours_are_one_clear_line(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
+    settings = with_over(tiny_config, pairs="neighbours")
+    path = make_trainer(settings).run.path / "neighbours.npy"
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(InfoAEError, match=r"neighbours\.npy is damaged .*remove it"):
+        make_trainer(settings)
