@@ -50,18 +50,25 @@ class InfoAE(nn.Module):
         self.discriminator = networks.Discriminator(*shape, config.critic_norm)
         self.self_critic = networks.SelfCritic(*shape, config.latent_dim, config.hidden_dim, config.critic_norm)
 
-        # How over-categories merge into categories: the category of each, and its share of that category's images.
+        # How over-categories merge into categories: the category of each, and up to which noise in [-1, 1] a category
+        # chooses each.
         self.category_of: Tensor
-        self.share: Tensor
-        self.register_buffer("category_of", torch.arange(self.num_over_categories) % self.num_categories)
-        self.register_buffer("share", torch.ones(self.num_over_categories))
-        self.merge(self.category_of, torch.ones(self.num_over_categories))
+        self.chosen_up_to: Tensor
+        merged = self.num_over_categories > self.num_categories
+        self.register_buffer("category_of", torch.arange(self.num_over_categories), persistent=merged)
+        self.register_buffer(
+            "chosen_up_to", torch.zeros(self.num_categories, self.num_over_categories), persistent=merged
+        )
+        self.merge(torch.arange(self.num_over_categories) % self.num_categories, torch.ones(self.num_over_categories))
 
     def merge(self, category_of: Tensor, frequency: Tensor) -> None:
         """Set the category of each over-category (M,), which over-categories occur with `frequency` (M,)."""
-        totals = torch.zeros(self.num_categories).index_add(0, category_of.cpu(), frequency.cpu().float())
+        inside = F.one_hot(category_of, self.num_categories).T.bool()
+        share = torch.where(inside, frequency.double().clamp_min(1e-12), 0)
+        up_to = 2 * share.cumsum(1) / share.sum(1, keepdim=True) - 1
+        last = inside & (up_to == up_to.amax(1, keepdim=True))
         self.category_of.copy_(category_of)
-        self.share.copy_(frequency.cpu() / totals[category_of.cpu()].clamp_min(1e-12))
+        self.chosen_up_to.copy_(torch.where(last, 2, torch.where(inside, up_to, -2)))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -101,7 +108,7 @@ class InfoAE(nn.Module):
 
     def merge_probabilities(self, over: Tensor) -> Tensor:
         """Probabilities of over-categories (B, M) -> of categories (B, K)."""
-        return over @ F.one_hot(self.category_of, self.num_categories).to(over)
+        return over @ F.one_hot(self.category_of.to(over.device), self.num_categories).to(over)
 
     def decode(self, latents: Tensor | NDArray[np.float32]) -> Tensor:
         """Latents (B, Z) -> images (B, C, H, W) in [0, 1]."""
@@ -124,11 +131,8 @@ class InfoAE(nn.Module):
 
     def choose_over(self, categories: Tensor, u: Tensor) -> Tensor:
         """Choose an over-category of each category index (B,), by its share, with noise u (B,) in [-1, 1]."""
-        share = torch.where(self.category_of == categories.to(self.share.device)[:, None], self.share, 0.0)
-        beyond = share.cumsum(1) < (u.to(share) + 1)[:, None] / 2
-        inside = share > 0
-        # The first of this category that the noise does not lie beyond, or just the first where rounding leaves none.
-        return torch.where(inside & ~beyond, 2, inside.to(torch.int64)).argmax(1).cpu()
+        up_to = self.chosen_up_to[categories.to(self.chosen_up_to.device)]
+        return (up_to >= u.to(up_to)[:, None]).int().argmax(1).cpu()  # the first that reaches the noise
 
     def interpolate(self, start: Array, end: Array, steps: int = 10) -> Tensor:
         """Decode the straight line between the latents of two batches of images: (B, steps, C, H, W) in [0, 1].
