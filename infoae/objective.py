@@ -25,6 +25,7 @@ MODEL_LOSSES = (
     "decoder_generated",
     "decoder_reconstructed",
     "information",
+    "latent_matching",
 )
 
 
@@ -61,8 +62,12 @@ def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, 
         terms["classification_generated"] = losses.classification(model.classifier(z_gen), c).mean()
     if weights.classification_encoded:
         terms["classification_encoded"] = losses.classification(model.classifier(z_cycle), c).mean()
-    if weights.information:
-        terms["information"] = losses.information(model.classifier(z), model.classifier(*z_twin))
+    if weights.information or weights.latent_matching:
+        logits = model.classifier(z)
+        if weights.information:
+            terms["information"] = losses.information(logits, model.classifier(*z_twin))
+        if weights.latent_matching:  # the generator follows the encoder, not the encoder the generator
+            terms["latent_matching"] = losses.latent_matching(z_gen, c, z.detach(), logits.detach().softmax(1))
 
     # The discriminator judges what the decoder is trained to pass off as real. Real and fake images go through it
     # separately: normalised in one batch, their statistics would give away which is which.
