@@ -88,6 +88,8 @@ class Weights(Section):
     """De_r; 1 in equation 1 (reading)."""
     information: Weight = 0.0
     """Information between the answers for an image and for its augmented partner; not in the paper."""
+    latent_matching: Weight = 0.0
+    """Energy distance of the generated latents of each category from the encoded ones; not in the paper."""
     discriminator: Weight = 1.0
     """D_l, minimised by the discriminator alone."""
     self_critic: Weight = 1.0
@@ -178,6 +180,17 @@ class Config(Section):
     augment: Augment = Augment()
     optim: Optim = Optim()
     train: Train = Train()
+
+    @model_validator(mode="after")
+    def _information_epochs_fit(self) -> Self:
+        if self.information.epochs and not self.objective.weights.information:
+            raise ValueError("information.epochs train on objective.weights.information alone, which is 0")
+        if self.information.epochs >= self.train.epochs:
+            raise ValueError(
+                f"information.epochs {self.information.epochs} leave none of {self.train.epochs} train.epochs "
+                "to train everything"
+            )
+        return self
 
     def learning_rates(self) -> tuple[float, float]:
         """Return the learning rates of the model's side and of the critics', for this batch size."""

@@ -116,10 +116,10 @@ def label_free(
 
 
 def joint_of_pairs(
-    model: InfoAE, images: NDArray[np.uint8], partners: NDArray[np.uint8], seed: int = 0
+    model: InfoAE, over: torch.Tensor, partners: NDArray[np.uint8], seed: int = 0
 ) -> NDArray[np.float64]:
-    """Return the joint distribution (M, M) of the over-categories answered for images and for augmented partners."""
-    p = model.classify_over(images).numpy().astype(np.float64)
+    """Return the joint distribution (M, M) of answers `over` (N, M) for images and those for augmented partners."""
+    p = over.numpy().astype(np.float64)
     q = _classify_augmented(model, partners, seed, InfoAE.classify_over)
     joint = p.T @ q / len(p)
     return np.asarray((joint + joint.T) / 2)

@@ -10,7 +10,7 @@ from pyarrow import fs
 from infoae.errors import InfoAEError, UsageError
 from infoae.run import Run
 
-FILES = ("config.yaml", "environment.json", "metrics.jsonl")
+FILES = ("config.yaml", "environment.json", "metrics.jsonl", "neighbours.npy")
 LAST = "checkpoint.json"  # a checkpoint counts once this is there: object storage cannot rename a folder
 
 

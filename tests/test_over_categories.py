@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae import config, evaluate
+from infoae import checkpoint, config, evaluate
 from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
@@ -73,7 +74,7 @@ def test_fewer_over_categories_than_categories_are_refused() -> None:
 def test_the_joint_distribution_of_pairs_is_symmetric_and_sums_to_one(
     model: InfoAE, mnist: tuple[ImageSet, ImageSet]
 ) -> None:
-    joint = evaluate.joint_of_pairs(model, mnist[1].images[:50], mnist[1].images[50:100])
+    joint = evaluate.joint_of_pairs(model, model.classify_over(mnist[1].images[:50]), mnist[1].images[50:100])
     np.testing.assert_allclose(joint, joint.T)
     assert joint.sum() == pytest.approx(1)
 
@@ -93,6 +94,42 @@ def test_first_epochs_train_encoder_and_classifier_alone(
         name.partition(".")[0] for name, p in trainer.step.model.named_parameters() if not torch.equal(p, before[name])
     }
     assert changed == {"encoder", "classifier", "decoder", "generator", "discriminator", "self_critic"}
+
+
+def test_only_epochs_that_trained_everything_are_scored(
+    make_trainer: Callable[..., Trainer], tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However good the answers were before the decoder was trained, the best checkpoint is one that has it."""
+    settings = with_over(tiny_config, epochs=2)
+    settings = settings.model_copy(update={"train": settings.train.model_copy(update={"epochs": 4})})
+    trainer = make_trainer(settings)
+    measured, seen = evaluate.label_free, list[int]()
+
+    def falling(*arguments: Any, **options: Any) -> evaluate.LabelFree:
+        seen.append(trainer.done)
+        return dataclasses.replace(measured(*arguments, **options), mutual_information=-float(len(seen)))
+
+    monkeypatch.setattr(evaluate, "label_free", falling)
+    trainer.fit([], should_stop=lambda: trainer.done == 12)
+    saved = trainer.run.checkpoint("best")
+    assert (saved.name, checkpoint.read(saved).score) == ("step-00000012", None)
+    trainer.fit([])
+    assert checkpoint.read(trainer.run.checkpoint("best")).step == 18
+    lines = [line for line in trainer.run.metrics() if "evaluation/mutual_information" in line]
+    assert ["evaluation/recovered" in line for line in lines] == [False, False, True, True]
+    assert ["evaluation/diversity_latent" in line for line in lines] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("information.epochs=2", "information.epochs 2 leave none of 2 train.epochs"),
+        ("objective.weights.information=0", "information alone, which is 0"),
+    ],
+)
+def test_epochs_of_information_alone_that_make_no_sense_are_refused(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        config.load("smoke", ["information.epochs=1", override])
 
 
 @pytest.mark.parametrize("stop_after", [3, 6, 8])
@@ -143,3 +180,14 @@ def test_damaged_neighbours_are_one_clear_line(make_trainer: Callable[..., Train
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(InfoAEError, match=r"neighbours\.npy is damaged .*remove it"):
         make_trainer(settings)
+
+
+def test_more_neighbours_than_images_are_one_clear_line(
+    make_trainer: Callable[..., Trainer], tiny_config: Config
+) -> None:
+    with pytest.raises(UsageError, match=r"information\.neighbours 300 need more than 300 training images"):
+        make_trainer(with_over(tiny_config, pairs="neighbours", neighbours=300))
+
+
+def test_runs_without_over_categories_hold_nothing_of_them(tiny_config: Config) -> None:
+    assert not [name for name in InfoAE(tiny_config.model).state_dict() if "category" in name or "chosen" in name]
