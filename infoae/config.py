@@ -116,7 +116,7 @@ class Information(Section):
     blur: Annotated[float, Field(ge=0)] = 1.0
     """Gaussian blur in pixels before neighbours are sought; makes them purer on strokes."""
     epochs: Annotated[int, Field(ge=0)] = 0
-    """First epochs that train encoder and classifier on this loss alone, at a fraction of a full step's cost."""
+    """First epochs on this loss (and latent_matching) alone: no image is drawn or judged, at a fraction of the cost."""
 
 
 class Augment(Section):

@@ -46,8 +46,11 @@ def classification(logits: Tensor, c: Tensor) -> Tensor:
 
 
 def joint_distribution(p: Tensor, q: Tensor) -> Tensor:
-    """Joint probabilities (K, K) of two answers p, q (B, K) for the same things: the mean of p q^T, made symmetric."""
-    with torch.autocast(p.device.type, enabled=False):  # which would multiply in half precision
+    """Joint probabilities (K, K) of two answers p, q (B, K) for the same things: the mean of p q^T, made symmetric.
+
+    In float64: answers of untrained networks are so alike that the information is a difference of nearly equal numbers.
+    """
+    with torch.autocast(p.device.type, enabled=False):
         joint = p.double().T @ q.double() / len(p)
     return (joint + joint.T) / 2
 
@@ -66,7 +69,7 @@ def information(logits: Tensor, logits_twin: Tensor) -> Tensor:
     It is no mean over samples, so the joint distribution is that of the whole batch, on whatever ranks its images are.
     """
     joint = joint_distribution(logits.float().softmax(1), logits_twin.float().softmax(1))
-    return -mutual_information(distributed.mean(joint, len(logits)))
+    return -mutual_information(distributed.mean(joint, len(logits))).float()
 
 
 def latent_matching(z_gen: Tensor, c: Tensor, z: Tensor, p: Tensor) -> Tensor:

@@ -126,13 +126,13 @@ class InfoAE(nn.Module):
     def draw_latents(self, categories: Tensor, seed: int = 0) -> Tensor:
         """Draw a latent from the generator for each category index (B,) -> (B, Z)."""
         u = torch.rand(len(categories), self.noise_dim, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-        c = F.one_hot(self.choose_over(categories, u[:, 0]), self.num_over_categories).float()
+        c = F.one_hot(self.choose_over(categories, u[:, 0]).cpu(), self.num_over_categories).float()
         return self._run(torch.cat([u, c], 1).split(BATCH), lambda uc: self.generator(*uc.split(u.shape[1], 1)))
 
     def choose_over(self, categories: Tensor, u: Tensor) -> Tensor:
         """Choose an over-category of each category index (B,), by its share, with noise u (B,) in [-1, 1]."""
         up_to = self.chosen_up_to[categories.to(self.chosen_up_to.device)]
-        return (up_to >= u.to(up_to)[:, None]).int().argmax(1).cpu()  # the first that reaches the noise
+        return (up_to >= u.to(up_to)[:, None]).int().argmax(1)  # the first that reaches the noise
 
     def interpolate(self, start: Array, end: Array, steps: int = 10) -> Tensor:
         """Decode the straight line between the latents of two batches of images: (B, steps, C, H, W) in [0, 1].

@@ -47,7 +47,7 @@ def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, 
     weights = config.weights
     terms: dict[str, Tensor] = {}
 
-    z_gen = model.generator(u, F.one_hot(c, model.num_over_categories).to(u.dtype))
+    z_gen = model.generator(u, _one_hot(c, model))
     x_gen = torch.sigmoid(model.decoder(z_gen))
     # The encoder sees real and generated images in one batch, so that both are normalised as they will be with the
     # running statistics.
@@ -62,12 +62,7 @@ def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, 
         terms["classification_generated"] = losses.classification(model.classifier(z_gen), c).mean()
     if weights.classification_encoded:
         terms["classification_encoded"] = losses.classification(model.classifier(z_cycle), c).mean()
-    if weights.information or weights.latent_matching:
-        logits = model.classifier(z)
-        if weights.information:
-            terms["information"] = losses.information(logits, model.classifier(*z_twin))
-        if weights.latent_matching:  # the generator follows the encoder, not the encoder the generator
-            terms["latent_matching"] = losses.latent_matching(z_gen, c, z.detach(), logits.detach().softmax(1))
+    terms |= _latent_terms(model, config, z, z_twin, z_gen, c)
 
     # The discriminator judges what the decoder is trained to pass off as real. Real and fake images go through it
     # separately: normalised in one batch, their statistics would give away which is which.
@@ -93,10 +88,31 @@ def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, 
     return Terms(terms, accuracy)
 
 
-def compute_information(model: InfoAE, x: Tensor, x_twin: Tensor) -> Terms:
-    """Return the information loss alone, of x and its augmented partner x_twin (B, C, H, W): encoder and classifier."""
-    logits, twin_logits = model.classifier(model.encoder(torch.cat([x, x_twin]))).split(len(x))
-    return Terms({"information": losses.information(logits, twin_logits)}, None)
+def compute_latent(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, u: Tensor, c: Tensor) -> Terms:
+    """Return the losses that need no image drawn or judged: of encoder, classifier and generator.
+
+    Arguments as in `compute`, but that x may be augmented, too.
+    """
+    z, *z_twin = model.encoder(x if x_twin is None else torch.cat([x, x_twin])).split(len(x))
+    z_gen = model.generator(u, _one_hot(c, model)) if config.weights.latent_matching else None
+    return Terms(_latent_terms(model, config, z, z_twin, z_gen, c), None)
+
+
+def _latent_terms(
+    model: InfoAE, config: Objective, z: Tensor, z_twin: list[Tensor], z_gen: Tensor | None, c: Tensor
+) -> dict[str, Tensor]:
+    terms: dict[str, Tensor] = {}
+    if config.weights.information or config.weights.latent_matching:
+        logits = model.classifier(z)
+        if config.weights.information:
+            terms["information"] = losses.information(logits, model.classifier(*z_twin))
+        if config.weights.latent_matching and z_gen is not None:  # the generator follows the encoder, not the reverse
+            terms["latent_matching"] = losses.latent_matching(z_gen, c, z.detach(), logits.detach().softmax(1))
+    return terms
+
+
+def _one_hot(c: Tensor, model: InfoAE) -> Tensor:
+    return F.one_hot(c, model.num_over_categories).float()
 
 
 def weighted_sum(terms: dict[str, Tensor], config: Objective, names: tuple[str, ...]) -> Tensor | None:

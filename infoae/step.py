@@ -69,19 +69,17 @@ class Step:
         """Update every network once from uint8 images (B, C, H, W); `index` counts steps from 0.
 
         `partners` (B, C, H, W) are what the information loss compares them with, the images themselves if not given;
-        `information_only` leaves out every other loss, and the networks that have no part in it.
+        `information_only` leaves out every loss for which an image is drawn or judged, and the networks of those.
         With several ranks, `images` are this rank's share of a batch of `total`. Noise, categories and augmentation of
         the batch follow from the seed and `index` alone. Raises InfoAEError before any update, on all ranks, if a loss
         is not finite.
         """
         share = distributed.share(len(images) if total is None else total)
-        inputs = (self._pair if information_only else self._inputs)(images, index, share, partners)
+        inputs = self._inputs(images, index, share, partners, information_only)
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
         with autocast, parametrize.cached():  # spectral norms are computed once a step, not once a pass
-            if information_only:
-                terms = objective.compute_information(self.model, *inputs)
-            else:
-                terms = objective.compute(self.model, self.config.objective, *inputs)
+            compute = objective.compute_latent if information_only else objective.compute
+            terms = compute(self.model, self.config.objective, *inputs)
         accuracy = {} if terms.discriminator_accuracy is None else {"accuracy": terms.discriminator_accuracy}
         losses = distributed.weighted_sums(terms.losses | accuracy, share.weight)
         discriminator_accuracy = losses.pop("accuracy", None)
@@ -124,21 +122,23 @@ class Step:
         return model
 
     def _inputs(
-        self, images: Tensor, index: int, share: Share, partners: Tensor | None = None
+        self,
+        images: Tensor,
+        index: int,
+        share: Share,
+        partners: Tensor | None = None,
+        information_only: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         config, random = self.config, generator(self.config.seed, Stream.STEP, index)
-        u = (torch.rand(share.total, config.model.noise_dim, generator=random) * 2 - 1)[share.slice]
-        c = torch.randint(self.model.num_over_categories, (share.total,), generator=random)[share.slice]
+        u = torch.rand(share.total, config.model.noise_dim, generator=random) * 2 - 1
+        category = torch.randint(config.model.num_categories, (share.total,), generator=random)
+        u, category = u[share.slice].to(self.device), category[share.slice].to(self.device)
         x, x_twin = self._to_input(images), None
         if config.objective.weights.information:
             x_twin = self._augmented(x if partners is None else self._to_input(partners), share, random)
-        return x, x_twin, u.to(self.device), c.to(self.device)
-
-    def _pair(self, images: Tensor, index: int, share: Share, partners: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Images and partners, both augmented: nothing is reconstructed from them."""
-        random = generator(self.config.seed, Stream.STEP, index)
-        first, second = (self._to_input(given) for given in (images, images if partners is None else partners))
-        return self._augmented(first, share, random), self._augmented(second, share, random)
+        if information_only:  # nothing is reconstructed, so that x can be augmented, too
+            x = self._augmented(x, share, random)
+        return x, x_twin, u, self.model.choose_over(category, u[:, 0])
 
     def _augmented(self, x: Tensor, share: Share, random: torch.Generator) -> Tensor:
         maps = draw_maps(share.total, self.config.augment, random)[share.slice]

@@ -49,8 +49,7 @@ def take_steps(run_config: Config, _folder: Path) -> dict[str, Any]:
         mine = indices[share.slice]
         partners = images[len(images) - 1 - mine] if run_config.information.pairs == "neighbours" else None
         information_only = epoch < run_config.information.epochs
-        inputs = taken._pair if information_only else taken._inputs
-        noise.append(inputs(images[mine], index, share, partners)[0 if information_only else 1 :])
+        noise.append(taken._inputs(images[mine], index, share, partners, information_only)[1:])
         losses.append(taken(images[mine], index, share.total, partners, information_only).metrics())
         seen.append(mine)
         gradients.append(flat(p.grad for p in taken.model.parameters() if p.grad is not None))

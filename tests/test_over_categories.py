@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from infoae import checkpoint, config, evaluate
 from infoae.config import Config
 from infoae.data import ImageSet
+from infoae.distributed import share
 from infoae.errors import InfoAEError, UsageError
 from infoae.model import InfoAE
 from infoae.run import Run
+from infoae.step import Step
 from infoae.trainer import Trainer
+from tests.conftest import TINY
 
 
 def with_over(tiny_config: Config, **information: Any) -> Config:
@@ -44,6 +49,7 @@ def test_categories_add_up_their_over_categories(model: InfoAE, mnist: tuple[Ima
 
 
 @given(seed=st.integers(0, 1000))
+@settings(deadline=None)
 def test_a_category_draws_its_over_categories_by_their_share(seed: int) -> None:
     random = np.random.default_rng(seed)
     net = InfoAE(config.Model(channels=1, image_size=8, width=2, num_categories=3, num_over_categories=7))
@@ -79,16 +85,26 @@ def test_the_joint_distribution_of_pairs_is_symmetric_and_sums_to_one(
     assert joint.sum() == pytest.approx(1)
 
 
-def test_first_epochs_train_encoder_and_classifier_alone(
-    make_trainer: Callable[..., Trainer], tiny_config: Config
-) -> None:
-    trainer = make_trainer(with_over(tiny_config, pairs="neighbours", epochs=1, neighbours=3))
+@pytest.mark.parametrize("generator", [set(), {"generator"}], ids=["information", "information and latents"])
+def test_first_epochs_neither_draw_nor_judge_images(generator: set[str], make_trainer: Callable[..., Trainer]) -> None:
+    weight, expected = float(bool(generator)), {"encoder", "classifier"} | generator
+    overrides = ["model.channels=1", "model.image_size=28", f"objective.weights.latent_matching={weight}"]
+    overrides += ["information.pairs=neighbours", "information.epochs=1", "information.neighbours=3"]
+    trainer = make_trainer(config.load("smoke", [*TINY, *overrides]))
+    run_networks = set[str]()
+
+    def note(name: str, module: nn.Module, *_: object) -> None:
+        if module.training:
+            run_networks.add(name)
+
+    for name, network in trainer.step.model.named_children():
+        network.register_forward_hook(partial(note, name))
     before = {name: p.detach().clone() for name, p in trainer.step.model.named_parameters()}
     trainer.fit([], should_stop=lambda: trainer.done == 6)
     changed = {
         name.partition(".")[0] for name, p in trainer.step.model.named_parameters() if not torch.equal(p, before[name])
     }
-    assert changed == {"encoder", "classifier"}
+    assert changed == run_networks == expected
     trainer.fit([])
     changed = {
         name.partition(".")[0] for name, p in trainer.step.model.named_parameters() if not torch.equal(p, before[name])
@@ -100,9 +116,9 @@ def test_only_epochs_that_trained_everything_are_scored(
     make_trainer: Callable[..., Trainer], tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However good the answers were before the decoder was trained, the best checkpoint is one that has it."""
-    settings = with_over(tiny_config, epochs=2)
-    settings = settings.model_copy(update={"train": settings.train.model_copy(update={"epochs": 4})})
-    trainer = make_trainer(settings)
+    run_config = with_over(tiny_config, epochs=2)
+    run_config = run_config.model_copy(update={"train": run_config.train.model_copy(update={"epochs": 4})})
+    trainer = make_trainer(run_config)
     measured, seen = evaluate.label_free, list[int]()
 
     def falling(*arguments: Any, **options: Any) -> evaluate.LabelFree:
@@ -136,12 +152,12 @@ def test_epochs_of_information_alone_that_make_no_sense_are_refused(override: st
 def test_a_run_with_neighbours_resumes_bit_equal(
     stop_after: int, make_trainer: Callable[..., Trainer], tiny_config: Config
 ) -> None:
-    settings = with_over(tiny_config, pairs="neighbours", epochs=1, neighbours=3)
-    unbroken = make_trainer(settings, "unbroken")
+    run_config = with_over(tiny_config, pairs="neighbours", epochs=1, neighbours=3)
+    unbroken = make_trainer(run_config, "unbroken")
     unbroken.fit([])
-    stopped = make_trainer(settings, "stopped")
+    stopped = make_trainer(run_config, "stopped")
     stopped.fit([], should_stop=lambda: stopped.done == stop_after)
-    resumed = make_trainer(settings, "stopped")
+    resumed = make_trainer(run_config, "stopped")
     resumed.resume()
     resumed.fit([])
     for trained in ("model", "average"):
@@ -175,11 +191,11 @@ def test_partners_come_from_the_neighbours_and_vary(make_trainer: Callable[..., 
 
 
 def test_damaged_neighbours_are_one_clear_line(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
-    settings = with_over(tiny_config, pairs="neighbours")
-    path = make_trainer(settings).run.path / "neighbours.npy"
+    run_config = with_over(tiny_config, pairs="neighbours")
+    path = make_trainer(run_config).run.path / "neighbours.npy"
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(InfoAEError, match=r"neighbours\.npy is damaged .*remove it"):
-        make_trainer(settings)
+        make_trainer(run_config)
 
 
 def test_more_neighbours_than_images_are_one_clear_line(
@@ -191,3 +207,16 @@ def test_more_neighbours_than_images_are_one_clear_line(
 
 def test_runs_without_over_categories_hold_nothing_of_them(tiny_config: Config) -> None:
     assert not [name for name in InfoAE(tiny_config.model).state_dict() if "category" in name or "chosen" in name]
+
+
+def test_training_asks_for_over_categories_as_generating_does(model: InfoAE, tiny_config: Config) -> None:
+    """Categories alike, an over-category by its share: one that no image has is not asked for."""
+    category_of, frequency = torch.arange(20) // 2, torch.tensor([3.0, 1.0]).repeat(10)
+    frequency[5] = 0
+    model.merge(category_of, frequency)
+    step = Step(model, with_over(tiny_config), torch.device("cpu"), torch.float32)
+    _, _, u, c = step._inputs(torch.zeros(20_000, 1, 28, 28, dtype=torch.uint8), 0, share(20_000))
+    assert torch.equal(c, model.choose_over(category_of[c], u[:, 0]))
+    expected = torch.tensor([0.075, 0.025]).repeat(10)
+    expected[4:6] = torch.tensor([0.1, 0])
+    torch.testing.assert_close(torch.bincount(c, minlength=20) / 20_000, expected, atol=0.006, rtol=0)
