@@ -18,16 +18,21 @@ Role: TypeAlias = Literal["classifier", "decoder", "generator"]
 
 
 class ClassifierGraph(nn.Module):
-    """Images uint8 (B, C, H, W) -> probabilities (B, K), latent (B, Z)."""
+    """Images uint8 (B, C, H, W) -> probabilities (B, K), latent (B, Z). Over-categories are merged."""
+
+    merged: Tensor
 
     def __init__(self, model: InfoAE) -> None:
         super().__init__()
         self.encoder = fold_batch_norm(model.encoder)
         self.classifier = fold_batch_norm(model.classifier)
+        self.over = model.num_over_categories > model.num_categories
+        self.register_buffer("merged", F.one_hot(model.category_of, model.num_categories).float())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         z = self.encoder(images.float() / 255)
-        return self.classifier(z).softmax(1), z
+        probabilities = self.classifier(z).softmax(1)
+        return probabilities @ self.merged if self.over else probabilities, z
 
 
 class DecoderGraph(nn.Module):
@@ -42,18 +47,26 @@ class DecoderGraph(nn.Module):
 
 
 class GeneratorGraph(nn.Module):
-    """Noise (B, U) and category int64 (B,) -> images (B, C, H, W) in [0, 1]."""
+    """Noise (B, U) and category int64 (B,) -> images (B, C, H, W) in [0, 1].
+
+    The first noise value chooses among the category's over-categories, as `InfoAE.choose_over` does.
+    """
 
     one_hot: Tensor
+    chosen_up_to: Tensor
 
     def __init__(self, model: InfoAE) -> None:
         super().__init__()
         self.generator = fold_batch_norm(model.generator)
         self.decoder = fold_batch_norm(model.decoder)
         # A table and not F.one_hot: looking up a category that does not exist fails, comparing with it gives zeros.
-        self.register_buffer("one_hot", torch.eye(model.num_categories))
+        self.register_buffer("one_hot", torch.eye(model.num_over_categories))
+        self.register_buffer("chosen_up_to", model.chosen_up_to.clone())
+        self.over = model.num_over_categories > model.num_categories
 
     def forward(self, noise: Tensor, category: Tensor) -> Tensor:
+        if self.over:
+            category = (F.embedding(category, self.chosen_up_to) >= noise[:, :1]).int().argmax(1)
         z_gen = self.generator(noise, F.embedding(category, self.one_hot))
         return torch.sigmoid(self.decoder(z_gen))
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_IMAGES = 1024
 _CALIBRATION_BATCH = 128
+FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
 class Precision(StrEnum):
@@ -31,15 +32,43 @@ class Precision(StrEnum):
 
 
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return `model` computing in half precision; its inputs and outputs keep their types."""
+    """Return `model` computing in half precision; its inputs and outputs keep their types.
+
+    What an ArgMax decides by stays in full precision: rounded noise may choose another over-category.
+    """
     with _quiet():
         from onnxruntime.quantization.onnx_model import ONNXModel
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        converted = ONNXModel(convert_float_to_float16(copy.deepcopy(model), keep_io_types=True))
+        half: onnx.ModelProto = convert_float_to_float16(
+            copy.deepcopy(model), keep_io_types=True, node_block_list=_deciding(model)
+        )
+        _take_inputs_unrounded(half)
+        converted = ONNXModel(half)
         converted.topological_sort()  # the casts at the inputs come last
-        half: onnx.ModelProto = converted.model
         return half
+
+
+def _deciding(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the nodes that any ArgMax depends on."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    pending, names = [node for node in model.graph.node if node.op_type == "ArgMax"], []
+    while pending:
+        node = pending.pop()
+        names.append(node.name)
+        pending += [producers[name] for name in node.input if name in producers]
+    return names
+
+
+def _take_inputs_unrounded(half: onnx.ModelProto) -> None:
+    """Let nodes kept in full precision take an input as it is, not cast to half precision and back."""
+    inputs = {value.name for value in half.graph.input if value.type.tensor_type.elem_type == FLOAT}
+    casts = {node.output[0]: node.input[0] for node in half.graph.node if node.op_type == "Cast"}
+    there_and_back = {back: casts[there] for back, there in casts.items() if casts.get(there) in inputs}
+    for node in half.graph.node:
+        node.input[:] = [there_and_back.get(name, name) for name in node.input]
+    for node in [node for node in half.graph.node if node.output[0] in there_and_back]:
+        half.graph.node.remove(node)
 
 
 def to_int8(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProto:

@@ -138,8 +138,9 @@ def _reference(role: Role, model: InfoAE, images: NDArray[np.uint8]) -> tuple[Ar
     noise = random.uniform(-1, 1, (len(images), model.noise_dim)).astype(np.float32)
     category = np.arange(len(images)) % model.num_categories
     with torch.inference_mode():
-        c = F.one_hot(torch.from_numpy(category), model.num_categories).float()
-        z_gen = model.generator(torch.from_numpy(noise), c)
+        u = torch.from_numpy(noise)
+        over = model.choose_over(torch.from_numpy(category), u[:, 0])
+        z_gen = model.generator(u, F.one_hot(over, model.num_over_categories).float())
     return {"noise": noise, "category": category}, {"images": model.decode(z_gen).numpy()}
 
 

@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infoae.errors import UsageError
 
@@ -54,11 +54,21 @@ class Model(Section):
     latent_dim: PositiveInt = 64
     """Z, values in a latent."""
     num_categories: Annotated[int, Field(ge=2)] = 10
-    """K, categories of the generator and classifier."""
+    """K, categories that come out."""
+    num_over_categories: Annotated[int, Field(ge=2)] | None = None
+    """M, finer categories that classifier and generator tell apart, merged into K each epoch; K if not given."""
     noise_dim: PositiveInt = 100
     """U, values of noise, uniform on [-1, 1] (reading: the paper's interval is lost)."""
     critic_norm: Norm = "batch"
     """Normalisation inside discriminator and self-critic; the paper's is batch."""
+
+    @model_validator(mode="after")
+    def _over_categories_can_be_merged(self) -> Self:
+        if self.num_over_categories is not None and self.num_over_categories < self.num_categories:
+            raise ValueError(
+                f"num_over_categories {self.num_over_categories} is below {self.num_categories} categories"
+            )
+        return self
 
 
 class Weights(Section):
@@ -77,7 +87,9 @@ class Weights(Section):
     decoder_reconstructed: Weight = 1.0
     """De_r; 1 in equation 1 (reading)."""
     information: Weight = 0.0
-    """Information between the answers for an image and for its augmented twin; not in the paper."""
+    """Information between the answers for an image and for its augmented partner; not in the paper."""
+    latent_matching: Weight = 0.0
+    """Energy distance of the generated latents of each category from the encoded ones; not in the paper."""
     discriminator: Weight = 1.0
     """D_l, minimised by the discriminator alone."""
     self_critic: Weight = 1.0
@@ -94,8 +106,21 @@ class Objective(Section):
     """The self-critic's fake pairs (reading): encoded (x, z), reconstructed (x_recon, z), cycle (x_gen, z_cycle)."""
 
 
+class Information(Section):
+    """What the information loss compares, and when; not in the paper."""
+
+    pairs: Literal["twins", "neighbours"] = "twins"
+    """The partner of an image, then augmented: the image itself, or one of its nearest neighbours."""
+    neighbours: PositiveInt = 5
+    """Nearest neighbours a partner is drawn from."""
+    blur: Annotated[float, Field(ge=0)] = 1.0
+    """Gaussian blur in pixels before neighbours are sought; makes them purer on strokes."""
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """First epochs on this loss (and latent_matching) alone: no image is drawn or judged, at a fraction of the cost."""
+
+
 class Augment(Section):
-    """The random affine map of the augmented twin, drawn per image. Too strong a map changes what an image is."""
+    """The random affine map of the augmented partner, drawn per image. Too strong a map changes what an image is."""
 
     degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
     """Rotation, up to so many degrees either way."""
@@ -153,9 +178,21 @@ class Config(Section):
     data: Data = Data()
     model: Model = Model()
     objective: Objective = Objective()
+    information: Information = Information()
     augment: Augment = Augment()
     optim: Optim = Optim()
     train: Train = Train()
+
+    @model_validator(mode="after")
+    def _information_epochs_fit(self) -> Self:
+        if self.information.epochs and not self.objective.weights.information:
+            raise ValueError("information.epochs train on objective.weights.information alone, which is 0")
+        if self.information.epochs >= self.train.epochs:
+            raise ValueError(
+                f"information.epochs {self.information.epochs} leave none of {self.train.epochs} train.epochs "
+                "to train everything"
+            )
+        return self
 
     def learning_rates(self) -> tuple[float, float]:
         """Return the learning rates of the model's side and of the critics', for this batch size."""
@@ -248,7 +285,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
         if item["type"] == "extra_forbidden":
             yield f"unknown key {key} (given {item['input']!r}); did you mean {_nearest(key, valid)}?"
         else:
-            yield f"{key}: {item['msg']} (given {item['input']!r})"
+            given = "" if isinstance(item["input"], dict) else f" (given {item['input']!r})"
+            yield f"{key}: {item['msg'].removeprefix('Value error, ')}{given}"
 
 
 def _nearest(key: str, valid: list[str]) -> str:

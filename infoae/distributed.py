@@ -75,6 +75,28 @@ def mean(value: Tensor, count: int) -> Tensor:
     return (total[:-1] / total[-1]).view_as(value)
 
 
+def gather(value: Tensor) -> Tensor:
+    """Return the rows (B, ...) of all ranks in their order, with gradient; `value` holds those of this rank."""
+    if size() == 1:
+        return value
+    counts = torch.zeros(size(), dtype=torch.int64, device=value.device)
+    counts[dist.get_rank()] = len(value)
+    dist.all_reduce(counts)
+    before, after = int(counts[: dist.get_rank()].sum()), int(counts[dist.get_rank() + 1 :].sum())
+    rows = torch.cat([value.new_zeros(before, *value.shape[1:]), value, value.new_zeros(after, *value.shape[1:])])
+    gathered: Tensor = _Sum.apply(rows)
+    return gathered
+
+
+def from_main(value: Tensor, device: torch.device) -> Tensor:
+    """Return the main rank's `value`, which has the same shape and type on every rank; `device` is this rank's."""
+    if size() == 1:
+        return value
+    sent = value.to(device, copy=True)
+    dist.broadcast(sent, 0)
+    return sent.to(value.device)
+
+
 def weighted_sums(values: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
     """Return each scalar times its rank's `weight`, summed over ranks, without gradient: the same on all ranks."""
     if size() == 1:

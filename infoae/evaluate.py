@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from infoae import metrics
 from infoae.augment import random_affine
 from infoae.config import Augment
 from infoae.data import ImageSet
-from infoae.model import InfoAE
+from infoae.model import BATCH, InfoAE
 from infoae.seeds import Stream, generator
 
 SCORE_IMAGES = 10_000  # of the training images, for the label-free score: enough to fix it to about 0.01 nats
@@ -104,20 +105,24 @@ def label_free(
     """Measure the answers for `images` (N, C, H, W) and for one augmented twin of each."""
     if probabilities is None:
         probabilities = model.classify(images).numpy().astype(np.float64)
-    random = generator(seed, Stream.EVALUATION)
-    twin = torch.cat(
-        [
-            model.classify(random_affine(model.to_input(images[start : start + 1000]), TWIN, random).clamp(0, 1))
-            for start in range(0, len(images), 1000)
-        ]
-    )
+    twin = _classify_augmented(model, images, seed, InfoAE.classify)
     frequencies = np.bincount(probabilities.argmax(1), minlength=model.num_categories) / len(images)
     return LabelFree(
-        mutual_information=metrics.mutual_information(probabilities, twin.numpy().astype(np.float64)),
+        mutual_information=metrics.mutual_information(probabilities, twin),
         balance=metrics.entropy(frequencies) / float(np.log(model.num_categories)),
         confidence=float(probabilities.max(1).mean()),
         categories_used=int((frequencies >= 0.1 / model.num_categories).sum()),
     )
+
+
+def joint_of_pairs(
+    model: InfoAE, over: torch.Tensor, partners: NDArray[np.uint8], seed: int = 0
+) -> NDArray[np.float64]:
+    """Return the joint distribution (M, M) of answers `over` (N, M) for images and those for augmented partners."""
+    p = over.numpy().astype(np.float64)
+    q = _classify_augmented(model, partners, seed, InfoAE.classify_over)
+    joint = p.T @ q / len(p)
+    return np.asarray((joint + joint.T) / 2)
 
 
 def labelled(categories: NDArray[np.int64], labels: NDArray[np.int64], num_categories: int) -> Labelled:
@@ -151,6 +156,15 @@ def generated(model: InfoAE, images: NDArray[np.uint8], categories: NDArray[np.i
         ratios.append([_distance(fake) / max(_distance(true), 1e-12) for fake, true in pairs])
     pixels, latent = np.mean(ratios, axis=0) if ratios else (float("nan"), float("nan"))
     return Generated(recovered, float(pixels), float(latent))
+
+
+def _classify_augmented(
+    model: InfoAE, images: NDArray[np.uint8], seed: int, classify: Callable[[InfoAE, torch.Tensor], torch.Tensor]
+) -> NDArray[np.float64]:
+    random = generator(seed, Stream.EVALUATION)
+    parts = (model.to_input(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
+    answers = [classify(model, random_affine(part, TWIN, random).clamp(0, 1)) for part in parts]
+    return torch.cat(answers).numpy().astype(np.float64)
 
 
 def _distance(values: torch.Tensor) -> float:

@@ -94,12 +94,13 @@ def start(plan: Plan) -> Run:
 def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
     """Train, then evaluate the best checkpoint. Returns the result as JSON values, `finished` among them."""
     trained = start(plan)
-    trainer = Trainer(trained, plan.config, plan.train, plan.test, plan.device, plan.precision)
-    if plan.resumed is not None:
-        trainer.resume()
-        trained.write_config(plan.config)  # only now: a checkpoint that cannot be read must leave the run as it was
     with TrainingProgress() as progress, wandb_reporter(wandb, trained, plan.config) as reporters:
+        if plan.resumed is None and plan.config.information.pairs == "neighbours":
+            progress.say(f"finding the nearest neighbours of {len(plan.train)} images")
+        trainer = Trainer(trained, plan.config, plan.train, plan.test, plan.device, plan.precision)
         if plan.resumed is not None:
+            trainer.resume()
+            trained.write_config(plan.config)  # only now: a checkpoint that cannot be read must leave the run as it was
             progress.say(f"resuming {trained.path} after step {trainer.done} of {trainer.total_steps}")
         else:
             progress.say(f"training {trained.path} on {len(plan.train)} images, {trainer.total_steps} steps")

@@ -39,15 +39,36 @@ class InfoAE(nn.Module):
             config.latent_dim,
             config.noise_dim,
         )
+        self.num_over_categories = config.num_over_categories or config.num_categories
         shape = (self.channels, self.image_size, config.width)
         self.encoder = networks.Encoder(*shape, config.latent_dim)
         self.decoder = networks.Decoder(*shape, config.latent_dim)
         self.generator = networks.Generator(
-            config.noise_dim, config.num_categories, config.hidden_dim, config.latent_dim
+            config.noise_dim, self.num_over_categories, config.hidden_dim, config.latent_dim
         )
-        self.classifier = networks.Classifier(config.latent_dim, config.hidden_dim, config.num_categories)
+        self.classifier = networks.Classifier(config.latent_dim, config.hidden_dim, self.num_over_categories)
         self.discriminator = networks.Discriminator(*shape, config.critic_norm)
         self.self_critic = networks.SelfCritic(*shape, config.latent_dim, config.hidden_dim, config.critic_norm)
+
+        # How over-categories merge into categories: the category of each, and up to which noise in [-1, 1] a category
+        # chooses each.
+        self.category_of: Tensor
+        self.chosen_up_to: Tensor
+        merged = self.num_over_categories > self.num_categories
+        self.register_buffer("category_of", torch.arange(self.num_over_categories), persistent=merged)
+        self.register_buffer(
+            "chosen_up_to", torch.zeros(self.num_categories, self.num_over_categories), persistent=merged
+        )
+        self.merge(torch.arange(self.num_over_categories) % self.num_categories, torch.ones(self.num_over_categories))
+
+    def merge(self, category_of: Tensor, frequency: Tensor) -> None:
+        """Set the category of each over-category (M,), which over-categories occur with `frequency` (M,)."""
+        inside = F.one_hot(category_of, self.num_categories).T.bool()
+        share = torch.where(inside, frequency.double().clamp_min(1e-12), 0)
+        up_to = 2 * share.cumsum(1) / share.sum(1, keepdim=True) - 1
+        last = inside & (up_to == up_to.amax(1, keepdim=True))
+        self.category_of.copy_(category_of)
+        self.chosen_up_to.copy_(torch.where(last, 2, torch.where(inside, up_to, -2)))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -79,7 +100,15 @@ class InfoAE(nn.Module):
 
     def classify(self, images: Array) -> Tensor:
         """Images -> probabilities of the categories (B, K); `.argmax(1)` is the label."""
+        return self.merge_probabilities(self.classify_over(images))
+
+    def classify_over(self, images: Array) -> Tensor:
+        """Images -> probabilities of the over-categories (B, M); the same as `classify` where M is K."""
         return self._batched(images, lambda x: self.classifier(self.encoder(x)).softmax(1))
+
+    def merge_probabilities(self, over: Tensor) -> Tensor:
+        """Probabilities of over-categories (B, M) -> of categories (B, K)."""
+        return over @ F.one_hot(self.category_of.to(over.device), self.num_categories).to(over)
 
     def decode(self, latents: Tensor | NDArray[np.float32]) -> Tensor:
         """Latents (B, Z) -> images (B, C, H, W) in [0, 1]."""
@@ -97,8 +126,13 @@ class InfoAE(nn.Module):
     def draw_latents(self, categories: Tensor, seed: int = 0) -> Tensor:
         """Draw a latent from the generator for each category index (B,) -> (B, Z)."""
         u = torch.rand(len(categories), self.noise_dim, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-        c = F.one_hot(categories, self.num_categories).float()
+        c = F.one_hot(self.choose_over(categories, u[:, 0]).cpu(), self.num_over_categories).float()
         return self._run(torch.cat([u, c], 1).split(BATCH), lambda uc: self.generator(*uc.split(u.shape[1], 1)))
+
+    def choose_over(self, categories: Tensor, u: Tensor) -> Tensor:
+        """Choose an over-category of each category index (B,), by its share, with noise u (B,) in [-1, 1]."""
+        up_to = self.chosen_up_to[categories.to(self.chosen_up_to.device)]
+        return (up_to >= u.to(up_to)[:, None]).int().argmax(1)  # the first that reaches the noise
 
     def interpolate(self, start: Array, end: Array, steps: int = 10) -> Tensor:
         """Decode the straight line between the latents of two batches of images: (B, steps, C, H, W) in [0, 1].

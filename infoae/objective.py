@@ -25,6 +25,7 @@ MODEL_LOSSES = (
     "decoder_generated",
     "decoder_reconstructed",
     "information",
+    "latent_matching",
 )
 
 
@@ -40,12 +41,13 @@ class Terms:
 def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, u: Tensor, c: Tensor) -> Terms:
     """Return every loss of positive weight.
 
-    x (B, C, H, W) in [0, 1]; x_twin its augmented twin, needed by `information`; u (B, U) noise; c (B,) categories.
+    x (B, C, H, W) in [0, 1]; x_twin its augmented partner, needed by `information`; u (B, U) noise; c (B,) the
+    over-categories to generate.
     """
     weights = config.weights
     terms: dict[str, Tensor] = {}
 
-    z_gen = model.generator(u, F.one_hot(c, model.num_categories).to(u.dtype))
+    z_gen = model.generator(u, _one_hot(c, model))
     x_gen = torch.sigmoid(model.decoder(z_gen))
     # The encoder sees real and generated images in one batch, so that both are normalised as they will be with the
     # running statistics.
@@ -60,8 +62,7 @@ def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, 
         terms["classification_generated"] = losses.classification(model.classifier(z_gen), c).mean()
     if weights.classification_encoded:
         terms["classification_encoded"] = losses.classification(model.classifier(z_cycle), c).mean()
-    if weights.information:
-        terms["information"] = losses.information(model.classifier(z), model.classifier(*z_twin))
+    terms |= _latent_terms(model, config, z, z_twin, z_gen, c)
 
     # The discriminator judges what the decoder is trained to pass off as real. Real and fake images go through it
     # separately: normalised in one batch, their statistics would give away which is which.
@@ -85,6 +86,33 @@ def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, 
             real_logits = model.self_critic(x_gen, z_gen)
             terms["self_critic"] = losses.real(real_logits).mean() + losses.generated(fake_logits).mean()
     return Terms(terms, accuracy)
+
+
+def compute_latent(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, u: Tensor, c: Tensor) -> Terms:
+    """Return the losses that need no image drawn or judged: of encoder, classifier and generator.
+
+    Arguments as in `compute`, but that x may be augmented, too.
+    """
+    z, *z_twin = model.encoder(x if x_twin is None else torch.cat([x, x_twin])).split(len(x))
+    z_gen = model.generator(u, _one_hot(c, model)) if config.weights.latent_matching else None
+    return Terms(_latent_terms(model, config, z, z_twin, z_gen, c), None)
+
+
+def _latent_terms(
+    model: InfoAE, config: Objective, z: Tensor, z_twin: list[Tensor], z_gen: Tensor | None, c: Tensor
+) -> dict[str, Tensor]:
+    terms: dict[str, Tensor] = {}
+    if config.weights.information or config.weights.latent_matching:
+        logits = model.classifier(z)
+        if config.weights.information:
+            terms["information"] = losses.information(logits, model.classifier(*z_twin))
+        if config.weights.latent_matching and z_gen is not None:  # the generator follows the encoder, not the reverse
+            terms["latent_matching"] = losses.latent_matching(z_gen, c, z.detach(), logits.detach().softmax(1))
+    return terms
+
+
+def _one_hot(c: Tensor, model: InfoAE) -> Tensor:
+    return F.one_hot(c, model.num_over_categories).float()
 
 
 def weighted_sum(terms: dict[str, Tensor], config: Objective, names: tuple[str, ...]) -> Tensor | None:

@@ -15,6 +15,7 @@ class Stream(IntEnum):
     ORDER = 1
     STEP = 2
     EVALUATION = 3
+    PARTNERS = 4
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:

@@ -58,18 +58,28 @@ class Step:
         if config.optim.ema_decay:
             self.average = AveragedModel(model, multi_avg_fn=_averager(config.optim.ema_decay), use_buffers=True)
 
-    def __call__(self, images: Tensor, index: int, total: int | None = None) -> StepResult:
+    def __call__(
+        self,
+        images: Tensor,
+        index: int,
+        total: int | None = None,
+        partners: Tensor | None = None,
+        information_only: bool = False,
+    ) -> StepResult:
         """Update every network once from uint8 images (B, C, H, W); `index` counts steps from 0.
 
+        `partners` (B, C, H, W) are what the information loss compares them with, the images themselves if not given;
+        `information_only` leaves out every loss for which an image is drawn or judged, and the networks of those.
         With several ranks, `images` are this rank's share of a batch of `total`. Noise, categories and augmentation of
         the batch follow from the seed and `index` alone. Raises InfoAEError before any update, on all ranks, if a loss
         is not finite.
         """
         share = distributed.share(len(images) if total is None else total)
-        x, x_twin, u, c = self._inputs(images, index, share)
+        inputs = self._inputs(images, index, share, partners, information_only)
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
         with autocast, parametrize.cached():  # spectral norms are computed once a step, not once a pass
-            terms = objective.compute(self.model, self.config.objective, x, x_twin, u, c)
+            compute = objective.compute_latent if information_only else objective.compute
+            terms = compute(self.model, self.config.objective, *inputs)
         accuracy = {} if terms.discriminator_accuracy is None else {"accuracy": terms.discriminator_accuracy}
         losses = distributed.weighted_sums(terms.losses | accuracy, share.weight)
         discriminator_accuracy = losses.pop("accuracy", None)
@@ -111,17 +121,32 @@ class Step:
         assert isinstance(model, InfoAE)
         return model
 
-    def _inputs(self, images: Tensor, index: int, share: Share) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    def _inputs(
+        self,
+        images: Tensor,
+        index: int,
+        share: Share,
+        partners: Tensor | None = None,
+        information_only: bool = False,
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         config, random = self.config, generator(self.config.seed, Stream.STEP, index)
-        u = (torch.rand(share.total, config.model.noise_dim, generator=random) * 2 - 1)[share.slice]
-        c = torch.randint(config.model.num_categories, (share.total,), generator=random)[share.slice]
-        x = images.to(self.device, non_blocking=True).float().div_(255)
-        x_twin = None
+        u = torch.rand(share.total, config.model.noise_dim, generator=random) * 2 - 1
+        category = torch.randint(config.model.num_categories, (share.total,), generator=random)
+        u, category = u[share.slice].to(self.device), category[share.slice].to(self.device)
+        x, x_twin = self._to_input(images), None
         if config.objective.weights.information:
-            maps = draw_maps(share.total, config.augment, random)[share.slice]
-            x_twin = affine(x, maps).contiguous(memory_format=torch.channels_last)
-        x = x.contiguous(memory_format=torch.channels_last)
-        return x, x_twin, u.to(self.device), c.to(self.device)
+            x_twin = self._augmented(x if partners is None else self._to_input(partners), share, random)
+        if information_only:  # nothing is reconstructed, so that x can be augmented, too
+            x = self._augmented(x, share, random)
+        return x, x_twin, u, self.model.choose_over(category, u[:, 0])
+
+    def _augmented(self, x: Tensor, share: Share, random: torch.Generator) -> Tensor:
+        maps = draw_maps(share.total, self.config.augment, random)[share.slice]
+        return affine(x, maps).contiguous(memory_format=torch.channels_last)
+
+    def _to_input(self, images: Tensor) -> Tensor:
+        x = images.to(self.device, non_blocking=True).float().div_(255)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def _check_finite(self, losses: dict[str, Tensor], index: int) -> None:
         if torch.isfinite(torch.stack(list(losses.values()))).all():

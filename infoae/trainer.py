@@ -14,13 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae import checkpoint, distributed, evaluate
+from infoae import checkpoint, clustering, distributed, evaluate
 from infoae.checkpoint import Checkpoint
 from infoae.config import Config
 from infoae.data import ImageSet, ShardSet
 from infoae.data.shards import MIXED_SHARDS
 from infoae.errors import InfoAEError, UsageError
+from infoae.files import atomic_file
 from infoae.model import InfoAE
+from infoae.neighbours import nearest_neighbours
 from infoae.run import Run
 from infoae.seeds import Stream, generator
 from infoae.step import Step
@@ -131,8 +133,10 @@ class Trainer:
         self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()
         torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
         self.step = Step(InfoAE(config.model), config, device, precision)
+        self.partners = self._load_partners()
         self.done, self.seconds = 0, 0.0
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size)
+        self.information_steps = config.information.epochs * self.steps_per_epoch
         self.total_steps = config.train.epochs * self.steps_per_epoch
 
     def resume(self) -> Checkpoint:
@@ -171,15 +175,23 @@ class Trainer:
                     break
                 if self._save_is_due() and distributed.is_main():
                     self._save(None, reporters)
+            score = self._finish_epoch(reporters) if self.done % self.steps_per_epoch == 0 else None
             if distributed.is_main():  # the others wait for it in their next step
-                score = self._evaluate(reporters) if self.done % self.steps_per_epoch == 0 else None
                 self._save(score, reporters)
         return self.done == self.total_steps
 
     def _train_step(self, indices: NDArray[np.int64], reporters: Sequence[Reporter]) -> None:
         started = time.perf_counter()
         share = distributed.share(len(indices))
-        result = self.step(torch.from_numpy(self.images[indices[share.slice]]), self.done, share.total)
+        result = self.step(
+            torch.from_numpy(self.images[indices[share.slice]]),
+            self.done,
+            share.total,
+            torch.from_numpy(self.images[self._partners_of(indices)[share.slice]])
+            if self.partners is not None
+            else None,
+            information_only=self.done < self.information_steps,
+        )
         self.done += 1
         seconds = time.perf_counter() - started
         self.seconds += seconds
@@ -194,21 +206,87 @@ class Trainer:
             for reporter in reporters:
                 reporter.logged(moment, metrics)
 
-    def _evaluate(self, reporters: Sequence[Reporter]) -> float:
-        """Measure the model at the end of an epoch; the score, which chooses the best checkpoint, sees no label."""
-        model = self.step.evaluated_model()
-        score = evaluate.label_free(model, self.images[: evaluate.SCORE_IMAGES]).mutual_information
-        result = evaluate.evaluate(model, self.test)
-        measures = {"mutual_information": score, "recovered": result.generated.recovered}
-        measures["diversity_pixels"] = result.generated.diversity_pixels
-        if result.labelled is not None:
-            measures["accuracy"] = result.labelled.accuracy  # shown beside the score; nothing is chosen by it
+    def _finish_epoch(self, reporters: Sequence[Reporter]) -> float | None:
+        """Merge the over-categories anew, the same on all ranks, and measure the model on the main one.
+
+        Returns the score, which chooses the best checkpoint and sees no label; None where there is nothing to choose:
+        before everything was trained, and on the other ranks.
+        """
+        model, images = self.step.evaluated_model(), self.images[: evaluate.SCORE_IMAGES]
+        over = model.classify_over(images) if distributed.is_main() else None
+        if model.num_over_categories > model.num_categories:
+            self._merge(model, over)
+        if over is None:
+            return None
+        probabilities = model.merge_probabilities(over).numpy().astype(np.float64)
+        label_free = evaluate.label_free(model, images, probabilities=probabilities)
+        complete = self.done > self.information_steps
+        self._report(model, {"mutual_information": label_free.mutual_information}, complete, reporters)
+        return label_free.mutual_information if complete else None
+
+    def _report(self, model: InfoAE, measures: Metrics, complete: bool, reporters: Sequence[Reporter]) -> None:
+        if complete:  # there is nothing to see of a generator and a decoder that were not trained yet
+            result = evaluate.evaluate(model, self.test)
+            measures["recovered"] = result.generated.recovered
+            measures["diversity_pixels"] = result.generated.diversity_pixels
+            measures["diversity_latent"] = result.generated.diversity_latent
+            if result.labelled is not None:
+                measures["accuracy"] = result.labelled.accuracy  # shown beside the score; nothing is chosen by it
         metrics = {f"evaluation/{name}": value for name, value in measures.items() if np.isfinite(value)}
         self._write(metrics)
         samples = model.decode(model.draw_latents(torch.arange(model.num_categories).repeat_interleave(8)))
         for reporter in reporters:
             reporter.evaluated(self._moment(0.0), metrics, samples)
-        return score
+
+    def _merge(self, model: InfoAE, over: Tensor | None) -> None:
+        """Merge anew: the over-categories between which images and their partners move most go together.
+
+        `over` is what the main rank's model answers for the first images; the others are told what comes out.
+        """
+        category_of = torch.zeros(model.num_over_categories, dtype=torch.int64)
+        frequency = torch.zeros(model.num_over_categories, dtype=torch.float64)
+        if over is not None:
+            partners = np.arange(len(over)) if self.partners is None else self.partners[: len(over), 0]
+            joint = evaluate.joint_of_pairs(model, over, self.images[partners])
+            category_of = torch.from_numpy(clustering.merge(joint, model.num_categories)[0])
+            frequency = torch.from_numpy(joint.sum(1))
+        category_of, frequency = (distributed.from_main(each, self.step.device) for each in (category_of, frequency))
+        for each in {id(m): m for m in (model, self.step.model)}.values():
+            each.merge(category_of.to(self.step.device), frequency.to(self.step.device))
+
+    def _load_partners(self) -> NDArray[np.int32] | None:
+        """Return the nearest neighbours (N, count) if they are the partners: the main rank's, for all."""
+        information = self.config.information
+        if information.pairs != "neighbours" or not self.config.objective.weights.information:
+            return None
+        if len(self.images) <= information.neighbours:
+            raise UsageError(
+                f"information.neighbours {information.neighbours} need more than {len(self.images)} training images"
+            )
+        found = np.zeros((len(self.images), information.neighbours), np.int32)
+        if distributed.is_main():
+            found = self._nearest_neighbours(found.shape)
+        return distributed.from_main(torch.from_numpy(found), self.step.device).numpy()
+
+    def _nearest_neighbours(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
+        """Return what the run's folder keeps, computed the first time. Raises InfoAEError if it is damaged."""
+        path = self.run.path / "neighbours.npy"
+        if not path.exists():
+            found = nearest_neighbours(self.images[np.arange(len(self.images))], shape[1], self.config.information.blur)
+            with atomic_file(path) as file, file.open("wb") as stream:
+                np.save(stream, found)
+        try:
+            return np.asarray(np.load(path, allow_pickle=False), np.int32).reshape(shape)
+        except (ValueError, OSError, EOFError) as error:
+            raise InfoAEError(f"{path} is damaged ({error}): remove it, it is computed again") from None
+
+    def _partners_of(self, indices: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Draw a neighbour of each image of a whole batch: the same on all ranks."""
+        assert self.partners is not None
+        random = generator(self.config.seed, Stream.PARTNERS, self.done)
+        choice = torch.randint(self.partners.shape[1], (len(indices),), generator=random).numpy()
+        partners: NDArray[np.int32] = self.partners[indices, choice]
+        return partners
 
     def _save_is_due(self) -> bool:
         every = self.config.train.save_every

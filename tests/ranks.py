@@ -42,7 +42,10 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
     """Take steps and remember what this rank saw, computed and came to."""
     images = torch.tensor(data.load(run_config.data, "train").images)
     torch.manual_seed(0)
-    taken = step.Step(InfoAE(run_config.model), run_config, torch.device("cpu"), torch.float32)
+    model = InfoAE(run_config.model)
+    with torch.no_grad():  # an untrained classifier answers the same for all: the gradient would be all rounding
+        model.classifier.get_parameter("layers.2.weight").mul_(30)
+    taken = step.Step(model, run_config, torch.device("cpu"), torch.float32)
     losses, noise, seen, gradients, buffers = [], [], [], [], []
     initial = {key: value.detach().clone() for key, value in taken.model.state_dict().items()}
     per_epoch = len(batches(run_config.seed, 0, len(images), run_config.train.batch_size))
@@ -51,8 +54,10 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
         indices = batches(run_config.seed, epoch, len(images), run_config.train.batch_size)[position]
         share = distributed.share(len(indices))
         mine = indices[share.slice]
-        noise.append(taken._inputs(images[mine], index, share)[1:])
-        losses.append(taken(images[mine], index, share.total).metrics())
+        partners = images[len(images) - 1 - mine] if run_config.information.pairs == "neighbours" else None
+        information_only = epoch < run_config.information.epochs
+        noise.append(taken._inputs(images[mine], index, share, partners, information_only)[1:])
+        losses.append(taken(images[mine], index, share.total, partners, information_only).metrics())
         seen.append(mine)
         gradients.append(flat(p.grad for p in taken.model.parameters() if p.grad is not None))
         buffers.append(flat(taken.model.buffers()))

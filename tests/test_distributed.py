@@ -33,6 +33,14 @@ SETTINGS = (
 )
 
 
+OVER = (
+    "model.num_over_categories=20",
+    "information.pairs=neighbours",
+    "information.epochs=1",
+    "objective.weights.latent_matching=1",
+)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
     """Return a function that runs a scenario of ranks.py on so many processes and returns what each came to."""
@@ -56,17 +64,20 @@ def configured(*overrides: str) -> Config:
     return config.load("smoke", [*SETTINGS, *overrides])
 
 
-def test_two_ranks_follow_one(start: Start) -> None:
+@pytest.mark.parametrize("settings", [(), OVER], ids=["plain", "over-categories"])
+def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...]) -> None:
     """Over 20 steps of fp32 the losses agree to 1e-3 of their size, each weight tensor to 3 % of how far it moved.
 
     Adam divides a gradient by its size, so where a gradient is all but zero its rounding moves the weight.
     """
-    run_config = configured()
+    run_config = configured(*settings)
     one, two = script.take_steps(run_config, Path()), start("steps", 2, run_config)
 
     first_gradients = one["gradients"][0]
     assert (two[0]["gradients"][0] - first_gradients).norm() < 1e-4 * first_gradients.norm()
     for ours, theirs in zip(two[0]["losses"], one["losses"], strict=True):
+        accuracy = [step.pop("discriminator_accuracy", 0.0) for step in (ours, theirs)]
+        assert abs(accuracy[0] - accuracy[1]) <= 2 / 100  # an image that the critic is unsure of may change sides
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)
     for name in ("model", "average"):
         for key, expected in one[name].items():
@@ -105,22 +116,30 @@ def test_uneven_shares_count_by_their_samples(start: Start) -> None:
     assert (two[0]["gradients"][0] - expected).norm() < 1e-3 * expected.norm()
 
 
-def test_ranks_stop_together_and_resume_from_the_files_as_one_run(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("settings", "tolerance"), [((), 0.01), (OVER, 0.1)], ids=["plain", "over-categories"])
+def test_ranks_stop_together_and_resume_from_the_files_as_one_run(
+    start: Start, tmp_path: Path, settings: tuple[str, ...], tolerance: float
+) -> None:
+    """Six steps of information alone from untrained weights have gradients near rounding: more tolerance."""
     train, test = data.load(config.Data(limit=299), "train"), data.load(config.Data(), "test")
     write_shards(tmp_path / "shards", train.images, 20, test)
     from_shards = ("data.name=shards", f"data.root={tmp_path / 'shards'}", "data.limit=null")
-    run_config = configured("model.critic_norm=spectral", *from_shards)
+    run_config = configured("model.critic_norm=spectral", *from_shards, *settings)
     (tmp_path / "alone").mkdir()
     one, ranks = script.complete_run(run_config, tmp_path / "alone"), start("run", 2, run_config)
     assert [result["finished"] for result in ranks] == [[False, True]] * 2
     assert [result["steps"] for result in ranks] == [[4, 4, 12]] * 2
     for key, expected in one["model"].items():
         difference = (ranks[0]["model"][key] - expected).double().norm()
-        assert difference <= 0.01 * expected.double().norm(), key
+        assert difference <= tolerance * expected.double().norm(), key
         assert torch.equal(ranks[0]["model"][key], ranks[1]["model"][key])
     lines = list(Run(tmp_path / "run-2").metrics())  # nothing is written twice
-    assert [line["step"] for line in lines if "loss/reconstruction" in line] == list(range(1, 13))
+    assert [line["step"] for line in lines if "images_per_second" in line] == list(range(1, 13))
     assert [line["step"] for line in lines if "evaluation/mutual_information" in line] == [6, 12]
+    if settings:
+        neighbours = [np.load(folder / "neighbours.npy") for folder in (tmp_path / "alone", tmp_path / "run-2")]
+        assert (neighbours[0] == neighbours[1]).all()
+        assert not torch.equal(one["model"]["category_of"], torch.arange(20) % 10)  # merged, and equal above
 
 
 def test_without_a_process_group_everything_is_the_identity() -> None:

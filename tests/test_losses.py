@@ -98,7 +98,71 @@ def test_information_has_finite_gradients_for_certain_answers() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
+def brute_force_energy_distance(z_gen: np.ndarray, c: np.ndarray, z: np.ndarray, p: np.ndarray) -> float:
+    """Category by category and pair by pair."""
+    distance = spread = 0.0
+    for k in range(p.shape[1]):
+        x, q = z_gen[c == k], p[:, k] / p[:, k].sum()
+        if len(x) < 2:
+            continue
+        ordered = [(i, j) for i in range(len(z)) for j in range(len(z)) if i != j]
+        between = sum(q[j] * np.linalg.norm(a - z[j]) for a in x for j in range(len(z))) / len(x)
+        generated = sum(np.linalg.norm(a - b) for a in x for b in x) / (len(x) * (len(x) - 1))
+        encoded = sum(q[i] * q[j] * np.linalg.norm(z[i] - z[j]) for i, j in ordered)
+        encoded /= sum(q[i] * q[j] for i, j in ordered)
+        distance += p[:, k].mean() * (2 * between - generated - encoded)
+        spread += p[:, k].mean() * encoded
+    return float(distance / spread)
+
+
+@given(st.integers(0, 1000))
+def test_latent_matching_is_the_energy_distance_over_the_spread(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    z_gen, z = random.normal(size=(9, 5)), random.normal(1, 2, size=(9, 5))
+    c = np.array([0, 0, 1, 1, 1, 1, 0, 3, 0])  # category 2 was not asked for, 3 only once
+    p = random.dirichlet(np.full(4, 0.3), 9)
+    result = losses.latent_matching(*map(torch.tensor, (z_gen, c, z, p))).item()
+    assert result == pytest.approx(brute_force_energy_distance(z_gen, c, z, p), rel=1e-3, abs=1e-4)
+
+
+def test_latent_matching_is_zero_for_equal_distributions_and_says_what_a_collapse_costs() -> None:
+    random = torch.Generator().manual_seed(0)
+    c, dimensions = torch.arange(2).repeat(500), 200
+    z, own = torch.randn(2, 1000, dimensions, generator=random)
+    p = torch.eye(2)[c]
+    z, own = z + 10 * c[:, None], own + 10 * c[:, None]
+    assert losses.latent_matching(own, c, z, p).item() == pytest.approx(0, abs=1e-3)
+    assert losses.latent_matching(own, 1 - c, z, p).item() > 5  # the other category's latents
+    mean = 10.0 * c[:, None].expand(-1, dimensions)
+    assert losses.latent_matching(mean, c, z, p).item() == pytest.approx(math.sqrt(2) - 1, abs=0.01)
+    assert losses.latent_matching(3 * own, c, 3 * z, p).item() == pytest.approx(0, abs=1e-3)
+
+
+def test_latent_matching_spreads_equal_latents_apart() -> None:
+    """Equal latents have no direction to part in by themselves; the encoded ones give it. No gradient is NaN."""
+    random = torch.Generator().manual_seed(0)
+    z, c = torch.randn(64, 3, generator=random), torch.zeros(64, dtype=torch.int64)
+    z_gen = (torch.randn(64, 3, generator=random) * 1e-3).requires_grad_()
+    optimizer = torch.optim.Adam([z_gen], 0.05)
+    for _ in range(150):
+        optimizer.zero_grad()
+        losses.latent_matching(z_gen, c, z, torch.ones(64, 1)).backward()
+        optimizer.step()
+    spread = torch.pdist(z_gen.detach()).mean() / torch.pdist(z).mean()
+    assert 0.9 < spread < 1.1
+    still = torch.zeros(4, 3, requires_grad=True)
+    losses.latent_matching(still, c[:4], z[:4], torch.ones(4, 1)).backward()
+    assert still.grad is not None
+    assert torch.isfinite(still.grad).all()
+
+
 def test_losses_are_computed_in_float32_whatever_autocast_gives() -> None:
     half = torch.tensor([11.0, -11.0], dtype=torch.bfloat16)
     assert losses.real(half).dtype == losses.generated(half).dtype == torch.float32
     assert losses.information(half[None], half[None]).dtype == torch.float32
+    rows = torch.randn(64, 10, generator=torch.Generator().manual_seed(0))
+    c, p = torch.arange(64) % 10, rows.softmax(1)
+    plain = [losses.information(rows, rows.flip(0)), losses.latent_matching(rows, c, rows.flip(0), p)]
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = [losses.information(rows, rows.flip(0)), losses.latent_matching(rows, c, rows.flip(0), p)]
+    assert cast == plain

@@ -24,7 +24,7 @@ def batch(tiny_config: Config) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     x, x_twin = torch.rand(2, 6, 1, 28, 28, generator=generator)
     u = torch.rand(6, tiny_config.model.noise_dim, generator=generator) * 2 - 1
-    return x, x_twin, u, torch.arange(6)
+    return x, x_twin, u, torch.arange(6) // 2
 
 
 def with_weights(**weights: float) -> config.Objective:
@@ -38,7 +38,7 @@ def test_the_weights_name_exactly_the_losses() -> None:
 def test_every_loss_of_positive_weight_is_there_as_a_finite_scalar(
     model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]
 ) -> None:
-    terms = objective.compute(model, with_weights(information=1.0), *batch)
+    terms = objective.compute(model, with_weights(information=1.0, latent_matching=1.0), *batch)
     assert set(terms.losses) == ALL
     assert all(loss.ndim == 0 and torch.isfinite(loss) for loss in terms.losses.values())
     assert terms.discriminator_accuracy is not None
@@ -49,7 +49,7 @@ def test_every_loss_of_positive_weight_is_there_as_a_finite_scalar(
 def test_a_loss_of_weight_zero_is_not_computed(
     name: str, model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]
 ) -> None:
-    terms = objective.compute(model, with_weights(**{"information": 1.0, name: 0.0}), *batch)
+    terms = objective.compute(model, with_weights(**{"information": 1.0, "latent_matching": 1.0, name: 0.0}), *batch)
     assert set(terms.losses) == ALL - {name}
 
 
@@ -80,7 +80,7 @@ def test_the_losses_follow_the_paper_term_by_term(model: InfoAE, batch: tuple[Te
     model.eval()
     x, x_twin, u, c = batch
     with torch.no_grad():
-        settings = with_weights(information=1.0)
+        settings = with_weights(information=1.0, latent_matching=1.0)
         terms = objective.compute(model, settings, x, x_twin, u, c).losses
         z = model.encoder(x)
         x_recon = torch.sigmoid(model.decoder(z))
@@ -103,10 +103,18 @@ def test_the_losses_follow_the_paper_term_by_term(model: InfoAE, batch: tuple[Te
             "classification_generated": -model.classifier(z_gen).log_softmax(1)[range(6), c].mean().item(),
             "classification_encoded": -model.classifier(model.encoder(x_gen)).log_softmax(1)[range(6), c].mean().item(),
             "information": losses.information(model.classifier(z), model.classifier(model.encoder(x_twin))).item(),
+            "latent_matching": losses.latent_matching(z_gen, c, z, model.classifier(z).softmax(1)).item(),
         }
     assert set(expected) == ALL
     for name, value in expected.items():
         assert terms[name].item() == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+def test_latent_matching_moves_the_generator_alone(model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+    terms = objective.compute(model, with_weights(latent_matching=1.0), batch[0], None, *batch[2:]).losses
+    terms["latent_matching"].backward()
+    moved = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved == {"generator"}
 
 
 def test_each_reading_of_the_self_critic_sees_other_fakes(

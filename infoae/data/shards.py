@@ -43,7 +43,7 @@ class Shards:
     def __len__(self) -> int:
         return sum(self.sizes)
 
-    def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
+    def __getitem__(self, rows: slice | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """Read rows into memory. Raises InfoAEError if a shard is gone."""
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self)))

@@ -1,0 +1,49 @@
+"""From many over-categories to the wanted number, by merging those whose distinction carries the least information."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def merge(joint: Floats, num_categories: int) -> tuple[NDArray[np.int64], float]:
+    """Merge the categories of a symmetric joint distribution (M, M) greedily until `num_categories` are left.
+
+    Each merge is the one that loses the least mutual information (the agglomerative information bottleneck of Slonim
+    and Tishby 1999, on the joint distribution of the answers for two views). Returns the category of each of the M
+    (M,), numbered by falling probability, and the mutual information in nats that is left.
+    """
+    groups = [[index] for index in range(len(joint))]
+    joint = joint.astype(np.float64, copy=True)
+    while len(groups) > num_categories:
+        first, second = np.unravel_index(_losses(joint).argmin(), joint.shape)
+        joint[first] += joint[second]
+        joint[:, first] += joint[:, second]
+        joint = np.delete(np.delete(joint, second, 0), second, 1)
+        groups[first] += groups.pop(second)
+    categories = np.empty(sum(map(len, groups)), np.int64)
+    for number, group in enumerate(np.argsort(-joint.sum(1), kind="stable")):
+        categories[groups[group]] = number
+    return categories, float(_xlogx(joint).sum() - 2 * _xlogx(joint.sum(1)).sum())
+
+
+def _losses(joint: Floats) -> Floats:
+    """Return the information lost by merging each pair, at [i, j] with i < j; infinity elsewhere.
+
+    I = sum f(P_kl) - 2 sum f(P_k) with f(p) = p log p, so only the terms of rows and columns i and j change.
+    """
+    cells, marginal = _xlogx(joint), joint.sum(1)
+    rows = cells.sum(1)
+    merged_rows = _xlogx(joint[:, None, :] + joint[None, :, :])  # f(P_ik + P_jk) for every pair and k
+    diagonal, i, j = np.diag(joint), *np.indices(joint.shape)
+    outside = merged_rows.sum(2) - merged_rows[i, j, i] - merged_rows[i, j, j]  # over k other than i and j
+    before = 2 * (rows[i] + rows[j]) - cells[i, i] - 2 * cells[i, j] - cells[j, j]
+    after = 2 * outside + _xlogx(diagonal[i] + 2 * joint + diagonal[j])
+    gained = 2 * (_xlogx(marginal[i] + marginal[j]) - _xlogx(marginal)[i] - _xlogx(marginal)[j])
+    return np.where(i < j, before - after + gained, np.inf)
+
+
+def _xlogx(values: Floats) -> Floats:
+    return np.where(values > 0, values * np.log(np.maximum(values, np.finfo(np.float64).tiny)), 0.0)

@@ -1,0 +1,54 @@
+"""Nearest neighbours of images in pixel space: pairs that very likely show the same thing, found without a label."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+COMPONENTS = 50
+ROWS = 2000  # of the distance matrix at once: 60,000 images need 480 MB for them
+
+
+def nearest_neighbours(images: NDArray[np.uint8], count: int, blur: float = 1.0) -> NDArray[np.int32]:
+    """Return the `count` nearest other images of each image: (N, C, H, W) -> indices (N, count), nearest first.
+
+    Exact in Euclidean distance between the first 50 principal components of the images, blurred by a Gaussian of
+    `blur` pixels. The components keep what neighbours share and cost a sixteenth of MNIST's pixels; time and work grow
+    with N squared. Raises ValueError if there are not more than `count` images.
+    """
+    if len(images) <= count:
+        raise ValueError(f"{count} neighbours need more than {count} images, not {len(images)}")
+    points = _principal_components(_blurred(torch.from_numpy(np.require(images, requirements="W")), blur))
+    norms = points.square().sum(1)
+    found = []
+    for start in range(0, len(points), ROWS):
+        part = points[start : start + ROWS]
+        closeness = torch.addmm(norms, part, points.T, beta=-1, alpha=2)  # minus squared distance, up to a constant
+        closeness[torch.arange(len(part)), torch.arange(start, start + len(part))] = -torch.inf  # not itself
+        found.append(closeness.topk(count).indices)
+    return torch.cat(found).numpy().astype(np.int32)
+
+
+def _blurred(images: Tensor, sigma: float) -> Tensor:
+    """uint8 (N, C, H, W) -> float32 (N, C * H * W), blurred in both directions."""
+    if not sigma:
+        return images.flatten(1).float()
+    reach = int(np.ceil(3 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma).square())
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
+    blurred = []
+    for part in images.split(ROWS):
+        planes = part.flatten(0, 1).unsqueeze(1).float()
+        planes = F.conv2d(F.conv2d(planes, kernel, padding=(0, reach)), kernel.mT, padding=(reach, 0))
+        blurred.append(planes.reshape(len(part), -1))
+    return torch.cat(blurred)
+
+
+def _principal_components(points: Tensor) -> Tensor:
+    centred = points - points.mean(0)
+    _, directions = torch.linalg.eigh(centred.T @ centred)  # in ascending order of variance
+    components: Tensor = centred @ directions[:, -COMPONENTS:]
+    return components
