@@ -103,7 +103,8 @@ def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
             trained.write_config(plan.config)  # only now: a checkpoint that cannot be read must leave the run as it was
             progress.say(f"resuming {trained.path} after step {trainer.done} of {trainer.total_steps}")
         else:
-            progress.say(f"training {trained.path} on {len(plan.train)} images, {trainer.total_steps} steps")
+            steps = f"{trainer.total_steps} steps; {describe_batch(plan.config)}"
+            progress.say(f"training {trained.path} on {len(plan.train)} images, {steps}")
         trained.add_environment(environment.describe(plan.device, plan.precision, plan.config.seed, trainer.done))
         with stop_on_signal(progress.say) as stop_wanted:
             finished = trainer.fit([progress, *reporters], stop_wanted)
@@ -117,6 +118,13 @@ def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
     if not finished:
         return result
     return result | evaluate_run(trained, plan.test, "best", plan.device)
+
+
+def describe_batch(config: Config) -> str:
+    """Return the batch, and the learning rates that it leads to, in words."""
+    rate, critic_rate = config.learning_rates()
+    rule = config.optim.learning_rate_scaling
+    return f"batch {config.train.batch_size} in all, learning rates {rate:g} and {critic_rate:g} (scaling: {rule})"
 
 
 def evaluate_run(run: Run, test: ImageSet, which: str, device: torch.device) -> dict[str, Any]:

@@ -65,12 +65,10 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
 
 def _describe(plan: Plan, run: Run, layout: Layout) -> str:
     workers = " to ".join(str(n) for n in sorted({layout.min_workers, layout.max_workers}))
-    rate, critic_rate = plan.config.learning_rates()
     return (
         f"training {run.path} on {len(plan.train)} images: {workers} workers, {layout.workers_per_node} a node, "
         f"{'a GPU' if layout.use_gpu else counted(layout.cpus_per_worker, 'CPU')} each; "
-        f"batch {plan.config.train.batch_size} in all; learning rates {rate:g} and {critic_rate:g} "
-        f"(scaling: {plan.config.optim.learning_rate_scaling})"
+        f"{launch.describe_batch(plan.config)}"
     )
 
 
