@@ -30,11 +30,12 @@ import torch
 import torch.distributed as dist
 
 from infoae import config, data, distributed
+from infoae.batches import batches
 from infoae.device import resolve_precision
 from infoae.files import write_json
 from infoae.model import InfoAE
 from infoae.step import Step
-from infoae.trainer import batches, with_image_shape
+from infoae.trainer import with_image_shape
 
 COMMAND = [sys.executable, "-c", "from infoae.cli.main import main; main()"]
 WARM_UP = 3  # steps

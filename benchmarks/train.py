@@ -23,11 +23,12 @@ from torchvision.transforms import ToTensor
 
 from infoae import config, data, losses
 from infoae.augment import random_affine
+from infoae.batches import batches
 from infoae.config import Config
 from infoae.device import resolve_device, resolve_precision
 from infoae.model import InfoAE
 from infoae.step import Step
-from infoae.trainer import batches, with_image_shape
+from infoae.trainer import with_image_shape
 
 
 class PillowImages(torch.utils.data.Dataset[Tensor]):

@@ -14,6 +14,7 @@ import torch
 
 from infoae import checkpoint, data, environment
 from infoae import config as configuration
+from infoae.batches import steps_an_epoch
 from infoae.config import Config
 from infoae.data import ImageSet, ShardSet
 from infoae.device import resolve_device, resolve_precision
@@ -22,7 +23,7 @@ from infoae.evaluate import evaluate
 from infoae.progress import TrainingProgress, counted
 from infoae.run import Run
 from infoae.tracking import Mode, wandb_reporter
-from infoae.trainer import Trainer, refuse_finished, steps_an_epoch, with_image_shape
+from infoae.trainer import Trainer, refuse_finished, with_image_shape
 
 
 @dataclass(frozen=True)

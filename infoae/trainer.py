@@ -14,15 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae import checkpoint, clustering, distributed, evaluate
+from infoae import checkpoint, clustering, distributed, evaluate, partners
+from infoae.batches import batches, steps_an_epoch
 from infoae.checkpoint import Checkpoint
 from infoae.config import Config
 from infoae.data import ImageSet, ShardSet
-from infoae.data.shards import MIXED_SHARDS
 from infoae.errors import InfoAEError, UsageError
-from infoae.files import atomic_file
 from infoae.model import InfoAE
-from infoae.neighbours import nearest_neighbours
 from infoae.run import Run
 from infoae.seeds import Stream, generator
 from infoae.step import Step
@@ -83,34 +81,6 @@ def with_image_shape(config: Config, data: ImageSet | ShardSet) -> Config:
     return config.model_copy(update={"model": model})
 
 
-def batches(
-    seed: int, epoch: int, num_images: int, batch_size: int, shard_sizes: Sequence[int] = ()
-) -> list[NDArray[np.int64]]:
-    """Return the image indices of each step of an epoch: every image once, batches equal to within one image.
-
-    Images that lie in many shards are mixed among MIXED_SHARDS of them at a time, drawn anew each epoch.
-    """
-    random = generator(seed, Stream.ORDER, epoch)
-    if len(shard_sizes) <= MIXED_SHARDS:
-        order = torch.randperm(num_images, generator=random).numpy()
-    else:
-        shards = np.array_split(np.arange(num_images), np.cumsum(shard_sizes)[:-1])
-        drawn = torch.randperm(len(shards), generator=random).split(MIXED_SHARDS)
-        mixed = [np.concatenate([shards[shard] for shard in group.tolist()]) for group in drawn]
-        order = np.concatenate([rows[torch.randperm(len(rows), generator=random).numpy()] for rows in mixed])
-    return np.array_split(order, steps_an_epoch(num_images, batch_size))
-
-
-def steps_an_epoch(num_images: int, batch_size: int) -> int:
-    """Return into how many batches an epoch is split."""
-    return -(-num_images // batch_size)
-
-
-def smallest_batch(num_images: int, batch_size: int) -> int:
-    """Return the size of the smallest batch of an epoch."""
-    return num_images // steps_an_epoch(num_images, batch_size)
-
-
 class Trainer:
     """Trains one run. The state is all in `step` and the count of steps done.
 
@@ -133,7 +103,8 @@ class Trainer:
         self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()
         torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
         self.step = Step(InfoAE(config.model), config, device, precision)
-        self.partners = self._load_partners()
+        wanted = config.information.pairs == "neighbours" and config.objective.weights.information > 0
+        self.partners = partners.load(run, self.images, config.information, device) if wanted else None
         self.done, self.seconds = 0, 0.0
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size)
         self.information_steps = config.information.epochs * self.steps_per_epoch
@@ -187,9 +158,7 @@ class Trainer:
             torch.from_numpy(self.images[indices[share.slice]]),
             self.done,
             share.total,
-            torch.from_numpy(self.images[self._partners_of(indices)[share.slice]])
-            if self.partners is not None
-            else None,
+            self._partner_images(indices, share),
             information_only=self.done < self.information_steps,
         )
         self.done += 1
@@ -246,47 +215,19 @@ class Trainer:
         category_of = torch.zeros(model.num_over_categories, dtype=torch.int64)
         frequency = torch.zeros(model.num_over_categories, dtype=torch.float64)
         if over is not None:
-            partners = np.arange(len(over)) if self.partners is None else self.partners[: len(over), 0]
-            joint = evaluate.joint_of_pairs(model, over, self.images[partners])
+            nearest = np.arange(len(over)) if self.partners is None else self.partners[: len(over), 0]
+            joint = evaluate.joint_of_pairs(model, over, self.images[nearest])
             category_of = torch.from_numpy(clustering.merge(joint, model.num_categories)[0])
             frequency = torch.from_numpy(joint.sum(1))
         category_of, frequency = (distributed.from_main(each, self.step.device) for each in (category_of, frequency))
         for each in {id(m): m for m in (model, self.step.model)}.values():
             each.merge(category_of.to(self.step.device), frequency.to(self.step.device))
 
-    def _load_partners(self) -> NDArray[np.int32] | None:
-        """Return the nearest neighbours (N, count) if they are the partners: the main rank's, for all."""
-        information = self.config.information
-        if information.pairs != "neighbours" or not self.config.objective.weights.information:
+    def _partner_images(self, indices: NDArray[np.int64], share: distributed.Share) -> Tensor | None:
+        if self.partners is None:
             return None
-        if len(self.images) <= information.neighbours:
-            raise UsageError(
-                f"information.neighbours {information.neighbours} need more than {len(self.images)} training images"
-            )
-        found = np.zeros((len(self.images), information.neighbours), np.int32)
-        if distributed.is_main():
-            found = self._nearest_neighbours(found.shape)
-        return distributed.from_main(torch.from_numpy(found), self.step.device).numpy()
-
-    def _nearest_neighbours(self, shape: tuple[int, ...]) -> NDArray[np.int32]:
-        """Return what the run's folder keeps, computed the first time. Raises InfoAEError if it is damaged."""
-        path = self.run.path / "neighbours.npy"
-        if not path.exists():
-            found = nearest_neighbours(self.images[np.arange(len(self.images))], shape[1], self.config.information.blur)
-            with atomic_file(path) as file, file.open("wb") as stream:
-                np.save(stream, found)
-        try:
-            return np.asarray(np.load(path, allow_pickle=False), np.int32).reshape(shape)
-        except (ValueError, OSError, EOFError) as error:
-            raise InfoAEError(f"{path} is damaged ({error}): remove it, it is computed again") from None
-
-    def _partners_of(self, indices: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Draw a neighbour of each image of a whole batch: the same on all ranks."""
-        assert self.partners is not None
-        random = generator(self.config.seed, Stream.PARTNERS, self.done)
-        choice = torch.randint(self.partners.shape[1], (len(indices),), generator=random).numpy()
-        partners: NDArray[np.int32] = self.partners[indices, choice]
-        return partners
+        drawn = partners.draw(self.partners, indices, self.config.seed, self.done)
+        return torch.from_numpy(self.images[drawn[share.slice]])
 
     def _save_is_due(self) -> bool:
         every = self.config.train.save_every

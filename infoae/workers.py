@@ -23,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from infoae import cluster, launch
 from infoae import config as configuration
+from infoae.batches import smallest_batch
 from infoae.cluster import Layout, Request
 from infoae.errors import InfoAEError, UsageError
 from infoae.launch import Plan
@@ -30,7 +31,7 @@ from infoae.progress import TrainingProgress, counted
 from infoae.run import Run
 from infoae.storage import Storage
 from infoae.tracking import Mode, wandb_reporter
-from infoae.trainer import Reporter, smallest_batch
+from infoae.trainer import Reporter
 from infoae.worker import Channel, Job, work
 
 POLL_SECONDS = 0.3

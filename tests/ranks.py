@@ -13,11 +13,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from infoae import config, data, distributed, step
+from infoae.batches import batches
 from infoae.config import Config
 from infoae.errors import InfoAEError
 from infoae.model import InfoAE
 from infoae.run import Run
-from infoae.trainer import Trainer, batches
+from infoae.trainer import Trainer
 
 STEPS = 20
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from infoae import checkpoint, config, evaluate
+from infoae import checkpoint, config, evaluate, partners
 from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.distributed import share
@@ -180,13 +180,11 @@ def test_merging_is_kept_in_the_checkpoint_and_in_both_models(
 
 
 def test_partners_come_from_the_neighbours_and_vary(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
-    trainer = make_trainer(with_over(tiny_config, pairs="neighbours", neighbours=4))
-    assert trainer.partners is not None
+    found = make_trainer(with_over(tiny_config, pairs="neighbours", neighbours=4)).partners
+    assert found is not None
     indices = np.arange(50)
-    first = trainer._partners_of(indices)
-    trainer.done += 1
-    second = trainer._partners_of(indices)
-    assert (trainer.partners[indices] == first[:, None]).any(1).all()
+    first, second = (partners.draw(found, indices, 0, step) for step in (0, 1))
+    assert (found[indices] == first[:, None]).any(1).all()
     assert (first != second).any()
 
 

@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infoae import config, data
+from infoae.batches import batches
 from infoae.config import Config, Data
 from infoae.data import ImageSet, ShardSet
 from infoae.data.shards import MIXED_SHARDS, Shards
 from infoae.errors import InfoAEError, UsageError
 from infoae.run import Run
-from infoae.trainer import Trainer, batches
+from infoae.trainer import Trainer
 from tests.conftest import TINY
 from tests.inputs import write_shards
 
@@ -103,7 +104,7 @@ def test_memory_stays_flat_on_more_data_than_its_bound(tmp_path: Path) -> None:
         np.save(tmp_path / f"{index:02}.npy", shard)
     program = (
         "import resource, sys\nfrom pathlib import Path\nfrom infoae.data.shards import Shards\n"
-        "from infoae.trainer import batches\nshards = Shards(Path(sys.argv[1]))\n"
+        "from infoae.batches import batches\nshards = Shards(Path(sys.argv[1]))\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
         "before, total = peak(), 0\n"
         "for rows in batches(0, 0, len(shards), 100, shards.sizes): total += int(shards[rows][:, 0, 0, 0].sum())\n"

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from infoae import checkpoint
+from infoae.batches import batches
 from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
 from infoae.step import Step
-from infoae.trainer import Metrics, Moment, Trainer, batches, with_image_shape
+from infoae.trainer import Metrics, Moment, Trainer, with_image_shape
 
 MakeTrainer = Callable[..., Trainer]
 
