@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
-import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from infoae.deploy.cpus import available_cpus
 from infoae.errors import InfoAEError
+from infoae.gpu import why_no_gpu
 
 if TYPE_CHECKING:
     from infoae.deploy.bundle import Bundle, TensorSpec
@@ -108,18 +107,6 @@ def _why_no_cuda(onnxruntime: Any) -> str | None:
     if reason is None and _CUDA not in onnxruntime.get_available_providers():
         return "the installed onnxruntime has no CUDA; install onnxruntime-gpu in its place"
     return reason
-
-
-def why_no_gpu() -> str | None:
-    """Return why NVIDIA's driver has no GPU for this process, or None if it has. Asks the driver itself."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return "this machine has no NVIDIA driver"
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
-        return "the NVIDIA driver finds no usable GPU"
-    return None
 
 
 def _refuse_two_runtimes() -> None:

@@ -11,9 +11,9 @@ import torch
 
 from infoae import environment
 from infoae.data import mnist_files
-from infoae.deploy.runtime import why_no_gpu
 from infoae.device import resolve_precision
 from infoae.errors import InfoAEError
+from infoae.gpu import why_no_gpu
 
 MINIMUM_DISK_GB = 1.0
 
