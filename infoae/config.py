@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from infoae.errors import UsageError
+from infoae.validation import explain
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -252,7 +252,7 @@ def _validated(tree: dict[Any, Any], origin: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise UsageError(f"{origin}: " + "; ".join(_explain(error))) from None
+        raise UsageError(f"{origin}: " + "; ".join(explain(error, Config))) from None
 
 
 def dump(config: Config) -> str:
@@ -276,33 +276,3 @@ def _write(tree: dict[Any, Any], key: str, value: Any, origin: str) -> None:
         if not isinstance(tree, dict):
             raise UsageError(f"{origin}: {section} is not a section")
     tree[last] = value
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    valid = list(_keys(Config))
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            yield f"unknown key {key} (given {item['input']!r}); did you mean {_nearest(key, valid)}?"
-        else:
-            given = "" if isinstance(item["input"], dict) else f" (given {item['input']!r})"
-            yield f"{key}: {item['msg'].removeprefix('Value error, ')}{given}"
-
-
-def _nearest(key: str, valid: list[str]) -> str:
-    """Return the key of the same section with the most similar name, of any section if there is no such section."""
-    section, _, name = key.rpartition(".")
-    siblings = [other for other in valid if section and other.rpartition(".")[0] == section]
-    if siblings:
-        names = [other.rpartition(".")[2] for other in siblings]
-        return siblings[names.index(difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0])]
-    return difflib.get_close_matches(key, valid, n=1, cutoff=0.0)[0]
-
-
-def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted key of every value."""
-    for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _keys(field.annotation, f"{prefix}{name}.")
-        else:
-            yield prefix + name

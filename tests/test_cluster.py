@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -18,9 +17,8 @@ from typing import Any
 
 import pytest
 
-from infoae import checkpoint, cluster, launch, storage, workers
+from infoae import checkpoint, cluster, launch, workers
 from infoae.cluster import Request
-from infoae.config import Config
 from infoae.errors import InfoAEError, UsageError
 from infoae.run import Run
 from infoae.storage import Storage
@@ -176,70 +174,6 @@ def test_one_worker_needs_no_ray() -> None:
     assert Request(1, 1, 2).needs_ray
     program = "import sys, infoae.cluster, infoae.launch; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60)
-
-
-def test_storage_keeps_a_run_and_gives_it_back(finished_run: Run, tmp_path: Path) -> None:
-    store = Storage(str(tmp_path / "store"))
-    store.push(finished_run)
-    copy = Run(tmp_path / "elsewhere" / finished_run.name)
-    store.pull(copy)
-    assert list(copy.metrics()) == list(finished_run.metrics())
-    assert copy.checkpoint("best").name == finished_run.checkpoint("best").name
-    assert copy.load_model("best").num_categories == 10
-
-    # A checkpoint half uploaded does not count, and one that was dropped is removed.
-    (tmp_path / "store" / finished_run.name / "checkpoints" / "step-00000099").mkdir()
-    again = Run(tmp_path / "again" / finished_run.name)
-    store.pull(again)
-    assert {path.name for path in again.checkpoints.iterdir()} == {path.name for path in copy.checkpoints.iterdir()}
-    dropped = copy.checkpoint("newest")
-    for file in dropped.iterdir():
-        file.unlink()
-    dropped.rmdir()
-    store.push(copy)
-    assert not (tmp_path / "store" / finished_run.name / "checkpoints" / dropped.name).exists()
-
-
-def test_a_process_that_dies_while_it_stores_harms_nothing_stored(
-    make_trainer: Callable[..., Trainer], tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Die before each file in turn: what is stored resumes, with the metrics up to there."""
-    trainer, store = make_trainer(tiny_config, "r"), Storage(str(tmp_path / "store"))
-    trainer.fit([], should_stop=lambda: trainer.done == 6)
-    store.push(trainer.run)
-    again = make_trainer(tiny_config, "r")
-    again.resume()
-    again.fit([])
-    copy, reached = storage._copy, []
-
-    def dying(left: int) -> Callable[..., None]:
-        def copy_or_die(source: str, destination: str, *systems: Any) -> None:
-            nonlocal left
-            if not left:
-                Path(destination + ".partial").write_bytes(b"half")
-                raise KeyboardInterrupt
-            left -= 1
-            copy(source, destination, *systems)
-
-        return copy_or_die
-
-    for last in range(8):
-        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-            patch.setattr(storage, "_copy", dying(last))
-            store.push(trainer.run)
-        pulled = Run(tmp_path / f"pulled-{last}" / "r")
-        store.pull(pulled)
-        step = again.step
-        saved = checkpoint.restore(pulled.checkpoint("newest"), step)
-        assert set(metric_steps(pulled)) >= set(range(1, saved.step + 1))
-        reached.append(saved.step)
-    assert reached == sorted(reached)
-    assert set(reached) == {6, 12}
-
-
-def test_storage_that_is_no_place_is_refused(finished_run: Run) -> None:
-    with pytest.raises(UsageError, match="--storage nonsense://x"):
-        Storage("nonsense://x").push(finished_run)
 
 
 @pytest.mark.slow

@@ -1,0 +1,25 @@
+"""Models for tests."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from infoae.config import Model
+from infoae.model import InfoAE
+
+
+def lively(channels: int = 1, image_size: int = 28, **sizes: int) -> InfoAE:
+    """A model whose batch normalisations hold statistics that matter."""
+    torch.manual_seed(0)
+    settings = Model(channels=channels, image_size=image_size, width=4, hidden_dim=16, latent_dim=8, **sizes)
+    model = InfoAE(settings).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            nn.init.uniform_(module.running_mean, -1, 1)
+            nn.init.uniform_(module.running_var, 0.2, 3)
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.uniform_(module.bias, -1, 1)
+    return model
