@@ -31,6 +31,10 @@ from infoae.step import Step
 from infoae.trainer import with_image_shape
 
 
+# What the plain loop does not do is left out of both.
+ALIKE = ["model.num_over_categories=null", "information.pairs=twins", "objective.weights.latent_matching=0"]
+
+
 class PillowImages(torch.utils.data.Dataset[Tensor]):
     """The bundled MNIST as torchvision's MNIST gives it: a PIL image at a time, transformed."""
 
@@ -124,7 +128,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
 
-    run = config.load(arguments.config)
+    run = config.load(arguments.config, ALIKE)
     train = data.load(run.data, "train")
     run, device = with_image_shape(run, train), resolve_device("auto")
     images = torch.tensor(train.images)

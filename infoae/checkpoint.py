@@ -40,7 +40,8 @@ class Checkpoint:
     seconds: float
     """Time spent training so far."""
     score: float | None
-    """The label-free score in nats measured at this step; None where it was saved between evaluations."""
+    """The label-free score in nats measured at this step; None where it was saved between evaluations, or before
+    everything was trained."""
     scaler: dict[str, float] = field(default_factory=dict)
     """State of the fp16 gradient scaler; empty otherwise."""
     sha256: dict[str, str] = field(default_factory=dict)
