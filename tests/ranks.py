@@ -44,8 +44,7 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
     images = torch.tensor(data.load(run_config.data, "train").images)
     torch.manual_seed(0)
     model = InfoAE(run_config.model)
-    with torch.no_grad():  # an untrained classifier answers the same for all: the gradient would be all rounding
-        model.classifier.get_parameter("layers.2.weight").mul_(30)
+    sharpen(model)
     taken = step.Step(model, run_config, torch.device("cpu"), torch.float32)
     losses, noise, seen, gradients, buffers = [], [], [], [], []
     initial = {key: value.detach().clone() for key, value in taken.model.state_dict().items()}
@@ -72,6 +71,12 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
         "model": {k: v.detach().clone() for k, v in taken.model.state_dict().items()},
         "average": None if taken.average is None else taken.average.module.state_dict(),
     }
+
+
+def sharpen(model: InfoAE) -> None:
+    """Let the classifier answer differently for different images: untrained, its gradient would be all rounding."""
+    with torch.no_grad():
+        model.classifier.get_parameter("layers.2.weight").mul_(30)
 
 
 def flat(tensors: Any) -> Tensor:
@@ -103,6 +108,7 @@ def complete_run(run_config: Config, folder: Path) -> dict[str, Any]:
         return Trainer(Run(folder), run_config, train, test, torch.device("cpu"), torch.float32)
 
     first = trainer()
+    sharpen(first.step.model)
     last = distributed.size() - 1
     rank = dist.get_rank() if dist.is_initialized() else 0
     finished = first.fit([], lambda: rank == last and first.done == 4)
