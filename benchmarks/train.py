@@ -30,7 +30,6 @@ from infoae.model import InfoAE
 from infoae.step import Step
 from infoae.trainer import with_image_shape
 
-
 # What the plain loop does not do is left out of both.
 ALIKE = ["model.num_over_categories=null", "information.pairs=twins", "objective.weights.latent_matching=0"]
 

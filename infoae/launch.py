@@ -95,7 +95,7 @@ def start(plan: Plan) -> Run:
 def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
     """Train, then evaluate the best checkpoint. Returns the result as JSON values, `finished` among them."""
     trained = start(plan)
-    with TrainingProgress() as progress, wandb_reporter(wandb, trained, plan.config) as reporters:
+    with TrainingProgress() as progress:
         if plan.resumed is None and plan.config.information.pairs == "neighbours":
             progress.say(f"finding the nearest neighbours of {len(plan.train)} images")
         trainer = Trainer(trained, plan.config, plan.train, plan.test, plan.device, plan.precision)
@@ -107,7 +107,10 @@ def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
             steps = f"{trainer.total_steps} steps; {describe_batch(plan.config)}"
             progress.say(f"training {trained.path} on {len(plan.train)} images, {steps}")
         trained.add_environment(environment.describe(plan.device, plan.precision, plan.config.seed, trainer.done))
-        with stop_on_signal(progress.say) as stop_wanted:
+        with (
+            wandb_reporter(wandb, trained, plan.config) as reporters,
+            stop_on_signal(progress.say) as stop_wanted,
+        ):
             finished = trainer.fit([progress, *reporters], stop_wanted)
     result: dict[str, Any] = {
         "run": trained.name,

@@ -25,7 +25,7 @@ SETTINGS = [part for setting in TINY for part in ("--set", setting)]
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run infoae in its own process, as the shell would."""
     return subprocess.run(
-        [*COMMAND, *arguments], cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=120
+        [*COMMAND, *arguments], cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=300
     )
 
 
