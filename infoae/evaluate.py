@@ -105,7 +105,7 @@ def label_free(
     """Measure the answers for `images` (N, C, H, W) and for one augmented twin of each."""
     if probabilities is None:
         probabilities = model.classify(images).numpy().astype(np.float64)
-    twin = _classify_augmented(model, images, seed, InfoAE.classify)
+    twin = _classify_augmented(model, images, seed, model.classify)
     frequencies = np.bincount(probabilities.argmax(1), minlength=model.num_categories) / len(images)
     return LabelFree(
         mutual_information=metrics.mutual_information(probabilities, twin),
@@ -120,7 +120,7 @@ def joint_of_pairs(
 ) -> NDArray[np.float64]:
     """Return the joint distribution (M, M) of answers `over` (N, M) for images and those for augmented partners."""
     p = over.numpy().astype(np.float64)
-    q = _classify_augmented(model, partners, seed, InfoAE.classify_over)
+    q = _classify_augmented(model, partners, seed, model.classify_over)
     joint = p.T @ q / len(p)
     return np.asarray((joint + joint.T) / 2)
 
@@ -159,11 +159,11 @@ def generated(model: InfoAE, images: NDArray[np.uint8], categories: NDArray[np.i
 
 
 def _classify_augmented(
-    model: InfoAE, images: NDArray[np.uint8], seed: int, classify: Callable[[InfoAE, torch.Tensor], torch.Tensor]
+    model: InfoAE, images: NDArray[np.uint8], seed: int, classify: Callable[[torch.Tensor], torch.Tensor]
 ) -> NDArray[np.float64]:
     random = generator(seed, Stream.EVALUATION)
     parts = (model.to_input(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
-    answers = [classify(model, random_affine(part, TWIN, random).clamp(0, 1)) for part in parts]
+    answers = [classify(random_affine(part, TWIN, random).clamp(0, 1)) for part in parts]
     return torch.cat(answers).numpy().astype(np.float64)
 
 
