@@ -213,17 +213,21 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises UsageError with the dotted key, what was given, and the nearest valid key.
     """
-    known = recipes()
+    path, text = read_named(source, recipes(), "recipe")
+    return parse(text, str(path), overrides)
+
+
+def read_named(source: str | Path, known: Mapping[str, Path], what: str) -> tuple[Path, str]:
+    """Return path and text of the file, a `what`, that `source` names among `known` or is. Raises UsageError."""
     path = known.get(str(source), Path(source))
     try:
-        text = path.read_text(encoding="utf-8")
+        return path, path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"no recipe or readable file {str(source)!r} ({error.strerror}); recipes: {', '.join(known)}"
+            f"no {what} or readable file {str(source)!r} ({error.strerror}); {what}s: {', '.join(known)}"
         ) from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a UTF-8 YAML file") from None
-    return parse(text, str(path), overrides)
 
 
 def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Config:

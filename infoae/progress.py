@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from infoae.trainer import Metrics, Moment
@@ -25,28 +25,14 @@ SHOWN = {
 }
 
 
-class TrainingProgress:
-    """Reporter for stderr; used as a context manager so that the bar is always taken down."""
+class _Bar:
+    """A live bar on stderr, used as a context manager so that it is always taken down; none where it is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, *columns: ProgressColumn) -> None:
         self._console = Console(file=sys.stderr)  # this stderr, whatever it is redirected to later
-        self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed}/{task.total} steps"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task: TaskID | None = None
-        self._losses = self._accuracy = ""
-        self._last_line = 0.0
-        self._rate = 0.0
-        self._workers, self._team = 1, ""
+        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
@@ -58,6 +44,25 @@ class TrainingProgress:
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         self._console.print(text, highlight=False, soft_wrap=True)
+
+
+class TrainingProgress(_Bar):
+    """Reporter for stderr."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+        )
+        self._task: TaskID | None = None
+        self._losses = self._accuracy = ""
+        self._last_line = 0.0
+        self._rate = 0.0
+        self._workers, self._team = 1, ""
 
     def staffed(self, workers: int, nodes: int, restarts: int) -> None:
         """Show from now on who trains."""
@@ -106,36 +111,20 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-class SweepProgress:
-    """The trials of a sweep on stderr; used as a context manager so that the bar is always taken down."""
+class SweepProgress(_Bar):
+    """The trials of a sweep on stderr."""
 
     def __init__(self, num_trials: int) -> None:
-        self._console = Console(file=sys.stderr)
-        self._bar = Progress(
+        super().__init__(
             TextColumn("trials"),
             BarColumn(bar_width=None),
             TextColumn("{task.completed}/{task.total}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[best]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("trials", total=num_trials, best="")
         self._started = self._last_line = time.monotonic()
         self._ended = 0
-
-    def __enter__(self) -> SweepProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(text, highlight=False, soft_wrap=True)
 
     def reported(self, sweep: Sweep, trial: Trial) -> None:
         """A trial has ended an epoch."""

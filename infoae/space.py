@@ -112,16 +112,7 @@ def spaces() -> dict[str, Path]:
 
 def load(source: str | Path, config: Config) -> Space:
     """Read a search space by name or from a YAML file, and check it against `config`. Raises UsageError."""
-    known = spaces()
-    path = known.get(str(source), Path(source))
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"no search space or readable file {str(source)!r} ({error.strerror}); spaces: {', '.join(known)}"
-        ) from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not a UTF-8 YAML file") from None
+    path, text = configuration.read_named(source, spaces(), "search space")
     return parse(text, str(path), config)
 
 

@@ -85,9 +85,6 @@ class Numbered(Searcher):
     def save(self, checkpoint_path: str) -> None:
         Path(checkpoint_path).touch()  # sweep.json is what a sweep is resumed from
 
-    def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError
-
 
 def optuna_search(sweep: Sweep) -> Any:
     """Return Tune's searcher on Optuna's TPE, told of the trials that have ended. Raises UsageError without Optuna."""

@@ -54,7 +54,11 @@ def start(tmp_path: Path) -> Start:
             arguments = [str(folder / "store"), str(rank), str(num_ranks), str(folder / "config.yaml")]
             command = [sys.executable, str(Path(script.__file__)), scenario, *arguments, str(folder / f"{rank}.pt")]
             processes.append(subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}))
-        assert [process.wait(timeout=120) for process in processes] == [0] * num_ranks
+        try:
+            assert [process.wait(timeout=120) for process in processes] == [0] * num_ranks
+        finally:
+            for process in processes:
+                process.kill()  # those that wait for one that failed
         return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(num_ranks)]
 
     return run
