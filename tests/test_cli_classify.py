@@ -183,7 +183,8 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(bundle: Path, tmp_pa
 
 def test_interrupting_keeps_what_is_done(bundle: Path, tmp_path: Path) -> None:
     out, partial = tmp_path / "x.csv", tmp_path / ".x.csv.partial"
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(TEST_IMAGES), str(bundle), str(out)], stderr=-1)
+    program = PROGRAM.replace("* 12", "* 100")  # seconds of work: the signal must not come too late
+    process = subprocess.Popen([sys.executable, "-c", program, str(TEST_IMAGES), str(bundle), str(out)], stderr=-1)
     while process.poll() is None and not any(partial.glob("00000004-*")):
         time.sleep(0.0005)
     process.send_signal(signal.SIGINT)

@@ -36,7 +36,9 @@ def test_a_value_reaches_every_key_of_its_dimension_and_no_other() -> None:
     weights = made.objective.weights
     assert (weights.reconstruction, weights.encoder_adversarial) == (0.5, 0.25)
     assert (weights.classification_generated, weights.classification_encoded) == (2.5, 2.5)
-    back = space.configured(made, found, {"alpha": 0.1, "beta": 1.0, "gamma": 0.4})
+    original = space.current(BASE, found)
+    assert original is not None
+    back = space.configured(made, found, original)
     assert back == BASE
 
 
