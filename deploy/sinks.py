@@ -93,26 +93,30 @@ class FileSink:
     def __init__(self, path: Path, form: Format, schema: pa.Schema, folder: Path, parts: list[Part]) -> None:
         self.parts = parts
         self._path, self._format, self._schema, self._folder = path, form, schema, folder
-        self._start_part()
+        self._pending: list[tuple[pa.RecordBatch, Sequence[str], int]] = []
+        self._num_pending, self._started = 0, time.monotonic()
 
     def write(self, rows: pa.RecordBatch, keys: Sequence[str], num_failed: int) -> None:
-        self._rows.append(rows)
-        self._digest.update(keys)
-        self._num_rows += len(keys)
-        self._num_failed += num_failed
-        if self._num_rows >= PART_ROWS or time.monotonic() - self._started >= PART_SECONDS:
+        self._pending.append((rows, keys, num_failed))  # in one piece: Ctrl-C may come between any two lines
+        self._num_pending += len(keys)
+        if self._num_pending >= PART_ROWS or time.monotonic() - self._started >= PART_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         """Store the rows so far as a part."""
-        if not self._rows:
+        if not self._pending:
             return
-        digest = self._digest.hexdigest()
-        file = self._folder / f"{len(self.parts):08d}-{self._num_rows}-{self._num_failed}-{digest}"
+        digest = KeyDigest()
+        for _, keys, _ in self._pending:
+            digest.update(keys)
+        num_rows = sum(len(keys) for _, keys, _ in self._pending)
+        num_failed = sum(failed for _, _, failed in self._pending)
+        file = self._folder / f"{len(self.parts):08d}-{num_rows}-{num_failed}-{digest.hexdigest()}"
         with atomic_file(file) as temporary, temporary.open("wb") as stream:
-            self._format.write(stream, self._rows)
-        self.parts.append(Part(file, self._num_rows, self._num_failed, digest))
-        self._start_part()
+            self._format.write(stream, [rows for rows, _, _ in self._pending])
+        part = Part(file, num_rows, num_failed, digest.hexdigest())
+        self.parts, self._pending = [*self.parts, part], []  # nothing comes between the two
+        self._num_pending, self._started = 0, time.monotonic()
 
     def finish(self) -> None:
         """Make the file of the parts, and remove them."""
@@ -124,12 +128,6 @@ class FileSink:
         finished = _finished_folder(self._path)
         self._folder.rename(finished)  # at once: a half-deleted folder would look like an interrupted job
         shutil.rmtree(finished)
-
-    def _start_part(self) -> None:
-        self._rows: list[pa.RecordBatch] = []
-        self._digest = KeyDigest()
-        self._num_rows = self._num_failed = 0
-        self._started = time.monotonic()
 
 
 @contextmanager

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -101,6 +104,55 @@ def test_columns_that_do_not_exist(manifest: Manifest, columns: str) -> None:
 def test_an_unknown_ending() -> None:
     with pytest.raises(UsageError, match=r"--out x\.txt: end it in \.csv, \.jsonl, \.parquet"):
         format_of(Path("x.txt"))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_interrupted_at_any_line_the_parts_hold_what_they_say(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C before each line of the sink in turn; a file just opened is then closed late, which is no matter."""
+    monkeypatch.setattr(sinks, "PART_ROWS", 2)
+    blocks, rows = [[key] for key in "abcde"], RowFormat.parse(manifest, "path", latent=False)
+
+    def interrupting(left: int) -> Callable[..., Any]:
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal left
+            if frame.f_code.co_name not in ("write", "flush") or frame.f_code.co_filename != sinks.__file__:
+                return None
+            left -= event == "line"
+            if left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        return trace
+
+    previous, interrupted = sys.gettrace(), 0
+    for line in itertools.count(1):
+        path = tmp_path / f"{line}.csv"
+        sys.settrace(interrupting(line))
+        try:
+            write(path, rows, blocks)
+        except KeyboardInterrupt:
+            interrupted += 1
+        else:
+            break
+        finally:
+            sys.settrace(previous)
+        folder = tmp_path / f".{path.name}.partial"
+        stored = (
+            [row for part in sorted(folder.glob("0*")) for row in part.read_text().split()] if folder.exists() else []
+        )
+        assert stored == [f'"{key}"' for key in "abcde"[: len(stored)]]
+        with open_file(path, format_of(path), rows.schema, JOB, resume=True) as sink:
+            assert sum(part.num_rows for part in sink.parts) == len(stored)
+            assert b"".join(part.file.read_bytes() for part in sink.parts).decode().split() == stored
+            for part, count in ((part, part.num_rows) for part in sink.parts):
+                digest = sinks.KeyDigest()
+                digest.update([key.strip('"') for key in stored[:count]])
+                stored = stored[count:]
+                assert part.digest == digest.hexdigest()
+    assert interrupted > 20
 
 
 @pytest.mark.parametrize("ending", FORMATS)
