@@ -148,8 +148,9 @@ def test_bad_input_is_one_clear_line(
 
 
 PROGRAM = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs deaf to Ctrl-C
 from infoae.deploy import sinks
 from infoae.deploy.job import classify_files
 sinks.PART_ROWS = 2000
