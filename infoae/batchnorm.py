@@ -63,20 +63,17 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, var, count = context.saved_tensors
-        # The sums over the batch that the backward pass of evaluation makes are what the statistics' gradients need.
-        _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-            gradients[0], x, weight, mean, var, None, None, False, context.eps, [False, True, True]
+        # grad_x is of_grad * gradient + of_x * x + offset, channel by channel. The backward pass of evaluation gives the
+        # first term, and the sums over the batch that the others need; its forward pass is a fast way to those.
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], x, weight, mean, var, None, None, False, context.eps, [True, True, True]
         )
         sums = torch.stack([grad_bias, grad_weight])
         dist.all_reduce(sums)
         mean_grad, mean_grad_normalised = sums / count
         scale = torch.rsqrt(var + context.eps)
-        of_grad = weight * scale  # grad_x is of_grad * gradient + of_x * x + offset, channel by channel
+        of_grad = weight * scale
         of_x = -of_grad * scale * mean_grad_normalised
         offset = -of_grad * mean_grad - of_x * mean
-        grad_x = torch.addcmul(_channels(offset), gradients[0], _channels(of_grad)).addcmul_(x, _channels(of_x))
-        return grad_x.to(x.dtype), grad_weight, grad_bias, None, None, None, None
-
-
-def _channels(values: Tensor) -> Tensor:
-    return values[:, None, None]
+        grad_x += F.batch_norm(x, torch.zeros_like(mean), torch.ones_like(var), of_x, offset, training=False, eps=0.0)
+        return grad_x, grad_weight, grad_bias, None, None, None, None
