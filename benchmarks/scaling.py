@@ -171,7 +171,11 @@ def start_up(source: str, settings: list[str], options: list[str]) -> float:
     """Seconds from the command to the first line of metrics.jsonl, which is the first step's."""
     with tempfile.TemporaryDirectory() as runs, tempfile.TemporaryFile() as output:
         metrics = Path(runs) / "first" / "metrics.jsonl"
-        chosen = [part for setting in [*settings, "train.log_every=1", "train.epochs=1", "information.epochs=0"] for part in ("--set", setting)]
+        chosen = [
+            part
+            for setting in [*settings, "train.log_every=1", "train.epochs=1", "information.epochs=0"]
+            for part in ("--set", setting)
+        ]
         command = [*COMMAND, "train", "--config", source, "--name", "first", "--runs", runs, *options, *chosen]
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)

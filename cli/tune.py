@@ -127,15 +127,12 @@ def _print_table(sweep: Sweep, folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        "rank", "trial", *sweep.space, "score", "accuracy", "epochs", title=f"score: {sweep.metric.replace('_', ' ')}"
-    )
+    table = Table("rank", "trial", *sweep.space, "score", "epochs", title=f"score: {sweep.metric.replace('_', ' ')}")
     for rank, trial in enumerate(sweep.ranked(), start=1):
         values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in trial.values.values()]
         score = "-" if trial.score is None else f"{trial.score:.4g}"
-        accuracy = "-" if trial.accuracy is None else f"{trial.accuracy:.2%}"
         ended = "" if trial.status == "finished" else f" {trial.status}"
-        table.add_row(str(rank), f"{trial.number:03d}", *values, score, accuracy, f"{len(trial.epochs)}{ended}")
+        table.add_row(str(rank), f"{trial.number:03d}", *values, score, f"{len(trial.epochs)}{ended}")
     Console().print(table)
     typer.echo(f"the trials are runs: {folder / sweep.name}-<trial>")
     for trial in sweep.trials:

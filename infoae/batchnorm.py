@@ -63,7 +63,7 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, var, count = context.saved_tensors
-        # grad_x is of_grad * gradient + of_x * x + offset, channel by channel. The backward pass of evaluation gives the
+        # grad_x is of_grad * gradient + of_x * x + offset, channel by channel. Evaluation's backward pass gives the
         # first term, and the sums over the batch that the others need; its forward pass is a fast way to those.
         grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
             gradients[0], x, weight, mean, var, None, None, False, context.eps, [True, True, True]

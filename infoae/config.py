@@ -57,6 +57,8 @@ class Model(Section):
     """K, categories that come out."""
     num_over_categories: Annotated[int, Field(ge=2)] | None = None
     """M, finer categories that classifier and generator tell apart, merged into K each epoch; K if not given."""
+    num_heads: PositiveInt = 1
+    """H, classifiers that the information loss trains on one encoder; the first is used, all of them vote."""
     noise_dim: PositiveInt = 100
     """U, values of noise, uniform on [-1, 1] (reading: the paper's interval is lost)."""
     critic_norm: Norm = "batch"
@@ -88,6 +90,8 @@ class Weights(Section):
     """De_r; 1 in equation 1 (reading)."""
     information: Weight = 0.0
     """Information between the answers for an image and for its augmented partner; not in the paper."""
+    consensus: Weight = 0.0
+    """Cross-entropy of the answers against what the heads agreed on after information.epochs; not in the paper."""
     latent_matching: Weight = 0.0
     """Energy distance of the generated latents of each category from the encoded ones; not in the paper."""
     discriminator: Weight = 1.0
@@ -185,7 +189,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _information_epochs_fit(self) -> Self:
-        if self.information.epochs and not self.objective.weights.information:
+        weights = self.objective.weights
+        model = self.model
+        if weights.consensus and not (model.num_heads > 1 and model.num_over_categories and self.information.epochs):
+            raise ValueError(
+                "objective.weights.consensus needs model.num_heads above 1, model.num_over_categories, and "
+                "information.epochs before the heads vote"
+            )
+        if self.information.epochs and not weights.information:
             raise ValueError("information.epochs train on objective.weights.information alone, which is 0")
         if self.information.epochs >= self.train.epochs:
             raise ValueError(

@@ -115,14 +115,14 @@ def label_free(
     )
 
 
-def joint_of_pairs(
-    model: InfoAE, over: torch.Tensor, partners: NDArray[np.uint8], seed: int = 0
+def joints_of_pairs(
+    model: InfoAE, answers: torch.Tensor, partners: NDArray[np.uint8], seed: int = 0
 ) -> NDArray[np.float64]:
-    """Return the joint distribution (M, M) of answers `over` (N, M) for images and those for augmented partners."""
-    p = over.numpy().astype(np.float64)
-    q = _classify_augmented(model, partners, seed, model.classify_over)
-    joint = p.T @ q / len(p)
-    return np.asarray((joint + joint.T) / 2)
+    """Return each head's joint distribution (H, M, M) of its `answers` (N, H, M) and those for augmented partners."""
+    p = answers.numpy().astype(np.float64)
+    q = _classify_augmented(model, partners, seed, model.classify_heads)
+    joint = p.transpose(1, 2, 0) @ q.swapaxes(0, 1) / len(p)
+    return np.asarray((joint + joint.swapaxes(1, 2)) / 2)
 
 
 def labelled(categories: NDArray[np.int64], labels: NDArray[np.int64], num_categories: int) -> Labelled:

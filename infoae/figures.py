@@ -108,7 +108,7 @@ def tsne(model: InfoAE, data: ImageSet, answers: NDArray[np.int64]) -> Figure:
 def losses(lines: list[dict[str, float]]) -> Figure:
     """Draw the losses, the discriminator's accuracy and the measures at each epoch's end, over steps."""
     model_losses = [f"loss/{name}" for name in objective.MODEL_LOSSES if name != "reconstruction"]
-    scores = ["mutual_information", "accuracy", "recovered", "diversity_pixels"]
+    scores = ["mutual_information", "recovered", "diversity_pixels", "diversity_latent"]
     panels = {
         "model's losses (nats)": model_losses,
         "reconstruction loss": ["loss/reconstruction"],

@@ -98,7 +98,7 @@ def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
     with TrainingProgress() as progress:
         if plan.resumed is None and plan.config.information.pairs == "neighbours":
             progress.say(f"finding the nearest neighbours of {len(plan.train)} images")
-        trainer = Trainer(trained, plan.config, plan.train, plan.test, plan.device, plan.precision)
+        trainer = Trainer(trained, plan.config, plan.train, plan.device, plan.precision)
         if plan.resumed is not None:
             trainer.resume()
             trained.write_config(plan.config)  # only now: a checkpoint that cannot be read must leave the run as it was

@@ -46,30 +46,42 @@ def classification(logits: Tensor, c: Tensor) -> Tensor:
 
 
 def joint_distribution(p: Tensor, q: Tensor) -> Tensor:
-    """Joint probabilities (K, K) of two answers p, q (B, K) for the same things: the mean of p q^T, made symmetric.
+    """Joint probabilities (..., K, K) of two answers p, q (..., B, K) for the same: the mean of p q^T, made symmetric.
 
     In float64: answers of untrained networks are so alike that the information is a difference of nearly equal numbers.
     """
     with torch.autocast(p.device.type, enabled=False):
-        joint = p.double().T @ q.double() / len(p)
-    return (joint + joint.T) / 2
+        joint = p.double().mT @ q.double() / p.shape[-2]
+    return (joint + joint.mT) / 2
 
 
 def mutual_information(joint: Tensor) -> Tensor:
-    """Mutual information in nats of a joint distribution (K, K); 0 log 0 is 0."""
-    product = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
+    """Mutual information (...) in nats of joint distributions (..., K, K); 0 log 0 is 0."""
+    product = joint.sum(-1, keepdim=True) * joint.sum(-2, keepdim=True)
     tiny = torch.finfo(joint.dtype).tiny
-    return (joint * (joint.clamp_min(tiny).log() - product.clamp_min(tiny).log())).sum()
+    return (joint * (joint.clamp_min(tiny).log() - product.clamp_min(tiny).log())).sum((-2, -1))
 
 
 def information(logits: Tensor, logits_twin: Tensor) -> Tensor:
     """Minus the mutual information, in nats, between the answers for images and for their augmented twins.
 
-    Category logits (B, K) twice -> scalar, between -log K and 0. Not in the paper: Ji et al. (2019), equation 3.
-    It is no mean over samples, so the joint distribution is that of the whole batch, on whatever ranks its images are.
+    Category logits (..., B, K) twice, of each head in the first dimensions -> scalar, between -log K and 0, the mean
+    over heads. Not in the paper: Ji et al. (2019), equation 3. It is no mean over samples, so the joint distribution is
+    that of the whole batch, on whatever ranks its images are.
     """
-    joint = joint_distribution(logits.float().softmax(1), logits_twin.float().softmax(1))
-    return -mutual_information(distributed.mean(joint, len(logits))).float()
+    joint = joint_distribution(logits.float().softmax(-1), logits_twin.float().softmax(-1))
+    return -mutual_information(distributed.mean(joint, logits.shape[-2])).mean().float()
+
+
+def consensus(logits: Tensor, category_of: Tensor, agreed: Tensor) -> Tensor:
+    """Cross-entropy in nats of the answers against what the heads agreed on; 0 where they did not.
+
+    Logits (B, M) of over-categories, the category of each (M,), and the category agreed on (B,) or -1 -> (B,). Not in
+    the paper: training on what several clusterings of the same images agree on.
+    """
+    other = category_of != agreed.clamp_min(0)[:, None]  # over-categories of other categories
+    log_probability = logits.float().log_softmax(1).masked_fill(other, -torch.inf).logsumexp(1)
+    return torch.where(agreed >= 0, -log_probability, 0.0)
 
 
 def latent_matching(z_gen: Tensor, c: Tensor, z: Tensor, p: Tensor) -> Tensor:

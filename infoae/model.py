@@ -50,6 +50,11 @@ class InfoAE(nn.Module):
         self.discriminator = networks.Discriminator(*shape, config.critic_norm)
         self.self_critic = networks.SelfCritic(*shape, config.latent_dim, config.hidden_dim, config.critic_norm)
 
+        self.other_heads = nn.ModuleList(
+            networks.Classifier(config.latent_dim, config.hidden_dim, self.num_over_categories)
+            for _ in range(config.num_heads - 1)
+        )
+
         # How over-categories merge into categories: the category of each, and up to which noise in [-1, 1] a category
         # chooses each.
         self.category_of: Tensor
@@ -77,7 +82,8 @@ class InfoAE(nn.Module):
 
     def model_parameters(self) -> list[nn.Parameter]:
         """Parameters of the side that minimises equation 1: encoder, decoder, generator, classifier."""
-        return [p for net in (self.encoder, self.decoder, self.generator, self.classifier) for p in net.parameters()]
+        side = (self.encoder, self.decoder, self.generator, self.classifier, self.other_heads)
+        return [p for network in side for p in network.parameters()]
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """Parameters of the side that judges: discriminator and self-critic."""
@@ -105,6 +111,14 @@ class InfoAE(nn.Module):
     def classify_over(self, images: Array) -> Tensor:
         """Images -> probabilities of the over-categories (B, M); the same as `classify` where M is K."""
         return self._batched(images, lambda x: self.classifier(self.encoder(x)).softmax(1))
+
+    def head_logits(self, z: Tensor) -> Tensor:
+        """Latents (B, Z) -> logits (H, B, M) of each head; the first is the classifier's."""
+        return torch.stack([head(z) for head in (self.classifier, *self.other_heads)])
+
+    def classify_heads(self, images: Array) -> Tensor:
+        """Images -> probabilities of each head's over-categories (B, H, M)."""
+        return self._batched(images, lambda x: self.head_logits(self.encoder(x)).softmax(-1).transpose(0, 1))
 
     def merge_probabilities(self, over: Tensor) -> Tensor:
         """Probabilities of over-categories (B, M) -> of categories (B, K)."""

@@ -25,6 +25,7 @@ MODEL_LOSSES = (
     "decoder_generated",
     "decoder_reconstructed",
     "information",
+    "consensus",
     "latent_matching",
 )
 
@@ -38,11 +39,20 @@ class Terms:
     """Of real and fake images alike: 0.5 is chance, 1 is a decoder that has lost."""
 
 
-def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, u: Tensor, c: Tensor) -> Terms:
+def compute(
+    model: InfoAE,
+    config: Objective,
+    x: Tensor,
+    x_twin: Tensor | None,
+    u: Tensor,
+    c: Tensor,
+    agreed: Tensor | None = None,
+) -> Terms:
     """Return every loss of positive weight.
 
     x (B, C, H, W) in [0, 1]; x_twin its augmented partner, needed by `information`; u (B, U) noise; c (B,) the
-    over-categories to generate.
+    over-categories to generate; agreed (2, B) the categories of x and x_twin that the heads agreed on, -1 for none,
+    once they have voted.
     """
     weights = config.weights
     terms: dict[str, Tensor] = {}
@@ -62,7 +72,7 @@ def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, 
         terms["classification_generated"] = losses.classification(model.classifier(z_gen), c).mean()
     if weights.classification_encoded:
         terms["classification_encoded"] = losses.classification(model.classifier(z_cycle), c).mean()
-    terms |= _latent_terms(model, config, z, z_twin, z_gen, c)
+    terms |= _latent_terms(model, config, z, z_twin, z_gen, c, agreed)
 
     # The discriminator judges what the decoder is trained to pass off as real. Real and fake images go through it
     # separately: normalised in one batch, their statistics would give away which is which.
@@ -88,24 +98,43 @@ def compute(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, 
     return Terms(terms, accuracy)
 
 
-def compute_latent(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, u: Tensor, c: Tensor) -> Terms:
+def compute_latent(
+    model: InfoAE,
+    config: Objective,
+    x: Tensor,
+    x_twin: Tensor | None,
+    u: Tensor,
+    c: Tensor,
+    agreed: Tensor | None = None,
+) -> Terms:
     """Return the losses that need no image drawn or judged: of encoder, classifier and generator.
 
     Arguments as in `compute`, but that x may be augmented, too.
     """
     z, *z_twin = model.encoder(x if x_twin is None else torch.cat([x, x_twin])).split(len(x))
     z_gen = model.generator(u, _one_hot(c, model)) if config.weights.latent_matching else None
-    return Terms(_latent_terms(model, config, z, z_twin, z_gen, c), None)
+    return Terms(_latent_terms(model, config, z, z_twin, z_gen, c, agreed), None)
 
 
 def _latent_terms(
-    model: InfoAE, config: Objective, z: Tensor, z_twin: list[Tensor], z_gen: Tensor | None, c: Tensor
+    model: InfoAE,
+    config: Objective,
+    z: Tensor,
+    z_twin: list[Tensor],
+    z_gen: Tensor | None,
+    c: Tensor,
+    agreed: Tensor | None,
 ) -> dict[str, Tensor]:
     terms: dict[str, Tensor] = {}
     if config.weights.information or config.weights.latent_matching:
-        logits = model.classifier(z)
+        head_logits = model.head_logits(z)
+        logits = head_logits[0]
         if config.weights.information:
-            terms["information"] = losses.information(logits, model.classifier(*z_twin))
+            head_logits_twin = model.head_logits(*z_twin)
+            terms["information"] = losses.information(head_logits, head_logits_twin)
+            if config.weights.consensus and agreed is not None:
+                both = torch.cat([logits, head_logits_twin[0]])
+                terms["consensus"] = losses.consensus(both, model.category_of, agreed.flatten()).mean()
         if config.weights.latent_matching and z_gen is not None:  # the generator follows the encoder, not the reverse
             terms["latent_matching"] = losses.latent_matching(z_gen, c, z.detach(), logits.detach().softmax(1))
     return terms

@@ -59,7 +59,7 @@ class TrainingProgress(_Bar):
             TextColumn("{task.fields[status]}"),
         )
         self._task: TaskID | None = None
-        self._losses = self._accuracy = ""
+        self._losses = ""
         self._last_line = 0.0
         self._rate = 0.0
         self._workers, self._team = 1, ""
@@ -75,7 +75,7 @@ class TrainingProgress(_Bar):
         fields: dict[str, Any] = {
             "epoch": f"{moment.epoch}/{moment.total_epochs}",
             "rate": self._rates(),
-            "status": f"{self._losses}{self._accuracy}",
+            "status": self._losses,
         }
         if self._task is None:
             self._task = self._bar.add_task("train", total=moment.total_steps, **fields)
@@ -94,8 +94,6 @@ class TrainingProgress(_Bar):
     def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:  # noqa: ARG002
         values = {key.removeprefix("evaluation/"): value for key, value in metrics.items()}
         line = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
-        if "accuracy" in values:
-            self._accuracy = f" accuracy {values['accuracy']:.1%}"
         self.say(f"epoch {moment.epoch}/{moment.total_epochs} done: {line}")
 
     def saved(self, moment: Moment) -> None:

@@ -34,8 +34,6 @@ class Epoch(BaseModel):
     epoch: int
     score: float
     """The sweep's metric at the trial's best checkpoint so far; no label is used."""
-    accuracy: float | None
-    """Of the same checkpoint on the test images, where they have labels; shown, never used."""
 
 
 class Trial(BaseModel):
@@ -55,10 +53,6 @@ class Trial(BaseModel):
     @property
     def score(self) -> float | None:
         return self.epochs[-1].score if self.epochs else None
-
-    @property
-    def accuracy(self) -> float | None:
-        return self.epochs[-1].accuracy if self.epochs else None
 
 
 class Sweep(BaseModel):
@@ -108,8 +102,7 @@ class Sweep(BaseModel):
             "metric": self.metric,
             "best": None if best is None else best.run,
             "trials": [
-                trial.model_dump(mode="json", exclude={"epochs"})
-                | {"score": trial.score, "accuracy": trial.accuracy, "epochs": len(trial.epochs)}
+                trial.model_dump(mode="json", exclude={"epochs"}) | {"score": trial.score, "epochs": len(trial.epochs)}
                 for trial in self.ranked()
             ],
         }
@@ -140,7 +133,7 @@ def epochs(run: Run, metric: Metric) -> list[Epoch]:
     """Read from a run's metrics what it had reached at the end of each epoch.
 
     Its best checkpoint is that of the highest label-free score (mutual information), the later of equals, which
-    evaluate and export would use; an epoch below it changes neither score nor accuracy.
+    evaluate and export would use; an epoch below it does not change the score.
     """
     found: list[Epoch] = []
     best: dict[str, Any] = {}
@@ -150,8 +143,7 @@ def epochs(run: Run, metric: Metric) -> list[Epoch]:
             continue
         if not best or information >= best["evaluation/mutual_information"]:
             best = line
-        score, accuracy = best[f"evaluation/{metric}"], best.get("evaluation/accuracy")
-        found.append(Epoch(epoch=len(found) + 1, score=score, accuracy=accuracy))
+        found.append(Epoch(epoch=len(found) + 1, score=best[f"evaluation/{metric}"]))
     return found
 
 

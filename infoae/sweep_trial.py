@@ -105,7 +105,7 @@ def _training(plan: Plan, run: Run, task: Task) -> Iterator[None]:
 def _alone(plan: Plan, run: Run, layout: Layout, reporters: Sequence[Reporter]) -> Iterator[None]:
     if plan.device.type == "cpu":
         torch.set_num_threads(layout.cpus_per_worker)
-    trainer = Trainer(run, plan.config, plan.train, plan.test, plan.device, plan.precision)
+    trainer = Trainer(run, plan.config, plan.train, plan.device, plan.precision)
     trainer.restore(checkpoint.newest(run.checkpoints))
     run.add_environment(environment.describe(plan.device, plan.precision, plan.config.seed, trainer.done))
     while trainer.done < trainer.total_steps:

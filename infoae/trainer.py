@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae import checkpoint, clustering, distributed, evaluate, partners
+from infoae import checkpoint, clustering, consensus, distributed, evaluate, partners
 from infoae.batches import batches, steps_an_epoch
 from infoae.checkpoint import Checkpoint
 from infoae.config import Config
@@ -92,19 +92,19 @@ class Trainer:
         run: Run,
         config: Config,
         train: ImageSet | ShardSet,
-        test: ImageSet,
         device: torch.device,
         precision: torch.dtype,
     ) -> None:
         if len(train) < 2:
             raise UsageError(f"training needs at least 2 images, {config.data.name} gave {len(train)}")
-        self.run, self.config, self.test = run, config, test
+        self.run, self.config = run, config
         self.images = train.images
         self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()
         torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
         self.step = Step(InfoAE(config.model), config, device, precision)
         wanted = config.information.pairs == "neighbours" and config.objective.weights.information > 0
         self.partners = partners.load(run, self.images, config.information, device) if wanted else None
+        self.agreed: NDArray[np.int64] | None = None
         self.done, self.seconds = 0, 0.0
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size)
         self.information_steps = config.information.epochs * self.steps_per_epoch
@@ -125,6 +125,8 @@ class Trainer:
         if not distributed.same_everywhere(len(self.images), self.step.device):
             raise InfoAEError(f"the workers see different images: put {self.config.data.root} on shared storage")
         self.done, self.seconds = saved.step, saved.seconds
+        if self.config.objective.weights.consensus and self.done >= self.information_steps:
+            self.agreed = consensus.load(self.run, len(self.images), self.step.device)
         if distributed.is_main():
             self.run.forget_metrics_after(self.done)
 
@@ -158,7 +160,7 @@ class Trainer:
             torch.from_numpy(self.images[indices[share.slice]]),
             self.done,
             share.total,
-            self._partner_images(indices, share),
+            *self._partners_of(indices, share),
             information_only=self.done < self.information_steps,
         )
         self.done += 1
@@ -182,52 +184,62 @@ class Trainer:
         before everything was trained, and on the other ranks.
         """
         model, images = self.step.evaluated_model(), self.images[: evaluate.SCORE_IMAGES]
-        over = model.classify_over(images) if distributed.is_main() else None
+        if self.config.objective.weights.consensus and self.done == self.information_steps:
+            self._vote(model)
+        answers = model.classify_heads(images) if distributed.is_main() else None
         if model.num_over_categories > model.num_categories:
-            self._merge(model, over)
-        if over is None:
+            self._merge(model, answers)
+        if answers is None:
             return None
-        probabilities = model.merge_probabilities(over).numpy().astype(np.float64)
+        probabilities = model.merge_probabilities(answers[:, 0]).numpy().astype(np.float64)
         label_free = evaluate.label_free(model, images, probabilities=probabilities)
         complete = self.done > self.information_steps
-        self._report(model, {"mutual_information": label_free.mutual_information}, complete, reporters)
-        return label_free.mutual_information if complete else None
-
-    def _report(self, model: InfoAE, measures: Metrics, complete: bool, reporters: Sequence[Reporter]) -> None:
+        measures = {"mutual_information": label_free.mutual_information}
         if complete:  # there is nothing to see of a generator and a decoder that were not trained yet
-            result = evaluate.evaluate(model, self.test)
-            measures["recovered"] = result.generated.recovered
-            measures["diversity_pixels"] = result.generated.diversity_pixels
-            measures["diversity_latent"] = result.generated.diversity_latent
-            if result.labelled is not None:
-                measures["accuracy"] = result.labelled.accuracy  # shown beside the score; nothing is chosen by it
+            measures |= asdict(evaluate.generated(model, images, probabilities.argmax(1)))
         metrics = {f"evaluation/{name}": value for name, value in measures.items() if np.isfinite(value)}
         self._write(metrics)
         samples = model.decode(model.draw_latents(torch.arange(model.num_categories).repeat_interleave(8)))
         for reporter in reporters:
             reporter.evaluated(self._moment(0.0), metrics, samples)
+        return label_free.mutual_information if complete else None
 
-    def _merge(self, model: InfoAE, over: Tensor | None) -> None:
-        """Merge anew: the over-categories between which images and their partners move most go together.
+    def _vote(self, model: InfoAE) -> None:
+        """Let the heads vote on the categories of all training images, once."""
+        if distributed.is_main():
+            nearest = np.arange(len(self.images)) if self.partners is None else self.partners[:, 0]
+            consensus.save(self.run, consensus.of_heads(model, self.images, nearest))
+        self.agreed = consensus.load(self.run, len(self.images), self.step.device)
 
-        `over` is what the main rank's model answers for the first images; the others are told what comes out.
+    def _merge(self, model: InfoAE, answers: Tensor | None) -> None:
+        """Merge anew: by what the heads agreed on, before the vote those between which images and partners move most.
+
+        `answers` (N, H, M) are the main rank's model's for the first images; the others are told what comes out.
         """
         category_of = torch.zeros(model.num_over_categories, dtype=torch.int64)
         frequency = torch.zeros(model.num_over_categories, dtype=torch.float64)
-        if over is not None:
-            nearest = np.arange(len(over)) if self.partners is None else self.partners[: len(over), 0]
-            joint = evaluate.joint_of_pairs(model, over, self.images[nearest])
-            category_of = torch.from_numpy(clustering.merge(joint, model.num_categories)[0])
-            frequency = torch.from_numpy(joint.sum(1))
+        if answers is not None:
+            over = answers[:, 0].double()
+            if self.agreed is None:
+                nearest = np.arange(len(over)) if self.partners is None else self.partners[: len(over), 0]
+                joint = evaluate.joints_of_pairs(model, answers, self.images[nearest])[0]
+                merged = clustering.merge(joint, model.num_categories)[0]
+            else:
+                merged = consensus.categories_of(over.numpy(), self.agreed[: len(over)], model.num_categories)
+            category_of, frequency = torch.from_numpy(merged), over.mean(0)
         category_of, frequency = (distributed.from_main(each, self.step.device) for each in (category_of, frequency))
         for each in {id(m): m for m in (model, self.step.model)}.values():
             each.merge(category_of.to(self.step.device), frequency.to(self.step.device))
 
-    def _partner_images(self, indices: NDArray[np.int64], share: distributed.Share) -> Tensor | None:
-        if self.partners is None:
-            return None
-        drawn = partners.draw(self.partners, indices, self.config.seed, self.done)
-        return torch.from_numpy(self.images[drawn[share.slice]])
+    def _partners_of(self, indices: NDArray[np.int64], share: distributed.Share) -> tuple[Tensor | None, Tensor | None]:
+        """Return partner images (B, C, H, W) where there are any, and what was agreed on both (2, B) after the vote."""
+        mine, images = indices[share.slice], None
+        others = mine
+        if self.partners is not None:
+            others = partners.draw(self.partners, indices, self.config.seed, self.done)[share.slice].astype(np.int64)
+            images = torch.from_numpy(self.images[others])
+        agreed = None if self.agreed is None else torch.from_numpy(self.agreed[np.stack([mine, others])])
+        return images, agreed
 
     def _save_is_due(self) -> bool:
         every = self.config.train.save_every

@@ -69,8 +69,7 @@ def work(arguments: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     precision = resolve_precision(config.train.precision, device)
     with _run_folder(job) as run:
-        train, test = data.load_training(config.data), data.load(config.data, "test")
-        trainer = Trainer(run, config, train, test, device, precision)
+        trainer = Trainer(run, config, data.load_training(config.data), device, precision)
         trainer.restore(checkpoint.newest(run.checkpoints))
         reporters = []
         if distributed.is_main():

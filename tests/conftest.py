@@ -80,6 +80,6 @@ def make_trainer(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> Callable[.
         run_config = with_image_shape(run_config, mnist[0])
         new = not (tmp_path / name).exists()
         run = Run.create(tmp_path, name, "test", run_config) if new else Run.open(name, tmp_path)
-        return Trainer(run, run_config, *mnist, torch.device("cpu"), torch.float32)
+        return Trainer(run, run_config, mnist[0], torch.device("cpu"), torch.float32)
 
     return make

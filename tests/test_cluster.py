@@ -212,7 +212,7 @@ def test_ctrl_c_of_everything_at_the_terminal_saves_and_says_how_to_go_on(ray_cl
     done = checkpoint.read(run.checkpoint("newest")).step
     assert metric_steps(run) == list(range(1, done + 1))
     resumed = launch.resumed("stopped", tmp_path, None)
-    trainer = Trainer(run, resumed.config, resumed.train, resumed.test, resumed.device, resumed.precision)
+    trainer = Trainer(run, resumed.config, resumed.train, resumed.device, resumed.precision)
     assert trainer.resume().step == done
 
 

@@ -80,7 +80,8 @@ def test_fewer_over_categories_than_categories_are_refused() -> None:
 def test_the_joint_distribution_of_pairs_is_symmetric_and_sums_to_one(
     model: InfoAE, mnist: tuple[ImageSet, ImageSet]
 ) -> None:
-    joint = evaluate.joint_of_pairs(model, model.classify_over(mnist[1].images[:50]), mnist[1].images[50:100])
+    answers = model.classify_heads(mnist[1].images[:50])
+    (joint,) = evaluate.joints_of_pairs(model, answers, mnist[1].images[50:100])
     np.testing.assert_allclose(joint, joint.T)
     assert joint.sum() == pytest.approx(1)
 

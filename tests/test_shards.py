@@ -65,7 +65,7 @@ def test_training_on_shards_is_training_on_the_array(
 
     def trained(name: str, images: ImageSet | ShardSet) -> Trainer:
         run = Run.create(tmp_path, name, "test", tiny_config)
-        trainer = Trainer(run, tiny_config, images, test, torch.device("cpu"), torch.float32)
+        trainer = Trainer(run, tiny_config, images, torch.device("cpu"), torch.float32)
         if num_shards > MIXED_SHARDS:
             trainer.shard_sizes = shards.images.sizes  # the same order; few shards are mixed as an array is
         trainer.fit([])

@@ -43,7 +43,7 @@ def test_optuna_learns_from_scores_also_from_those_before_it_was_resumed(tmp_pat
         while (given := searcher.suggest(f"{until}-{len(sweep.trials)}")) != Numbered.FINISHED:
             trial = sweep.trials[given["number"]]
             score = -abs(float(trial.values["alpha"]) - 0.3)
-            trial.epochs, trial.status = [sweep_record.Epoch(epoch=1, score=score, accuracy=None)], "finished"
+            trial.epochs, trial.status = [sweep_record.Epoch(epoch=1, score=score)], "finished"
             searcher.on_trial_complete(f"{until}-{trial.number}", {"score": score})
 
     sweep, _ = make(tmp_path / "runs", text, search="optuna", trials=25)

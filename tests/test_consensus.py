@@ -1,0 +1,129 @@
+"""What several heads agree on, and training on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infoae import config, consensus, losses
+from infoae.config import Config
+from infoae.errors import InfoAEError, UsageError
+from infoae.trainer import Trainer
+from tests.conftest import TINY
+
+SETTINGS = (
+    *TINY,
+    "model.channels=1",
+    "model.image_size=28",
+    "model.num_over_categories=20",
+    "model.num_heads=3",
+    "information.epochs=1",
+    "objective.weights.consensus=1",
+)
+
+
+@pytest.fixture
+def with_heads() -> Config:
+    return config.load("smoke", SETTINGS)
+
+
+def test_consensus_is_the_cross_entropy_of_the_merged_answers() -> None:
+    torch.manual_seed(0)
+    logits, category_of = torch.randn(6, 5), torch.tensor([0, 2, 1, 0, 2])
+    agreed = torch.tensor([0, 1, 2, -1, 0, -1])
+    found = losses.consensus(logits, category_of, agreed)
+    p = logits.double().exp().numpy()
+    for row, category in enumerate(agreed.tolist()):
+        inside = category_of.numpy() == category
+        expected = 0.0 if category < 0 else -np.log(p[row, inside].sum() / p[row].sum())
+        assert found[row].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_images_without_agreement_give_no_gradient() -> None:
+    logits = torch.randn(4, 5, requires_grad=True)
+    losses.consensus(logits, torch.tensor([0, 0, 1, 1, 2]), torch.tensor([-1, 0, -1, 2])).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert logits.grad.ne(0).any(1).tolist() == [False, True, False, True]
+
+
+@settings(deadline=None)
+@given(st.integers(2, 6), st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_heads_that_number_their_categories_differently_still_agree(k: int, heads: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    truth = np.concatenate([np.arange(k).repeat(20), random.integers(k, size=50)])
+    votes = np.stack([random.permutation(k)[truth] for _ in range(heads)])
+    best = int(random.integers(heads))
+    assert (consensus.unanimous(votes, best, k) == votes[best]).all()
+    dissent = int(random.integers(heads))
+    if heads == 1 or dissent == best:
+        return
+    votes[dissent, 0] = (votes[dissent, 0] + 1) % k
+    agreed = consensus.unanimous(votes, best, k)
+    assert agreed[0] == -1
+    assert (agreed[1:] == votes[best, 1:]).all()
+
+
+def test_each_category_keeps_an_over_category() -> None:
+    """Even where every over-category is answered most for images of one category."""
+    over = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.5, 0.4, 0.1], [0.0, 0.0, 1.0]])
+    agreed = np.array([0, 0, 1, -1])
+    found = consensus.categories_of(over, agreed, 2)
+    assert set(found.tolist()) == {0, 1}
+    assert found[2] == 1
+
+
+def test_heads_that_keep_little_information_do_not_vote(
+    make_trainer: Callable[..., Trainer], with_heads: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three heads of known answers: two alike, one that mixes categories up."""
+    model = make_trainer(with_heads).step.model
+    truth = np.arange(200) % 10
+    good, bad = np.eye(20)[truth], np.eye(20)[truth // 5]
+    answers = torch.from_numpy(np.stack([good, np.roll(good, 3, 1), bad], 1)).float()
+    monkeypatch.setattr(model, "classify_heads", lambda images: answers[: len(images)])
+    images = np.zeros((200, 1, 28, 28), np.uint8)
+    agreed = consensus.of_heads(model, images, np.arange(200))
+    assert (agreed >= 0).all()
+    assert all(len(set(agreed[truth == digit])) == 1 for digit in range(10))
+    assert len(set(agreed)) == 10
+
+
+@pytest.mark.parametrize("stop_after", [3, 6, 8])
+def test_heads_vote_once_and_a_resumed_run_follows_the_same_vote(
+    stop_after: int, make_trainer: Callable[..., Trainer], with_heads: Config
+) -> None:
+    unbroken = make_trainer(with_heads, "unbroken")
+    unbroken.fit([], should_stop=lambda: unbroken.done == 5)
+    assert not (unbroken.run.path / consensus.FILE).exists()
+    unbroken.fit([])
+    stopped = make_trainer(with_heads, "stopped")
+    stopped.fit([], should_stop=lambda: stopped.done == stop_after)
+    resumed = make_trainer(with_heads, "stopped")
+    resumed.resume()
+    resumed.fit([])
+    votes = [np.load(trainer.run.path / consensus.FILE) for trainer in (unbroken, resumed)]
+    assert (votes[0] == votes[1]).all()
+    expected, found = (trainer.step.evaluated_model().state_dict() for trainer in (unbroken, resumed))
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    logged = [line for line in unbroken.run.metrics() if "images_per_second" in line]
+    assert ["loss/consensus" in line for line in logged] == [False] * 6 + [True] * 6
+
+
+def test_a_lost_vote_is_said(make_trainer: Callable[..., Trainer], with_heads: Config) -> None:
+    trainer = make_trainer(with_heads)
+    trainer.fit([], should_stop=lambda: trainer.done == 8)
+    (trainer.run.path / consensus.FILE).write_bytes(b"nothing")
+    with pytest.raises(InfoAEError, match=r"consensus\.npy is missing or damaged"):
+        make_trainer(with_heads).resume()
+
+
+@pytest.mark.parametrize("override", ["model.num_heads=1", "information.epochs=0", "model.num_over_categories=null"])
+def test_a_consensus_of_nobody_is_refused(override: str) -> None:
+    with pytest.raises(UsageError, match=r"weights\.consensus needs model\.num_heads above 1"):
+        config.load("smoke", [*SETTINGS, override])
