@@ -19,6 +19,7 @@ HOW = (
     "start one with `ray start --head --disable-usage-stats` on one machine and `ray start --address=HOST:6379` on "
     "each other, or with KubeRay on Kubernetes (deploy/ray)"
 )
+PROTECTED = "; if it has a token, set RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token"
 CONNECT_SECONDS = 5.0
 FREE_WAIT = 10.0  # seconds for an earlier job to let go of its workers
 
@@ -117,7 +118,8 @@ def _connect(request: Request) -> None:
         reason = str(error).strip().splitlines()[0]
         where = "on this machine" if address == "auto" else f"at {address}"
         wanted = f"{request.min_nodes} node{'s' * (request.min_nodes > 1)}"
-        raise InfoAEError(f"no Ray cluster {where} ({reason}); {wanted} needed: {HOW}") from None
+        token = "" if address == "auto" or os.environ.get("RAY_AUTH_MODE") == "token" else PROTECTED
+        raise InfoAEError(f"no Ray cluster {where} ({reason}); {wanted} needed: {HOW}{token}") from None
 
 
 def _knock(address: str) -> None:

@@ -65,11 +65,13 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
 
 
 def _describe(plan: Plan, run: Run, layout: Layout) -> str:
-    workers = " to ".join(str(n) for n in sorted({layout.min_workers, layout.max_workers}))
+    counts = sorted({layout.min_workers, layout.max_workers})
+    workers = " to ".join(str(count) for count in counts)
+    images = " to ".join(str(round(plan.config.train.batch_size / count)) for count in counts)
     return (
         f"training {run.path} on {len(plan.train)} images: {workers} workers, {layout.workers_per_node} a node, "
-        f"{'a GPU' if layout.use_gpu else counted(layout.cpus_per_worker, 'CPU')} each; "
-        f"{launch.describe_batch(plan.config)}"
+        f"{'a GPU' if layout.use_gpu else counted(layout.cpus_per_worker, 'CPU')} each, "
+        f"about {images} images of a batch; {launch.describe_batch(plan.config)}"
     )
 
 
