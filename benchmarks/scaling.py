@@ -171,11 +171,7 @@ def start_up(source: str, settings: list[str], options: list[str]) -> float:
     """Seconds from the command to the first line of metrics.jsonl, which is the first step's."""
     with tempfile.TemporaryDirectory() as runs, tempfile.TemporaryFile() as output:
         metrics = Path(runs) / "first" / "metrics.jsonl"
-        chosen = [
-            part
-            for setting in [*settings, "train.log_every=1", "train.epochs=1", "information.epochs=0"]
-            for part in ("--set", setting)
-        ]
+        chosen = [part for setting in [*settings, "train.log_every=1"] for part in ("--set", setting)]
         command = [*COMMAND, "train", "--config", source, "--name", "first", "--runs", runs, *options, *chosen]
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -209,7 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="mnist")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="section.key=value")
-    parser.add_argument("--batch", type=int, default=128, help="images a step of one worker")
+    parser.add_argument("--batch", type=int, help="images a step of one worker; the recipe's batch if not given")
     parser.add_argument("--steps", type=int, default=20, help="steps of each situation in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--gpu-step", type=float, help="measured milliseconds a step of one GPU with --batch images")
@@ -218,6 +214,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file of all figures")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    arguments.batch = arguments.batch or config.load(arguments.config, arguments.settings).train.batch_size
     result = scaling(arguments)
     if not arguments.no_start_up:
         result["seconds_to_first_step"] = first_steps(arguments)

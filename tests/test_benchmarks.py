@@ -54,7 +54,7 @@ def test_scaling_counts_what_two_workers_send() -> None:
     # distribution; losses, and whether to stop.
     gradients = sorted(two["sizes"])[-2:]
     assert sum(gradients) == 4 * two["parameters"]
-    assert len(two["sizes"]) == 2 + (16 + 20) + 2 + 2
+    assert len(two["sizes"]) == 2 + (16 + 20) + 1 + 2
     assert two["images_per_second"] == pytest.approx(100 / two["seconds"], rel=0.01)
     assert 0 < two["communication"] < two["seconds"]
     assert two["transfer"] > 0
