@@ -79,17 +79,46 @@ def mean(value: Tensor, count: int) -> Tensor:
     return sums / total
 
 
-def gather(value: Tensor) -> Tensor:
-    """Return the rows (B, ...) of all ranks in their order, with gradient; `value` holds those of this rank."""
+def total(value: Tensor, count: int) -> Tensor:
+    """Return the sum over ranks, with gradient, of which `value` is the part of this rank's `count` samples."""
     if size() == 1:
         return value
+    sums: Tensor = _Sum.apply(value, count)[0]
+    return sums
+
+
+class _Gather(torch.autograd.Function):
+    """Every rank's rows, in their order. Each rank computes something else of them, so gradients are summed."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor, rows: slice, count: int) -> Tensor:
+        context.rows = rows
+        gathered = value.new_zeros(count, *value.shape[1:])
+        gathered[rows] = value
+        dist.all_reduce(gathered)
+        return gathered
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        summed = gradients[0].contiguous().clone()
+        dist.all_reduce(summed)
+        return summed[context.rows], None, None
+
+
+def gather(value: Tensor) -> tuple[Tensor, slice]:
+    """Return the rows (B, ...) of all ranks in their order, with gradient, and which are this rank's, those of `value`.
+
+    The loss is to be the `total` over ranks of what each computes for its own rows.
+    """
+    if size() == 1:
+        return value, slice(0, len(value))
     counts = torch.zeros(size(), dtype=torch.int64, device=value.device)
     counts[dist.get_rank()] = len(value)
     dist.all_reduce(counts)
-    before, after = int(counts[: dist.get_rank()].sum()), int(counts[dist.get_rank() + 1 :].sum())
-    rows = torch.cat([value.new_zeros(before, *value.shape[1:]), value, value.new_zeros(after, *value.shape[1:])])
-    gathered: Tensor = _Sum.apply(rows, len(value))[0]
-    return gathered
+    start = int(counts[: dist.get_rank()].sum())
+    mine = slice(start, start + len(value))
+    gathered: Tensor = _Gather.apply(value, mine, int(counts.sum()))
+    return gathered, mine
 
 
 def from_main(value: Tensor, device: torch.device) -> Tensor:
