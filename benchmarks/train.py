@@ -64,8 +64,8 @@ def plain_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[i
         for x in loader:
             x = x.to(device)
             u = torch.rand(len(x), run.model.noise_dim, device=device) * 2 - 1
-            c = torch.randint(run.model.num_categories, (len(x),), device=device)
-            z_gen = model.generator(u, F.one_hot(c, run.model.num_categories).float())
+            c = torch.randint(model.num_over_categories, (len(x),), device=device)
+            z_gen = model.generator(u, F.one_hot(c, model.num_over_categories).float())
             x_gen = torch.sigmoid(model.decoder(z_gen))
             z, z_cycle, z_twin = model.encoder(torch.cat([x, x_gen, random_affine(x, run.augment, augment)])).split(
                 len(x)

@@ -50,7 +50,7 @@ def export(
     if not onnx:
         raise UsageError("say in which format: infoae export --onnx")
     found = Run.open(run, runs)
-    num_categories = found.config().model.num_categories
+    num_categories = found.load_model(checkpoint.value).num_categories
     step = read(found.checkpoint(checkpoint.value)).step
     given = names.stored(found, num_categories, step) if labels is None else names.read_names(labels, num_categories)
     exported = export_run(

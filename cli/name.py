@@ -40,15 +40,15 @@ def name(
     if (examples is None) == (labels is None):
         raise UsageError("give either --examples or --labels")
     found = Run.open(run, runs)
-    num_categories = found.config().model.num_categories
+    model = found.load_model(checkpoint.value)
     naming, num_examples = None, 0
     if labels is not None:
-        given = names.read_names(labels, num_categories)
+        given = names.read_names(labels, model.num_categories)
     else:
         assert examples is not None
-        model = found.load_model(checkpoint.value)
         images, truth = names.read_examples(examples, model.image_shape)
-        naming = names.by_majority(model.classify(images).argmax(1).numpy(), truth, num_categories)
+        answers = model.classify(images).argmax(1).numpy()
+        naming = names.by_majority(answers, truth, model.num_categories)
         given, num_examples = naming.names, len(truth)
     names.store(found, given, read(found.checkpoint(checkpoint.value)).step)
     if as_json:

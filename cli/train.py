@@ -35,6 +35,9 @@ def train(
         Path | None, typer.Option(help="Folder of torchvision data sets, or of shards; mnist needs none.")
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="Let torchvision download into --data-root.")] = False,
+    categories: Annotated[
+        str | None, typer.Option(metavar="N|auto", help="How many categories come out; auto finds their number.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Decides weights, order, noise and augmentation.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Number format of the networks.")] = None,
@@ -87,6 +90,7 @@ def train(
         "data.name": data,
         "data.root": data_root,
         "data.download": download or None,
+        "model.num_categories": categories,
         "train.epochs": epochs,
         "seed": seed,
         "train.precision": precision,
@@ -101,6 +105,7 @@ def train(
             "data",
             "data_root",
             "download",
+            "categories",
             "seed",
             "precision",
             "device",

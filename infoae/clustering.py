@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+SMALL = 0.01  # nats
 
 
 def merge(joint: Floats, num_categories: int) -> tuple[NDArray[np.int64], float]:
@@ -15,18 +19,46 @@ def merge(joint: Floats, num_categories: int) -> tuple[NDArray[np.int64], float]
     and Tishby 1999, on the joint distribution of the answers for two views). Returns the category of each of the M
     (M,), numbered by falling probability, and the mutual information in nats that is left.
     """
+    groups, merged = next(state for state in _merges(joint) if len(state[0]) == num_categories)
+    categories = np.empty(len(joint), np.int64)
+    for number, group in enumerate(np.argsort(-merged.sum(1), kind="stable")):
+        categories[groups[group]] = number
+    return categories, _information(merged)
+
+
+def information_kept(joint: Floats) -> dict[int, float]:
+    """Return the mutual information in nats that merging leaves, by number of categories from M down to 1."""
+    return {len(groups): _information(merged) for groups, merged in _merges(joint)}
+
+
+def choose_number(kept: dict[int, float]) -> int:
+    """Return the number of categories, 2 or more, where `information_kept` bends most.
+
+    Down to the right number a merge joins two kinds of the same thing, which answers for two views mix up; the next
+    one joins different things. So it is the number whose merge loses the largest multiple of what the merge before it
+    lost; losses below 0.01 nats count as 0.01, or the first merges of hardly used categories would decide.
+    """
+    lost = {number: kept[number] - kept[number - 1] for number in range(2, max(kept) + 1)}
+    bends = {number: lost[number] / max(lost[number + 1], SMALL) for number in range(2, max(kept))}
+    return max(bends, key=bends.__getitem__, default=max(kept))
+
+
+def _merges(joint: Floats) -> Iterator[tuple[list[list[int]], Floats]]:
+    """Yield the groups of categories and their joint distribution, before the first merge and after each."""
     groups = [[index] for index in range(len(joint))]
     joint = joint.astype(np.float64, copy=True)
-    while len(groups) > num_categories:
+    yield groups, joint
+    while len(groups) > 1:
         first, second = np.unravel_index(_losses(joint).argmin(), joint.shape)
         joint[first] += joint[second]
         joint[:, first] += joint[:, second]
         joint = np.delete(np.delete(joint, second, 0), second, 1)
         groups[first] += groups.pop(second)
-    categories = np.empty(sum(map(len, groups)), np.int64)
-    for number, group in enumerate(np.argsort(-joint.sum(1), kind="stable")):
-        categories[groups[group]] = number
-    return categories, float(_xlogx(joint).sum() - 2 * _xlogx(joint.sum(1)).sum())
+        yield groups, joint
+
+
+def _information(joint: Floats) -> float:
+    return float(_xlogx(joint).sum() - 2 * _xlogx(joint.sum(1)).sum())
 
 
 def _losses(joint: Floats) -> Floats:

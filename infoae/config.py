@@ -53,8 +53,8 @@ class Model(Section):
     """Units between the two layers of generator and classifier, and where the self-critic joins image and latent."""
     latent_dim: PositiveInt = 64
     """Z, values in a latent."""
-    num_categories: Annotated[int, Field(ge=2)] = 10
-    """K, categories that come out."""
+    num_categories: Annotated[int, Field(ge=2)] | Literal["auto"] = 10
+    """K, categories that come out; auto finds their number from how much information each merge loses."""
     num_over_categories: Annotated[int, Field(ge=2)] | None = None
     """M, finer categories that classifier and generator tell apart, merged into K each epoch; K if not given."""
     num_heads: PositiveInt = 1
@@ -66,7 +66,10 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _over_categories_can_be_merged(self) -> Self:
-        if self.num_over_categories is not None and self.num_over_categories < self.num_categories:
+        if self.num_categories == "auto":
+            if self.num_over_categories is None:
+                raise ValueError("num_categories auto needs num_over_categories, which it merges")
+        elif self.num_over_categories is not None and self.num_over_categories < self.num_categories:
             raise ValueError(
                 f"num_over_categories {self.num_over_categories} is below {self.num_categories} categories"
             )
@@ -196,6 +199,8 @@ class Config(Section):
                 "objective.weights.consensus needs model.num_heads above 1, model.num_over_categories, and "
                 "information.epochs before the heads vote"
             )
+        if model.num_categories == "auto" and not self.information.epochs:
+            raise ValueError("model.num_categories auto needs information.epochs, at whose end their number is fixed")
         if self.information.epochs and not weights.information:
             raise ValueError("information.epochs train on objective.weights.information alone, which is 0")
         if self.information.epochs >= self.train.epochs:

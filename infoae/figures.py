@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def draw_all(run: Run, model: InfoAE, test: ImageSet) -> Iterator[tuple[str, Pat
         "interpolation_between": interpolation(model, test, answers, within=False),
         "interpolation_within": interpolation(model, test, answers, within=True),
         "losses": losses(list(run.metrics())),
+        "categories": categories(run),
     }
     if test.labels is not None:
         figures["confusion"] = confusion(answers, test.labels, model.num_categories)
@@ -49,6 +51,22 @@ def samples(model: InfoAE, seed: int = 0) -> Figure:
     asked = torch.arange(model.num_categories).repeat_interleave(COLUMNS)
     images = model.decode(model.draw_latents(asked, seed)).unflatten(0, (model.num_categories, COLUMNS))
     return _grid(images, "Generated images, a row for each category", [str(k) for k in range(len(images))])
+
+
+def categories(run: Run) -> Figure | None:
+    """Draw the information kept against the number of categories; None where their number was given."""
+    path = run.path / "categories.json"
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    numbers = [int(number) for number in found["information_kept"]]
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(numbers, list(found["information_kept"].values()), marker=".")
+    axes.axvline(found["categories"], color="tab:red", linestyle="--", label=f"chosen: {found['categories']}")
+    axes.set(xlabel="categories", ylabel="information kept, nats", title="Merging the over-categories")
+    axes.legend()
+    return figure
 
 
 def reconstructions(model: InfoAE, data: ImageSet) -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -34,12 +34,10 @@ class InfoAE(nn.Module):
         if config.channels is None or config.image_size is None:
             raise ValueError("channels and image_size must be known to build the networks")
         self.channels, self.image_size = config.channels, config.image_size
-        self.num_categories, self.latent_dim, self.noise_dim = (
-            config.num_categories,
-            config.latent_dim,
-            config.noise_dim,
-        )
-        self.num_over_categories = config.num_over_categories or config.num_categories
+        self.latent_dim, self.noise_dim = config.latent_dim, config.noise_dim
+        self._finds_number = config.num_categories == "auto"
+        self.num_categories = 2 if config.num_categories == "auto" else config.num_categories  # 2 until it is found
+        self.num_over_categories = config.num_over_categories or self.num_categories
         shape = (self.channels, self.image_size, config.width)
         self.encoder = networks.Encoder(*shape, config.latent_dim)
         self.decoder = networks.Decoder(*shape, config.latent_dim)
@@ -68,12 +66,25 @@ class InfoAE(nn.Module):
 
     def merge(self, category_of: Tensor, frequency: Tensor) -> None:
         """Set the category of each over-category (M,), which over-categories occur with `frequency` (M,)."""
+        if self._finds_number:
+            self._set_number(int(category_of.max()) + 1)
         inside = F.one_hot(category_of, self.num_categories).T.bool()
         share = torch.where(inside, frequency.double().clamp_min(1e-12), 0)
         up_to = 2 * share.cumsum(1) / share.sum(1, keepdim=True) - 1
         last = inside & (up_to == up_to.amax(1, keepdim=True))
         self.category_of.copy_(category_of)
         self.chosen_up_to.copy_(torch.where(last, 2, torch.where(inside, up_to, -2)))
+
+    def _set_number(self, num_categories: int) -> None:
+        self.num_categories = num_categories
+        self.chosen_up_to = self.chosen_up_to.new_zeros(num_categories, self.num_over_categories)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *arguments: Any) -> None:
+        """Take the number of categories that training found from what it saved."""
+        saved = state_dict.get(f"{prefix}chosen_up_to")
+        if self._finds_number and saved is not None:
+            self._set_number(len(saved))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -20,6 +20,7 @@ from infoae.checkpoint import Checkpoint
 from infoae.config import Config
 from infoae.data import ImageSet, ShardSet
 from infoae.errors import InfoAEError, UsageError
+from infoae.files import write_json
 from infoae.model import InfoAE
 from infoae.run import Run
 from infoae.seeds import Stream, generator
@@ -184,10 +185,11 @@ class Trainer:
         before everything was trained, and on the other ranks.
         """
         model, images = self.step.evaluated_model(), self.images[: evaluate.SCORE_IMAGES]
-        if self.config.objective.weights.consensus and self.done == self.information_steps:
-            self._vote(model)
         answers = model.classify_heads(images) if distributed.is_main() else None
         if model.num_over_categories > model.num_categories:
+            self._merge(model, answers)
+        if self.config.objective.weights.consensus and self.done == self.information_steps:
+            self._vote(model)
             self._merge(model, answers)
         if answers is None:
             return None
@@ -223,13 +225,22 @@ class Trainer:
             if self.agreed is None:
                 nearest = np.arange(len(over)) if self.partners is None else self.partners[: len(over), 0]
                 joint = evaluate.joints_of_pairs(model, answers, self.images[nearest])[0]
-                merged = clustering.merge(joint, model.num_categories)[0]
+                merged = clustering.merge(joint, self._number(model, joint))[0]
             else:
                 merged = consensus.categories_of(over.numpy(), self.agreed[: len(over)], model.num_categories)
             category_of, frequency = torch.from_numpy(merged), over.mean(0)
         category_of, frequency = (distributed.from_main(each, self.step.device) for each in (category_of, frequency))
         for each in {id(m): m for m in (model, self.step.model)}.values():
             each.merge(category_of.to(self.step.device), frequency.to(self.step.device))
+
+    def _number(self, model: InfoAE, joint: NDArray[np.float64]) -> int:
+        """Return how many categories to merge into; where they are to be found, that is settled before the vote."""
+        if self.config.model.num_categories != "auto" or self.done > self.information_steps:
+            return model.num_categories
+        kept = clustering.information_kept(joint)
+        found = clustering.choose_number(kept)
+        write_json(self.run.path / "categories.json", {"categories": found, "information_kept": kept})
+        return found
 
     def _partners_of(self, indices: NDArray[np.int64], share: distributed.Share) -> tuple[Tensor | None, Tensor | None]:
         """Return partner images (B, C, H, W) where there are any, and what was agreed on both (2, B) after the vote."""

@@ -75,3 +75,30 @@ def test_as_many_categories_as_there_are_stay_as_they_are() -> None:
     categories, left = clustering.merge(joint, 4)
     assert sorted(categories.tolist()) == [0, 1, 2, 3]
     assert left == pytest.approx(information(joint))
+
+
+def kinds(num_things: int, num_kinds: int, mixed: float) -> np.ndarray:
+    """Joint distribution of answers of `num_kinds` for each of `num_things`, kinds of a thing mixed up that often."""
+    size = num_things * num_kinds
+    same_thing = np.kron(np.eye(num_things), np.ones((num_kinds, num_kinds)) / num_kinds)
+    joint = (1 - mixed) * np.eye(size) + mixed * same_thing
+    return np.asarray(0.97 * joint / size + 0.03 / size**2)
+
+
+@given(st.integers(2, 12), st.integers(2, 4), st.floats(0.4, 0.8), st.integers(0, 1000))
+def test_the_number_of_things_is_found(num_things: int, num_kinds: int, mixed: float, seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(num_things * num_kinds)
+    joint = kinds(num_things, num_kinds, mixed)[np.ix_(order, order)]
+    kept = clustering.information_kept(joint)
+    assert list(kept) == list(range(len(joint), 0, -1))
+    assert all(kept[number] >= kept[number - 1] - 1e-12 for number in range(2, len(joint) + 1))
+    assert kept[1] == pytest.approx(0, abs=1e-12)
+    assert kept[num_things] == pytest.approx(clustering.merge(joint, num_things)[1])
+    assert clustering.choose_number(kept) == num_things
+
+
+def test_over_categories_that_are_hardly_used_do_not_decide_the_number() -> None:
+    joint = np.zeros((14, 14))
+    joint[:8, :8] = kinds(4, 2, 0.7) * 0.999
+    joint[8:, 8:] = np.diag(10.0 ** -np.arange(4, 10))
+    assert clustering.choose_number(clustering.information_kept(joint / joint.sum())) == 4
