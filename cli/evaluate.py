@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from infoae.cli.options import (
     CheckpointChoice,
     CheckpointOption,
@@ -70,3 +72,5 @@ def _print_tables(result: dict[str, Any]) -> None:
             row += [str(count) for count in result["confusion"][category]]
         categories.add_row(*row)
     console.print(categories)
+    for warning in result["warnings"]:
+        typer.echo(f"warning: {warning}")

@@ -49,7 +49,7 @@ def _merges(joint: Floats) -> Iterator[tuple[list[list[int]], Floats]]:
     joint = joint.astype(np.float64, copy=True)
     yield groups, joint
     while len(groups) > 1:
-        first, second = np.unravel_index(_losses(joint).argmin(), joint.shape)
+        first, second = np.unravel_index(merging_losses(joint).argmin(), joint.shape)
         joint[first] += joint[second]
         joint[:, first] += joint[:, second]
         joint = np.delete(np.delete(joint, second, 0), second, 1)
@@ -61,7 +61,7 @@ def _information(joint: Floats) -> float:
     return float(_xlogx(joint).sum() - 2 * _xlogx(joint.sum(1)).sum())
 
 
-def _losses(joint: Floats) -> Floats:
+def merging_losses(joint: Floats) -> Floats:
     """Return the information lost by merging each pair, at [i, j] with i < j; infinity elsewhere.
 
     I = sum f(P_kl) - 2 sum f(P_k) with f(p) = p log p, so only the terms of rows and columns i and j change.

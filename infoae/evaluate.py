@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from infoae import metrics
+from infoae import health, metrics, neighbours
 from infoae.augment import random_affine
 from infoae.config import Augment
 from infoae.data import ImageSet
@@ -19,6 +19,7 @@ from infoae.seeds import Stream, generator
 
 SCORE_IMAGES = 10_000  # of the training images, for the label-free score: enough to fix it to about 0.01 nats
 SAMPLES_PER_CATEGORY = 100
+ENOUGH_IMAGES = 1000  # to say from pairs of them which categories are suspicious
 TWIN = Augment()  # the score's augmentation is the same for every run, so that runs can be compared
 
 
@@ -75,6 +76,8 @@ class Evaluation:
     label_free: LabelFree
     generated: Generated
     labelled: Labelled | None
+    warnings: list[str]
+    """What looks wrong, seen without labels, and what to try."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the measures as JSON values: the labelled ones at the top, NaN as null."""
@@ -90,13 +93,26 @@ def evaluate(model: InfoAE, data: ImageSet, seed: int = 0) -> Evaluation:
     probabilities = model.classify(data.images).numpy().astype(np.float64)
     categories = probabilities.argmax(1)
     sizes = np.bincount(categories, minlength=model.num_categories)
+    answered = label_free(model, data.images, seed, probabilities)
+    drawn = generated(model, data.images, categories, seed)
+    measures = asdict(answered) | asdict(drawn) | {"categories_unused": model.num_categories - answered.categories_used}
     return Evaluation(
         num_images=len(data),
         category_sizes=sizes.tolist(),
-        label_free=label_free(model, data.images, seed, probabilities),
-        generated=generated(model, data.images, categories, seed),
+        label_free=answered,
+        generated=drawn,
         labelled=None if data.labels is None else labelled(categories, data.labels, model.num_categories),
+        warnings=[*health.of_measures(measures), *_suspicious_categories(model, data.images[:SCORE_IMAGES], seed)],
     )
+
+
+def _suspicious_categories(model: InfoAE, images: NDArray[np.uint8], seed: int) -> Iterator[str]:
+    """Yield what the answers for images and their nearest neighbours say against the categories."""
+    if len(images) < ENOUGH_IMAGES:
+        return
+    nearest = neighbours.nearest_neighbours(images, 1)[:, 0]
+    joint = joints_of_pairs(model, model.classify_heads(images), images[nearest], seed)[0]
+    yield from health.of_categories(joint, model.category_of.cpu().numpy())
 
 
 def label_free(

@@ -159,6 +159,7 @@ def describe(result: dict[str, Any]) -> str:
         lines.append(f"workers were lost and training restarted {counted(result['restarts'], 'time')}")
     if "accuracy" in result:
         lines.append(f"test accuracy {result['accuracy']:.2%}, NMI {result['nmi']:.3f}, ARI {result['ari']:.3f}")
+    lines += [f"warning: {warning}" for warning in result["warnings"]]
     lines.append(f"look at it: infoae evaluate {name}; infoae figures {name}")
     return "\n".join(lines)
 

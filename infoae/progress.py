@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from infoae import health
 from infoae.trainer import Metrics, Moment
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ SHOWN = {
     "classified": "loss/classification_encoded",
     "discriminator": "discriminator_accuracy",
 }
+
+GAME = ("discriminator_accuracy", "loss/encoder_adversarial")  # the rest is judged at the end, when it can be
 
 
 class _Bar:
@@ -59,7 +62,7 @@ class TrainingProgress(_Bar):
             TextColumn("{task.fields[status]}"),
         )
         self._task: TaskID | None = None
-        self._losses = ""
+        self._losses, self._measures = "", Metrics()
         self._last_line = 0.0
         self._rate = 0.0
         self._workers, self._team = 1, ""
@@ -83,6 +86,7 @@ class TrainingProgress(_Bar):
 
     def logged(self, moment: Moment, metrics: Metrics) -> None:
         self._losses = " ".join(f"{name} {metrics[key]:.3f}" for name, key in SHOWN.items() if key in metrics)
+        self._measures = metrics
         now = time.monotonic()
         if self._bar.disable and (now - self._last_line >= PLAIN_SECONDS or moment.step == moment.total_steps):
             self._last_line = now
@@ -95,6 +99,9 @@ class TrainingProgress(_Bar):
         values = {key.removeprefix("evaluation/"): value for key, value in metrics.items()}
         line = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
         self.say(f"epoch {moment.epoch}/{moment.total_epochs} done: {line}")
+        game = {name: value for name, value in self._measures.items() if name in GAME}
+        for warning in health.of_measures(game):
+            self.say(f"warning: {warning}")
 
     def saved(self, moment: Moment) -> None:
         pass

@@ -35,7 +35,7 @@ def random_joint(size: int, seed: int, zeros: bool = False) -> np.ndarray:
 @given(st.integers(2, 7), st.integers(0, 1000), st.booleans())
 def test_the_loss_of_each_merge_is_the_information_it_loses(size: int, seed: int, zeros: bool) -> None:
     joint = random_joint(size, seed, zeros)
-    losses = clustering._losses(joint)
+    losses = clustering.merging_losses(joint)
     for i in range(size):
         for j in range(size):
             if i < j:

@@ -1,0 +1,118 @@
+"""What is wrong with a run, seen without labels, and what to try: during training and in `evaluate`.
+
+The bounds are rules of thumb, from runs on MNIST that went well and badly (docs/lab-notes.md).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infoae import clustering
+
+Floats = NDArray[np.float64]
+
+CLEAN = 0.7  # of a perfect distinction: kinds of one digit are told apart by less, two digits by more
+PART = 0.25  # of a category: what is smaller is an odd style, not a second thing
+BALANCED = 0.9
+RECOVERED = 0.9
+DIVERSE = 0.4
+WINNING, CHANCE = 0.98, 0.55
+FOOLED = 6.0  # nats: the self-critic believes no pair of the encoder's
+
+
+def distinction(joint: Floats, first: int, second: int) -> float:
+    """Return how cleanly two categories of a joint distribution (K, K) of answers for pairs are told apart, 0 to 1.
+
+    It is the information that merging them loses, over what telling them apart without error would be worth; 1 also
+    where it loses more, because other categories go with only one of them.
+    """
+    low, high = sorted((first, second))
+    p = joint.sum(1)[[low, high]]
+    if not p.all():
+        return 1.0  # one that is never answered is mixed up with none
+    perfect = float(-(p * np.log(p / p.sum())).sum())
+    return min(float(clustering.merging_losses(joint)[low, high]) / perfect, 1.0)
+
+
+def of_categories(joint: Floats, category_of: NDArray[np.int64]) -> Iterator[str]:
+    """Yield what is suspicious about categories, merged from over-categories with a joint distribution (M, M)."""
+    num_categories = int(category_of.max()) + 1
+    merged = _merged(joint, category_of)
+    pairs = [(distinction(merged, i, j), i, j) for i, j in itertools.combinations(range(num_categories), 2)]
+    alike = sorted(pair for pair in pairs if pair[0] < CLEAN)
+    if alike:
+        told_apart, first, second = alike[0]
+        more = f", and so may {len(alike) - 1} more pairs" if len(alike) > 1 else ""
+        yield (
+            f"categories {first} and {second} may be one thing (told apart by {told_apart:.0%}){more}: train longer, "
+            "or ask for fewer categories"
+        )
+    for category in range(num_categories):
+        parts = _halves(joint, category_of, category)
+        if parts is None:
+            continue
+        smaller = parts.sum(1)[:2].min() / parts.sum(1)[:2].sum()
+        told_apart = distinction(parts, 0, 1)
+        if smaller >= PART and told_apart > CLEAN:
+            yield (
+                f"category {category} may hold two things, {smaller:.0%} of it the second (told apart by "
+                f"{told_apart:.0%}): ask for more categories, try --categories auto, or another seed"
+            )
+
+
+def of_measures(measures: Mapping[str, float]) -> Iterator[str]:
+    """Yield what is suspicious about `measures` by name: losses in nats, and whatever else there is of evaluation's."""
+    balance, unused = measures.get("balance"), measures.get("categories_unused", 0)
+    if unused:
+        yield (
+            f"categories that hardly an image is given: {unused:.0f}; raise objective.weights.information or "
+            "information.epochs, or ask for fewer"
+        )
+    elif balance is not None and balance < BALANCED:
+        yield f"some categories are far larger than others (balance {balance:.2f}): right only if the data are so"
+    recovered = measures.get("recovered")
+    if recovered is not None and recovered < RECOVERED:
+        yield (
+            f"only {recovered:.0%} of generated images come back as the category asked for: train longer, or raise "
+            "objective.weights.latent_matching"
+        )
+    diversity = measures.get("diversity_pixels")
+    if diversity is not None and diversity < DIVERSE:
+        yield (
+            f"generated images of one category are much alike (diversity {diversity:.2f}, of real images 1): train "
+            "longer, or raise objective.weights.latent_matching and reconstruction"
+        )
+    right = measures.get("discriminator_accuracy")
+    if right is not None and right > WINNING:
+        yield (
+            f"the discriminator tells {right:.0%} of images apart, so the decoder learns little from it: lower "
+            "optim.critic_learning_rate, or set model.critic_norm=spectral"
+        )
+    if right is not None and right < CHANCE:
+        yield f"the discriminator is at chance ({right:.0%}): raise optim.critic_learning_rate"
+    fooled = measures.get("loss/encoder_adversarial")
+    if fooled is not None and fooled > FOOLED:
+        yield (
+            f"the self-critic believes none of the encoder's pairs (encoder_adversarial {fooled:.1f} nats): lower "
+            "optim.critic_learning_rate, or set objective.self_critic_fakes=reconstructed"
+        )
+
+
+def _merged(joint: Floats, category_of: NDArray[np.int64]) -> Floats:
+    member = np.eye(category_of.max() + 1)[category_of]
+    return np.asarray(member.T @ joint @ member)
+
+
+def _halves(joint: Floats, category_of: NDArray[np.int64], category: int) -> Floats | None:
+    """Merge the over-categories of one category down to two: joint distribution (3, 3) of these and all others."""
+    inside = np.flatnonzero((category_of == category) & (joint.sum(1) > 0))
+    if len(inside) < 2:
+        return None
+    within = joint[np.ix_(inside, inside)]
+    halves = np.full(len(joint), 2)
+    halves[inside] = clustering.merge(within / within.sum(), 2)[0]
+    return _merged(joint, halves) if (halves == 2).any() else None

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infoae import clustering, health
+from tests.test_clustering import kinds
+
+GOOD = {
+    "balance": 0.99,
+    "categories_unused": 0.0,
+    "recovered": 0.99,
+    "diversity_pixels": 0.7,
+    "discriminator_accuracy": 0.85,
+    "loss/encoder_adversarial": 2.0,
+}
+
+
+@given(st.integers(2, 5), st.integers(2, 3), st.integers(0, 1000))
+def test_categories_are_told_apart_between_not_at_all_and_perfectly(k: int, num_kinds: int, seed: int) -> None:
+    joint = kinds(k, num_kinds, np.random.default_rng(seed).uniform())
+    size = len(joint)
+    values = [health.distinction(joint, i, j) for i in range(size) for j in range(size) if i != j]
+    assert all(-1e-9 <= value <= 1 + 1e-9 for value in values)
+    assert health.distinction(np.eye(4) / 4, 0, 1) == pytest.approx(1)
+    assert health.distinction(np.ones((4, 4)) / 16, 2, 1) == pytest.approx(0)
+
+
+def test_categories_that_are_the_things_are_not_suspicious() -> None:
+    joint = kinds(10, 3, 0.9)
+    assert list(health.of_categories(joint, np.arange(30) // 3)) == []
+    assert list(health.of_categories(np.eye(10) / 10, np.arange(10))) == []  # nothing merged, nothing to split
+
+
+def test_two_things_in_one_category_and_one_thing_in_two_are_noticed() -> None:
+    joint = kinds(10, 3, 0.9)
+    too_few = clustering.merge(joint, 9)[0]
+    (warning,) = health.of_categories(joint, too_few)
+    assert "may hold two things, 50% of it the second" in warning
+    split = np.arange(30) // 3
+    split[0] = 10
+    (warning,) = health.of_categories(joint, split)
+    assert warning.startswith("categories 0 and 10 may be one thing")
+    assert "more pairs" not in warning
+    (warning,) = health.of_categories(np.ones((6, 6)) / 36, np.arange(6))
+    assert "and so may 14 more pairs" in warning
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("balance", 0.7, "far larger than others"),
+        ("categories_unused", 3.0, "hardly an image is given: 3"),
+        ("recovered", 0.5, "only 50% of generated images come back"),
+        ("diversity_pixels", 0.1, "much alike"),
+        ("discriminator_accuracy", 0.999, "lower optim.critic_learning_rate"),
+        ("discriminator_accuracy", 0.5, "at chance"),
+        ("loss/encoder_adversarial", 9.0, "believes none"),
+    ],
+)
+def test_each_measure_out_of_bounds_is_said_with_what_to_try(name: str, value: float, message: str) -> None:
+    assert list(health.of_measures(GOOD)) == list(health.of_measures({})) == []
+    (warning,) = health.of_measures(GOOD | {name: value})
+    assert message in warning
