@@ -18,7 +18,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,17 +34,19 @@ COMMAND = [sys.executable, "-c", "from infoae.cli.main import main; main()"]
 MEASURES = ("accuracy", "nmi", "seconds", "restarts", "step")
 
 
-def infoae(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of infoae; its messages pass through."""
-    done = subprocess.run([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in (0, 130):
-        raise SystemExit(f"infoae {' '.join(arguments)} failed with {done.returncode}")
-    return done
+def infoae(*arguments: str, meanwhile: Callable[[subprocess.Popen[str]], None] = lambda _: None) -> str:
+    """Run a command of infoae, and something beside it; return what it printed. Its messages pass through."""
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        meanwhile(process)
+        output, _ = process.communicate()
+    if process.returncode not in (0, 130):
+        raise SystemExit(f"infoae {' '.join(arguments)} failed with {process.returncode}")
+    return output
 
 
-def train(*arguments: str) -> dict[str, Any]:
+def train(*arguments: str, meanwhile: Callable[[subprocess.Popen[str]], None] = lambda _: None) -> dict[str, Any]:
     """Run `infoae train --json`; return its result, the label-free score and recovered among it."""
-    result: dict[str, Any] = json.loads(infoae("train", "--json", *arguments).stdout)
+    result: dict[str, Any] = json.loads(infoae("train", "--json", *arguments, meanwhile=meanwhile))
     kept = {name: result[name] for name in MEASURES if name in result}
     if result["finished"]:
         kept |= {"score": result["score"], "recovered": result["generated"]["recovered"]}
@@ -57,41 +58,30 @@ def steps(run: Run) -> list[int]:
     return [line["step"] for line in run.metrics() if "images_per_second" in line]
 
 
-def when(run: Run, step: int, act: Callable[[], None]) -> threading.Thread:
-    """Act, in a thread of its own, as soon as `run` has come to `step`."""
-
-    def wait() -> None:
-        while (steps(run) or [0])[-1] < step:
-            time.sleep(0.2)
-        act()
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    return thread
-
-
 def on_four_nodes(runs: Path, options: list[str], total: int) -> dict[str, Any]:
     """Train with a node lost after a quarter of `total` steps, and stopped and resumed after three quarters."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    run = Run(runs / "four")
+
+    def wait_for(step: int, process: subprocess.Popen[str]) -> None:
+        while (steps(run) or [0])[-1] < step and process.poll() is None:
+            time.sleep(0.2)
+
+    def trouble(process: subprocess.Popen[str]) -> None:
+        wait_for(total // 4, process)
+        print(f"removing a node after step {steps(run)[-1]}, and adding another", flush=True)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        cluster.add_node(num_cpus=1)
+        wait_for(total * 3 // 4, process)
+        print(f"Ctrl-C after step {steps(run)[-1]}", flush=True)
+        process.send_signal(signal.SIGINT)
+
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(4)]
         workers = ["--nodes", "4", "--address", cluster.address, "--runs", str(runs)]
-        run = Run(runs / "four")
-
-        def replace_node() -> None:
-            print(f"removing a node after step {steps(run)[-1]}, and adding another", flush=True)
-            cluster.remove_node(nodes[0], allow_graceful=False)
-            cluster.add_node(num_cpus=1)
-
-        def stop() -> None:
-            print(f"Ctrl-C after step {steps(run)[-1]}", flush=True)
-            subprocess.run(["pkill", "-INT", "-f", "train --json --name four"], check=True)  # noqa: S607
-
-        when(run, total // 4, replace_node)
-        when(run, total * 3 // 4, stop)
-        stopped = train("--name", "four", *workers, *options)
+        stopped = train("--name", "four", *workers, *options, meanwhile=trouble)
         resumed = train("--resume", "four", *workers)
     finally:
         cluster.shutdown()  # type: ignore[no-untyped-call]

@@ -44,9 +44,9 @@ def tune(
         str,
         typer.Option(metavar="NAME|FILE", help="Search space (docs/tune.md); lambdas varies alpha, beta and gamma."),
     ] = "lambdas",
-    search: Annotated[Search, typer.Option(help="optuna needs: pip install 'infoae[optuna]'.")] = Search.random,
+    search: Annotated[Search, typer.Option(help=r"optuna needs: pip install 'infoae\[optuna]'.")] = Search.random,
     scheduler: Annotated[
-        Scheduler, typer.Option(help="asha stops the worse trials after epochs 1, 3, 9, …; none trains all to the end.")
+        Scheduler, typer.Option(help="asha stops the worse trials early; none trains all to the end.")
     ] = Scheduler.asha,
     metric: Annotated[
         Metric, typer.Option(help="What is maximised, at a trial's best checkpoint. Neither uses a label.")

@@ -14,7 +14,7 @@ from infoae.errors import UsageError
 from infoae.space import Values
 from infoae.sweep_record import Sweep, Trial
 
-REDUCTION = 3  # ASHA lets a third of the trials pass epochs 1, 3, 9, …
+REDUCTION = 3  # ASHA lets a third of the trials pass the first epoch of everything, and three and nine times that
 
 
 def make_scheduler(sweep: Sweep) -> TrialScheduler:
@@ -22,7 +22,12 @@ def make_scheduler(sweep: Sweep) -> TrialScheduler:
     if sweep.scheduler == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     asha = ASHAScheduler(
-        time_attr="epoch", metric="score", mode="max", max_t=sweep.config.train.epochs, reduction_factor=REDUCTION
+        time_attr="epoch",
+        metric="score",
+        mode="max",
+        max_t=sweep.config.train.epochs,
+        grace_period=sweep.config.information.epochs + 1,  # before it most λs have changed nothing
+        reduction_factor=REDUCTION,
     )
     for trial in sweep.trials:
         if trial.status != "unfinished":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from infoae import space, sweep_record
 from infoae.errors import InfoAEError, UsageError
 from infoae.sweep_record import Sweep
-from infoae.sweep_search import Numbered
+from infoae.sweep_search import Numbered, make_scheduler
 from tests.test_sweep import make
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")  # Ray's own
@@ -55,6 +56,25 @@ def test_optuna_learns_from_scores_also_from_those_before_it_was_resumed(tmp_pat
     assert len(set(drawn)) == 40  # nothing is drawn twice, before and after
     far = [abs(value - 0.3) for value in drawn]
     assert np.mean(far[25:]) < 0.5 * np.mean(far[1:11])  # after it was resumed nearer than the ten it began with
+
+
+def test_asha_judges_no_trial_before_everything_is_trained(tmp_path: Path) -> None:
+    text = "alpha: {keys: [objective.weights.reconstruction], low: 0, high: 1}"
+    settings = ("information.epochs=2", "train.epochs=9")
+    sweep, _ = make(tmp_path / "runs", text, *settings, scheduler="asha", trials=6)
+    scheduler: Any = make_scheduler(sweep)
+    trials = [SimpleNamespace(trial_id=str(number)) for number in range(6)]
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)
+    decisions = {
+        epoch: [
+            scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": -float(trial.trial_id)})
+            for trial in trials
+        ]
+        for epoch in (1, 2, 3)
+    }
+    assert decisions[1] == decisions[2] == ["CONTINUE"] * 6
+    assert decisions[3] == ["CONTINUE"] + ["STOP"] * 5
 
 
 def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
