@@ -22,7 +22,7 @@ from torch import Tensor
 from torchvision.transforms import ToTensor
 
 from infoae import config, data, losses
-from infoae.augment import random_affine
+from infoae.augment import augmented
 from infoae.batches import batches
 from infoae.config import Config
 from infoae.device import resolve_device, resolve_precision
@@ -67,9 +67,7 @@ def plain_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[i
             c = torch.randint(model.num_over_categories, (len(x),), device=device)
             z_gen = model.generator(u, F.one_hot(c, model.num_over_categories).float())
             x_gen = torch.sigmoid(model.decoder(z_gen))
-            z, z_cycle, z_twin = model.encoder(torch.cat([x, x_gen, random_affine(x, run.augment, augment)])).split(
-                len(x)
-            )
+            z, z_cycle, z_twin = model.encoder(torch.cat([x, x_gen, augmented(x, run.augment, augment)])).split(len(x))
             x_recon_logits = model.decoder(z)
             x_recon = torch.sigmoid(x_recon_logits)
             fake = (x_recon, z) if run.objective.self_critic_fakes == "reconstructed" else (x, z)

@@ -1,4 +1,4 @@
-"""The augmented twin of an image: a small random affine map, drawn for each image of a batch."""
+"""The augmented twin of an image: a small random affine map, crop and blur, drawn for each image of a batch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infoae.config import Augment
+from infoae.distributed import Share
 
 
-def random_affine(x: Tensor, config: Augment, generator: torch.Generator) -> Tensor:
-    """Map each image of x (B, C, H, W) by its own random rotation, shear, zoom and shift; what enters is black."""
-    return affine(x, draw_maps(len(x), config, generator))
+def augmented(x: Tensor, config: Augment, generator: torch.Generator, share: Share | None = None) -> Tensor:
+    """Change each image of x (B, C, H, W) by its own random draws; what enters from outside is black.
+
+    With several ranks x are the images of `share`, and what is drawn is drawn for the whole batch.
+    """
+    share = Share(0, len(x), len(x)) if share is None else share
+    x = affine(x, draw_maps(share.total, config, generator)[share.slice])
+    if not config.blur:
+        return x
+    part = torch.rand(share.total, generator=generator)[share.slice].to(x.device)
+    return torch.lerp(x, blurred(x, config.blur), part[:, None, None, None])
+
+
+def blurred(x: Tensor, sigma: float) -> Tensor:
+    """Blur x (B, C, H, W) by a Gaussian of `sigma` pixels, cut off at three of them."""
+    from torchvision.transforms.v2.functional import gaussian_blur
+
+    reach = min(math.ceil(3 * sigma), min(x.shape[2:]) - 1)  # it mirrors at the edge, which needs so many pixels
+    result: Tensor = gaussian_blur(x, [2 * reach + 1, 2 * reach + 1], [sigma, sigma])
+    return result
 
 
 def draw_maps(count: int, config: Augment, generator: torch.Generator) -> Tensor:
@@ -31,7 +49,13 @@ def draw_maps(count: int, config: Augment, generator: torch.Generator) -> Tensor
         torch.stack([cos, -sin + shear, unit[:, 3] * 2 * config.translate], 1),
         torch.stack([sin, cos, unit[:, 4] * 2 * config.translate], 1),
     ]
-    return torch.stack(rows, 1)
+    maps = torch.stack(rows, 1)
+    if not config.crop:
+        return maps
+    cut = config.crop * torch.rand(count, 1, generator=generator)
+    centre = cut * (torch.rand(count, 2, generator=generator) * 2 - 1)
+    linear, shift = maps[:, :, :2], maps[:, :, 2:]
+    return torch.cat([linear * (1 - cut)[:, :, None], linear @ centre[:, :, None] + shift], 2)
 
 
 def affine(x: Tensor, maps: Tensor) -> Tensor:

@@ -66,13 +66,11 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _over_categories_can_be_merged(self) -> Self:
-        if self.num_categories == "auto":
-            if self.num_over_categories is None:
-                raise ValueError("num_categories auto needs num_over_categories, which it merges")
-        elif self.num_over_categories is not None and self.num_over_categories < self.num_categories:
-            raise ValueError(
-                f"num_over_categories {self.num_over_categories} is below {self.num_categories} categories"
-            )
+        wanted, over = self.num_categories, self.num_over_categories
+        if wanted == "auto" and over is None:
+            raise ValueError("num_categories auto needs num_over_categories, which it merges")
+        if wanted != "auto" and over is not None and over < wanted:
+            raise ValueError(f"num_over_categories {over} is below {wanted} categories")
         return self
 
 
@@ -127,7 +125,7 @@ class Information(Section):
 
 
 class Augment(Section):
-    """The random affine map of the augmented partner, drawn per image. Too strong a map changes what an image is."""
+    """How the augmented partner is changed, drawn per image; 0 is not at all. Too much changes what an image is."""
 
     degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
     """Rotation, up to so many degrees either way."""
@@ -137,6 +135,10 @@ class Augment(Section):
     """Zoom, up to this fraction either way."""
     shear: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Horizontal shear, up to this factor either way."""
+    crop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Cut off up to this fraction of the side, at random places, and enlarge what is left."""
+    blur: Annotated[float, Field(ge=0)] = 0.0
+    """Gaussian blur of so many pixels, mixed in by a random part."""
 
 
 class Optim(Section):

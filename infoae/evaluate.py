@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from infoae import health, metrics, neighbours
-from infoae.augment import random_affine
+from infoae.augment import augmented
 from infoae.config import Augment
 from infoae.data import ImageSet
 from infoae.model import BATCH, InfoAE
@@ -179,7 +179,7 @@ def _classify_augmented(
 ) -> NDArray[np.float64]:
     random = generator(seed, Stream.EVALUATION)
     parts = (model.to_input(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
-    answers = [classify(random_affine(part, TWIN, random).clamp(0, 1)) for part in parts]
+    answers = [classify(augmented(part, TWIN, random).clamp(0, 1)) for part in parts]
     return torch.cat(answers).numpy().astype(np.float64)
 
 

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from infoae.augment import blurred
+
 COMPONENTS = 50
 ROWS = 2000  # of the distance matrix at once: 60,000 images need 480 MB for them
 
@@ -21,7 +23,7 @@ def nearest_neighbours(images: NDArray[np.uint8], count: int, blur: float = 1.0)
     """
     if len(images) <= count:
         raise ValueError(f"{count} neighbours need more than {count} images, not {len(images)}")
-    points = _directions(_blurred(torch.from_numpy(np.require(images, requirements="W")), blur))
+    points = _directions(_points(torch.from_numpy(np.require(images, requirements="W")), blur))
     found = []
     for start in range(0, len(points), ROWS):
         part = points[start : start + ROWS]
@@ -31,19 +33,10 @@ def nearest_neighbours(images: NDArray[np.uint8], count: int, blur: float = 1.0)
     return torch.cat(found).numpy().astype(np.int32)
 
 
-def _blurred(images: Tensor, sigma: float) -> Tensor:
-    """uint8 (N, C, H, W) -> float32 (N, C * H * W), blurred in both directions."""
-    if not sigma:
-        return images.flatten(1).float()
-    reach = int(np.ceil(3 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma).square())
-    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
-    blurred = []
-    for part in images.split(ROWS):
-        planes = part.flatten(0, 1).unsqueeze(1).float()
-        planes = F.conv2d(F.conv2d(planes, kernel, padding=(0, reach)), kernel.mT, padding=(reach, 0))
-        blurred.append(planes.reshape(len(part), -1))
-    return torch.cat(blurred)
+def _points(images: Tensor, blur: float) -> Tensor:
+    """uint8 (N, C, H, W) -> float32 (N, C * H * W), blurred."""
+    parts = (part.float() for part in images.split(ROWS))
+    return torch.cat([(blurred(part, blur) if blur else part).flatten(1) for part in parts])
 
 
 def _directions(points: Tensor) -> Tensor:

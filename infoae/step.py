@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 
 from infoae import distributed, objective
-from infoae.augment import affine, draw_maps
+from infoae.augment import augmented
 from infoae.batchnorm import synchronise
 from infoae.config import Config
 from infoae.distributed import Share
@@ -144,8 +144,8 @@ class Step:
         return x, x_twin, u, self.model.choose_over(category, u[:, 0])
 
     def _augmented(self, x: Tensor, share: Share, random: torch.Generator) -> Tensor:
-        maps = draw_maps(share.total, self.config.augment, random)[share.slice]
-        return affine(x, maps).contiguous(memory_format=torch.channels_last)
+        x = augmented(x, self.config.augment, random, share)
+        return x.contiguous(memory_format=torch.channels_last)
 
     def _to_input(self, images: Tensor) -> Tensor:
         x = images.to(self.device, non_blocking=True).float().div_(255)

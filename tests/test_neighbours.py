@@ -13,7 +13,7 @@ def test_neighbours_are_those_of_a_brute_force_search(mnist: tuple[ImageSet, Ima
     images = mnist[0].images
     found = neighbours.nearest_neighbours(images, 3)
     blurred = np.stack(
-        [gaussian_filter(image[0].astype(np.float64), 1.0, mode="constant", truncate=3) for image in images]
+        [gaussian_filter(image[0].astype(np.float64), 1.0, mode="mirror", truncate=3) for image in images]
     )
     points = blurred.reshape(len(images), -1)
     directions = np.linalg.svd(points, full_matrices=False)[2][: neighbours.COMPONENTS]
