@@ -65,6 +65,10 @@ def train(
             metavar="PATH|URI", help="Where all nodes reach the run, e.g. s3://bucket/path; --runs if shared."
         ),
     ] = None,
+    restarts: Annotated[
+        int,
+        typer.Option(min=1, help="Train so many runs of consecutive seeds; the best by the label-free score counts."),
+    ] = 1,
     retries: Annotated[int, typer.Option(min=0, help="Restarts after lost workers or nodes.")] = 3,
     runs: RunsOption = Path("runs"),
     dry_run: Annotated[
@@ -111,6 +115,7 @@ def train(
             "device",
             "name",
             "global_batch",
+            "restarts",
             "dry_run",
         )
         for option in fixed:
@@ -127,12 +132,17 @@ def train(
         summary = plan.summary()
         print_json(summary) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in summary.items()))
         return
-    if request.needs_ray:
-        from infoae import workers
+    results = []
+    for one in [plan] if restarts == 1 else launch.restarts(plan, restarts):
+        if request.needs_ray:
+            from infoae import workers
 
-        result = workers.run(plan, wandb.value, request, store, retries)
-    else:
-        result = launch.run(plan, wandb.value)
+            results.append(workers.run(one, wandb.value, request, store, retries))
+        else:
+            results.append(launch.run(one, wandb.value))
+        if not results[-1]["finished"]:
+            break
+    result = results[-1] if restarts == 1 or not results[-1]["finished"] else launch.best_of(results)
     if as_json:
         print_json(result)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -87,6 +87,22 @@ def checked(config: Config, runs: Path, recipe: str, name: str | None, found: Ru
     return Plan(with_image_shape(config, train), train, test, device, precision, runs, recipe, name, found)
 
 
+def restarts(plan: Plan, count: int) -> list[Plan]:
+    """Return `count` plans that differ in their seeds, which follow on the plan's own, and names."""
+    seeds = range(plan.config.seed, plan.config.seed + count)
+    return [
+        replace(plan, config=plan.config.model_copy(update={"seed": seed}), name=plan.name and f"{plan.name}-{seed}")
+        for seed in seeds
+    ]
+
+
+def best_of(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the result of the highest label-free score, now the latest run, with all scores as `tried`."""
+    best = max(results, key=lambda result: float(result["score"]))
+    Run.open(best["folder"]).point_latest()
+    return best | {"tried": {result["run"]: result["score"] for result in results}}
+
+
 def start(plan: Plan) -> Run:
     """Make the folder of a new run, or return the one to go on with, as it was."""
     return plan.resumed or Run.create(plan.runs, plan.name, plan.recipe, plan.config)
@@ -159,6 +175,9 @@ def describe(result: dict[str, Any]) -> str:
         lines.append(f"workers were lost and training restarted {counted(result['restarts'], 'time')}")
     if "accuracy" in result:
         lines.append(f"test accuracy {result['accuracy']:.2%}, NMI {result['nmi']:.3f}, ARI {result['ari']:.3f}")
+    if "tried" in result:
+        scores = ", ".join(f"{run} {score:.3f}" for run, score in result["tried"].items())
+        lines.append(f"the best of {len(result['tried'])} by its label-free score: {scores}")
     lines += [f"warning: {warning}" for warning in result["warnings"]]
     lines.append(f"look at it: infoae evaluate {name}; infoae figures {name}")
     return "\n".join(lines)

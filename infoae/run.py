@@ -48,7 +48,7 @@ class Run:
         """Make a new run folder and point `root`/latest to it. Raises UsageError if the name is taken or unfit."""
         run = Run(new_folder(root, name, recipe))
         run.write_config(config)
-        run._point_latest()
+        run.point_latest()
         return run
 
     @staticmethod
@@ -114,7 +114,8 @@ class Run:
         entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         write_json(path, [*entries, entry])
 
-    def _point_latest(self) -> None:
+    def point_latest(self) -> None:
+        """Let `latest` beside the run's folder be this run. Raises InfoAEError."""
         link = self.path.parent / "latest"
         with tempfile.TemporaryDirectory(dir=self.path.parent) as folder:
             temporary = Path(folder) / "latest"

@@ -95,6 +95,20 @@ def test_ctrl_c_saves_says_how_to_go_on_and_going_on_ends_bit_equal(tmp_path: Pa
     assert "--seed cannot change" in changed.stderr
 
 
+def test_restarts_keep_the_run_of_the_best_score(tmp_path: Path) -> None:
+    arguments = ["train", "--config", "smoke", *SETTINGS, "--restarts", "2", "--seed", "5", "--name", "tried"]
+    done = invoke(*arguments, "--runs", str(tmp_path), "--json")
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert set(result["tried"]) == {"tried-5", "tried-6"}
+    best = max(result["tried"], key=result["tried"].__getitem__)
+    assert (result["run"], result["score"]) == (best, result["tried"][best])
+    assert (tmp_path / "latest").resolve() == tmp_path / best
+    assert [Run.open(run, tmp_path).config().seed for run in ("tried-5", "tried-6")] == [5, 6]
+    again = invoke("train", "--resume", "tried-5", "--restarts", "2", "--runs", str(tmp_path))
+    assert "--restarts cannot change when a run is resumed" in again.stderr
+
+
 def test_a_resumed_run_can_be_given_more_epochs(tmp_path: Path) -> None:
     base = ["train", "--config", "smoke", *SETTINGS, "--name", "short", "--epochs", "1"]
     assert run(*base, cwd=tmp_path).returncode == 0
