@@ -106,7 +106,7 @@ def test_restarts_keep_the_run_of_the_best_score(tmp_path: Path) -> None:
     assert (tmp_path / "latest").resolve() == tmp_path / best
     assert [Run.open(run, tmp_path).config().seed for run in ("tried-5", "tried-6")] == [5, 6]
     again = invoke("train", "--resume", "tried-5", "--restarts", "2", "--runs", str(tmp_path))
-    assert "--restarts cannot change when a run is resumed" in again.stderr
+    assert "--restarts cannot change when a run is resumed" in str(again.exception)
 
 
 def test_a_resumed_run_can_be_given_more_epochs(tmp_path: Path) -> None:
