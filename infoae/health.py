@@ -21,7 +21,7 @@ BALANCED = 0.9
 RECOVERED = 0.9
 DIVERSE = 0.4
 WINNING, CHANCE = 0.98, 0.55
-FOOLED = 6.0  # nats: the self-critic believes no pair of the encoder's
+FOOLED = 8.0  # nats: the self-critic believes no pair of the encoder's
 
 
 def distinction(joint: Floats, first: int, second: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,7 +26,8 @@ SHOWN = {
     "discriminator": "discriminator_accuracy",
 }
 
-GAME = ("discriminator_accuracy", "loss/encoder_adversarial")  # the rest is judged at the end, when it can be
+GAME = {"discriminator_accuracy", "loss/encoder_adversarial"}  # the rest is judged at the end, when it can be
+PATIENCE = 4  # ends of epochs in a row: the first epochs of a game are one-sided in good runs, too
 
 
 class _Bar:
@@ -62,7 +64,7 @@ class TrainingProgress(_Bar):
             TextColumn("{task.fields[status]}"),
         )
         self._task: TaskID | None = None
-        self._losses, self._measures = "", Metrics()
+        self._losses, self._measures, self._one_sided = "", Metrics(), Counter[str]()
         self._last_line = 0.0
         self._rate = 0.0
         self._workers, self._team = 1, ""
@@ -99,9 +101,11 @@ class TrainingProgress(_Bar):
         values = {key.removeprefix("evaluation/"): value for key, value in metrics.items()}
         line = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
         self.say(f"epoch {moment.epoch}/{moment.total_epochs} done: {line}")
-        game = {name: value for name, value in self._measures.items() if name in GAME}
-        for warning in health.of_measures(game):
-            self.say(f"warning: {warning}")
+        for name in GAME & self._measures.keys():
+            warnings = list(health.of_measures({name: self._measures[name]}))
+            self._one_sided[name] = self._one_sided[name] + 1 if warnings else 0
+            if self._one_sided[name] == PATIENCE:
+                self.say(f"warning: {warnings[0]}")
 
     def saved(self, moment: Moment) -> None:
         pass

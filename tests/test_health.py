@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infoae import clustering, health
+from infoae.progress import TrainingProgress
+from infoae.trainer import Moment
 from tests.test_clustering import kinds
 
 GOOD = {
@@ -64,3 +67,16 @@ def test_each_measure_out_of_bounds_is_said_with_what_to_try(name: str, value: f
     assert list(health.of_measures(GOOD)) == list(health.of_measures({})) == []
     (warning,) = health.of_measures(GOOD | {name: value})
     assert message in warning
+
+
+def test_a_game_that_stays_one_sided_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    samples = torch.zeros(1, 1, 8, 8)
+    with TrainingProgress() as progress:
+        for epoch, right in enumerate([1.0, 1.0, 0.9, 1.0, 1.0, 1.0, 1.0, 1.0], start=1):
+            moment = Moment(epoch, 8, epoch, 8, 0, 100.0)
+            progress.stepped(moment)
+            progress.logged(moment, {"discriminator_accuracy": right, "loss/encoder_adversarial": 1.0})
+            progress.evaluated(moment, {"evaluation/mutual_information": 2.0}, samples)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "done" in line or "warning" in line]
+    said = [number for number, line in enumerate(lines) if line.startswith("warning: the discriminator tells 100%")]
+    assert said == [7]  # after the seventh epoch, the fourth in a row

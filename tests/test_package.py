@@ -89,12 +89,21 @@ def test_readme_commands_are_one_line_each_and_options_exist() -> None:
         assert block[1].startswith("python3 -m venv .venv && .venv/bin/pip install")
 
 
-def test_readme_result_is_the_committed_one() -> None:
-    committed = json.loads((ROOT / "docs" / "results" / "mnist-seed-100.json").read_text())
-    text = (ROOT / "README.md").read_text()
-    assert f"{committed['accuracy']:.2%}".replace("%", " %") in text
-    assert f"{committed['label_free']['mutual_information']:.2f} nats" in text
-    assert committed["command"] in text
+def test_results_in_the_pages_are_the_committed_ones() -> None:
+    results = ROOT / "docs" / "results"
+    summary = json.loads((results / "mnist" / "summary.json").read_text())
+    readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs" / "results.md").read_text()
+    for text in (readme, page):
+        assert summary["command"] in text
+        assert f"{summary['measures']['accuracy']['mean']:.2%}".replace("%", " %") in text
+        assert f"{summary['measures']['accuracy']['worst']:.2%}".replace("%", " %") in text
+    for table in results.glob("*/summary.md"):
+        rows = [line for line in table.read_text().splitlines() if line.startswith("|")]
+        assert [row for row in rows if row not in page] == []
+    four = json.loads((results / "four-nodes.json").read_text())
+    for run in (four["four_nodes"], *four["one_process"].values()):
+        assert f"{run['accuracy']:.2%}".replace("%", " %") in page
+    assert f"{four['four_nodes']['accuracy_of_exported_labels']:.2%}".replace("%", " %") in page
 
 
 @pytest.mark.parametrize("path", sources("infoae", "tests", "benchmarks"), ids=str)
