@@ -133,7 +133,8 @@ def epochs(run: Run, metric: Metric) -> list[Epoch]:
     """Read from a run's metrics what it had reached at the end of each epoch.
 
     Its best checkpoint is that of the highest label-free score (mutual information), the later of equals, which
-    evaluate and export would use; an epoch below it does not change the score.
+    evaluate and export would use; an epoch below it does not change the score. Epochs of information alone have no
+    such checkpoint: their score is 0.
     """
     found: list[Epoch] = []
     best: dict[str, Any] = {}
@@ -141,9 +142,10 @@ def epochs(run: Run, metric: Metric) -> list[Epoch]:
         information = line.get("evaluation/mutual_information")
         if information is None:
             continue
-        if not best or information >= best["evaluation/mutual_information"]:
+        complete = "evaluation/recovered" in line
+        if complete and (not best or information >= best["evaluation/mutual_information"]):
             best = line
-        found.append(Epoch(epoch=len(found) + 1, score=best[f"evaluation/{metric}"]))
+        found.append(Epoch(epoch=len(found) + 1, score=best[f"evaluation/{metric}"] if best else 0.0))
     return found
 
 

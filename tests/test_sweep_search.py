@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from infoae import space, sweep_record
 from infoae.errors import InfoAEError, UsageError
+from infoae.run import Run
 from infoae.sweep_record import Sweep
 from infoae.sweep_search import Numbered, make_scheduler
 from tests.test_sweep import make
@@ -75,6 +77,21 @@ def test_asha_judges_no_trial_before_everything_is_trained(tmp_path: Path) -> No
     }
     assert decisions[1] == decisions[2] == ["CONTINUE"] * 6
     assert decisions[3] == ["CONTINUE"] + ["STOP"] * 5
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores"), [("mutual_information", [0, 1.5, 1.5, 1.8]), ("recovered", [0, 0.6, 0.6, 0.9])]
+)
+def test_epochs_of_information_alone_have_no_score(metric: Any, scores: list[float], tmp_path: Path) -> None:
+    lines: list[dict[str, float]] = [
+        {"step": 5, "evaluation/mutual_information": 2.0},
+        {"step": 9, "loss/information": -2.0},
+        {"step": 10, "evaluation/mutual_information": 1.5, "evaluation/recovered": 0.6},
+        {"step": 15, "evaluation/mutual_information": 1.4, "evaluation/recovered": 0.7},
+        {"step": 20, "evaluation/mutual_information": 1.8, "evaluation/recovered": 0.9},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [epoch.score for epoch in sweep_record.epochs(Run(tmp_path), metric)] == scores
 
 
 def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
