@@ -21,6 +21,7 @@ from infoae import config as configuration
 from infoae.config import Config
 from infoae.errors import InfoAEError, UsageError
 from infoae.files import atomic_file, write_json
+from infoae.progress import counted
 from infoae.run import Run
 
 MEASURES = {
@@ -146,16 +147,18 @@ def table(summary: dict[str, Any], results: Sequence[Result]) -> str:
     rows += [
         (f"**{name}**", {key: summary["measures"][key][name] for key in keys})
         for name in ("mean", "deviation", "worst")
+        if len(results) > 1  # of a single seed they would claim a certainty that is not there
     ]
     lines += [
         f"| {name} | " + " | ".join(_text(key, value) for key, value in values.items()) + " |" for name, values in rows
     ]
     if "accuracy" in summary["measures"]:
         accuracy = summary["measures"]["accuracy"]
-        ours = f"{100 - 100 * accuracy['mean']:.2f} (± {100 * accuracy['deviation']:.2f})"
+        spread = f" (± {100 * accuracy['deviation']:.2f})" if len(results) > 1 else ""
+        ours = f"{100 - 100 * accuracy['mean']:.2f}{spread}"
         lines += ["", "| model | error rate, % |", "|---|---|"]
         lines += [f"| {name} | {rate} |" for name, rate in PUBLISHED]
-        lines.append(f"| infoae, `{summary['recipe']}`, {len(results)} seeds | {ours} |")
+        lines.append(f"| infoae, `{summary['recipe']}`, {counted(len(results), 'seed')} | {ours} |")
     return "\n".join(lines) + "\n"
 
 
