@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,42 +22,52 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 FILE = "consensus.npy"
-TOLERANCE = 0.05  # nats: a head that keeps so much less information than the best one has mixed something up
+SAME = 0.5  # of the larger of two matched categories, that has to be in both for them to be the same
 PART = 10_000  # images whose answers are held at once
 
 
 def of_heads(model: InfoAE, images: NDArray[np.uint8] | Shards, nearest: NDArray[np.integer[Any]]) -> Ints:
-    """Return the category (N,) that all good heads of `model` give an image, -1 where they differ.
+    """Return the category (N,) that the heads of `model` give an image, -1 where they differ.
 
     Images (N, C, H, W); `nearest` (N,) are their partners. Each head's over-categories are merged by the information
-    between its answers for the first images and for their augmented partners. Heads that keep much less than the best
-    one do not vote.
+    between its answers for the first images and for their augmented partners.
     """
     answers = model.classify_heads(images[:PART])
     joints = evaluate.joints_of_pairs(model, answers, images[nearest[:PART]])
     merged = [clustering.merge(joint, model.num_categories) for joint in joints]
-    most = max(left for _, left in merged)
-    good = [head for head, (_, left) in enumerate(merged) if left > most - TOLERANCE]
-    one_hot = np.stack([np.eye(model.num_categories)[merged[head][0]] for head in good])
+    one_hot = np.stack([np.eye(model.num_categories)[category_of] for category_of, _ in merged])
     votes = []
     for start in range(0, len(images), PART):
         answers = model.classify_heads(images[start : start + PART])
-        votes.append((answers.numpy().swapaxes(0, 1)[good] @ one_hot).argmax(2))
-    best = good.index(int(np.argmax([left for _, left in merged])))
-    return unanimous(np.concatenate(votes, 1), best, model.num_categories)
+        votes.append((answers.numpy().swapaxes(0, 1) @ one_hot).argmax(2))
+    return unanimous(np.concatenate(votes, 1), [left for _, left in merged], model.num_categories)
 
 
-def unanimous(votes: Ints, best: int, num_categories: int) -> Ints:
+def unanimous(votes: Ints, information: Sequence[float], num_categories: int) -> Ints:
     """Return the category (N,) on which all of `votes` (H, N) agree, -1 where they do not.
 
-    A head numbers its categories as it likes, so they are first matched one-to-one to those of the `best` head.
+    A head numbers its categories as it likes, so they are first matched one-to-one. Some may have other categories than
+    others, such as two digits in one and a third split in two; if all had a say, no image of these would be agreed on.
+    So those vote that have the same categories as the one to which this applies for most, of several the one whose
+    `information` (H,) is greatest; the numbers are its.
     """
-    agreed = votes[best].copy()
-    for vote in votes:
-        matching = metrics.match_categories(metrics.confusion_matrix(vote, votes[best], num_categories, num_categories))
-        matched = np.array([matching[category] for category in range(num_categories)])
-        agreed[matched[vote] != votes[best]] = -1
+    matched = [[_matched(vote, other, num_categories) for vote in votes] for other in votes]
+    same = [sum(numbers is not None for numbers in row) for row in matched]
+    chosen = max(range(len(votes)), key=lambda head: (same[head], information[head]))
+    agreed = votes[chosen].copy()
+    for vote, numbers in zip(votes, matched[chosen], strict=True):
+        if numbers is not None:
+            agreed[numbers[vote] != votes[chosen]] = -1
     return np.asarray(agreed, np.int64)
+
+
+def _matched(vote: Ints, other: Ints, num_categories: int) -> Ints | None:
+    """Return which category of `other` (N,) each of `vote` (N,) is, None if they are not the same."""
+    shared = metrics.confusion_matrix(vote, other, num_categories, num_categories)
+    matching = metrics.match_categories(shared)
+    numbers = np.array([matching[category] for category in range(num_categories)])
+    in_both = shared[np.arange(num_categories), numbers]
+    return numbers if (in_both >= SAME * np.maximum(shared.sum(1), shared.sum(0)[numbers])).all() else None
 
 
 def categories_of(over: Floats, agreed: Ints, num_categories: int) -> Ints:

@@ -58,15 +58,25 @@ def test_heads_that_number_their_categories_differently_still_agree(k: int, head
     random = np.random.default_rng(seed)
     truth = np.concatenate([np.arange(k).repeat(20), random.integers(k, size=50)])
     votes = np.stack([random.permutation(k)[truth] for _ in range(heads)])
-    best = int(random.integers(heads))
-    assert (consensus.unanimous(votes, best, k) == votes[best]).all()
+    information = random.permutation(heads).tolist()
+    best = information.index(heads - 1)
+    assert (consensus.unanimous(votes, information, k) == votes[best]).all()
     dissent = int(random.integers(heads))
-    if heads == 1 or dissent == best:
+    if dissent == best:
         return
     votes[dissent, 0] = (votes[dissent, 0] + 1) % k
-    agreed = consensus.unanimous(votes, best, k)
+    agreed = consensus.unanimous(votes, information, k)
     assert agreed[0] == -1
     assert (agreed[1:] == votes[best, 1:]).all()
+
+
+def test_a_head_with_other_categories_does_not_vote() -> None:
+    """Not even if it keeps most information: it stands alone."""
+    truth = np.arange(400) % 4
+    odd = np.where(truth == 3, np.arange(400) // 4 % 2 * 2 + 1, np.minimum(truth, 1) * 2)  # 1 and 2 in one, 3 in two
+    agreed = consensus.unanimous(np.stack([odd, truth, 3 - truth, truth]), [2.0, 1.0, 1.5, 1.2], 4)
+    assert (agreed == 3 - truth).all()
+    assert (consensus.unanimous(np.stack([odd, truth]), [2.0, 1.0], 4) == odd).all()
 
 
 def test_each_category_keeps_an_over_category() -> None:
@@ -78,7 +88,7 @@ def test_each_category_keeps_an_over_category() -> None:
     assert found[2] == 1
 
 
-def test_heads_that_keep_little_information_do_not_vote(
+def test_heads_that_mix_things_up_do_not_vote(
     make_trainer: Callable[..., Trainer], with_heads: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three heads of known answers: two alike, one that mixes categories up."""
