@@ -126,16 +126,18 @@ def _latent_terms(
     agreed: Tensor | None,
 ) -> dict[str, Tensor]:
     terms: dict[str, Tensor] = {}
-    if config.weights.information or config.weights.latent_matching:
+    weights, voted = config.weights, config.weights.consensus > 0 and agreed is not None
+    if weights.information or voted or weights.latent_matching:
         head_logits = model.head_logits(z)
         logits = head_logits[0]
-        if config.weights.information:
+        if weights.information or voted:
             head_logits_twin = model.head_logits(*z_twin)
-            terms["information"] = losses.information(head_logits, head_logits_twin)
-            if config.weights.consensus and agreed is not None:
+            if weights.information:
+                terms["information"] = losses.information(head_logits, head_logits_twin)
+            if weights.consensus and agreed is not None:
                 both = torch.cat([logits, head_logits_twin[0]])
                 terms["consensus"] = losses.consensus(both, model.category_of, agreed.flatten()).mean()
-        if config.weights.latent_matching and z_gen is not None:  # the generator follows the encoder, not the reverse
+        if weights.latent_matching and z_gen is not None:  # the generator follows the encoder, not the reverse
             terms["latent_matching"] = losses.latent_matching(z_gen, c, z.detach(), logits.detach().softmax(1))
     return terms
 

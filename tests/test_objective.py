@@ -11,6 +11,8 @@ from infoae.config import Config, Weights
 from infoae.model import InfoAE
 
 ALL = set(objective.MODEL_LOSSES) | set(objective.CRITIC_LOSSES)
+NEW = {"information": 1.0, "latent_matching": 1.0, "consensus": 1.0}  # not in the paper, so 0 by default
+AGREED = torch.tensor([[0, -1, 2, 9, 4, -1], [1, 1, -1, 3, 0, 7]])
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_the_weights_name_exactly_the_losses() -> None:
 def test_every_loss_of_positive_weight_is_there_as_a_finite_scalar(
     model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]
 ) -> None:
-    terms = objective.compute(model, with_weights(information=1.0, latent_matching=1.0), *batch)
+    terms = objective.compute(model, with_weights(**NEW), *batch, AGREED)
     assert set(terms.losses) == ALL
     assert all(loss.ndim == 0 and torch.isfinite(loss) for loss in terms.losses.values())
     assert terms.discriminator_accuracy is not None
@@ -49,7 +51,7 @@ def test_every_loss_of_positive_weight_is_there_as_a_finite_scalar(
 def test_a_loss_of_weight_zero_is_not_computed(
     name: str, model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]
 ) -> None:
-    terms = objective.compute(model, with_weights(**{"information": 1.0, "latent_matching": 1.0, name: 0.0}), *batch)
+    terms = objective.compute(model, with_weights(**NEW | {name: 0.0}), *batch, AGREED)
     assert set(terms.losses) == ALL - {name}
 
 
@@ -80,8 +82,7 @@ def test_the_losses_follow_the_paper_term_by_term(model: InfoAE, batch: tuple[Te
     model.eval()
     x, x_twin, u, c = batch
     with torch.no_grad():
-        settings = with_weights(information=1.0, latent_matching=1.0)
-        terms = objective.compute(model, settings, x, x_twin, u, c).losses
+        terms = objective.compute(model, with_weights(**NEW), x, x_twin, u, c, AGREED).losses
         z = model.encoder(x)
         x_recon = torch.sigmoid(model.decoder(z))
         z_gen = model.generator(u, torch.eye(10)[c])
@@ -103,6 +104,13 @@ def test_the_losses_follow_the_paper_term_by_term(model: InfoAE, batch: tuple[Te
             "classification_generated": -model.classifier(z_gen).log_softmax(1)[range(6), c].mean().item(),
             "classification_encoded": -model.classifier(model.encoder(x_gen)).log_softmax(1)[range(6), c].mean().item(),
             "information": losses.information(model.classifier(z), model.classifier(model.encoder(x_twin))).item(),
+            "consensus": -sum(
+                model.classifier(model.encoder(images))[row].log_softmax(0)[category].item()
+                for images, agreed in zip((x, x_twin), AGREED.tolist(), strict=True)
+                for row, category in enumerate(agreed)
+                if category >= 0
+            )
+            / 12,
             "latent_matching": losses.latent_matching(z_gen, c, z, model.classifier(z).softmax(1)).item(),
         }
     assert set(expected) == ALL

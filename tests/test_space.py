@@ -18,7 +18,7 @@ RATE = "optim.learning_rate"
 
 
 def test_the_default_space_is_of_the_lambdas_and_holds_every_recipe() -> None:
-    assert list(space.spaces()) == ["lambdas"]
+    assert list(space.spaces()) == ["lambdas", "neighbours"]
     for recipe in config.recipes():
         base = config.load(recipe)
         found = space.load("lambdas", base)
