@@ -129,11 +129,10 @@ def main() -> None:
         together["accuracy_of_exported_labels"] = exported(runs)
     print(f"four nodes, seed {seeds[0]}: {together}")
     accuracies = [result["accuracy"] for result in alone.values()]
-    spread = statistics.stdev(accuracies) if len(seeds) > 1 else float("nan")
+    spread = f", standard deviation {statistics.stdev(accuracies):.2%}" if len(seeds) > 1 else ""
     print(
-        f"accuracy in one process {statistics.mean(accuracies):.2%}, standard deviation over {len(seeds)} seeds "
-        f"{spread:.2%}; on four nodes {together['accuracy']:.2%}, as exported "
-        f"{together['accuracy_of_exported_labels']:.2%}"
+        f"accuracy in one process {statistics.mean(accuracies):.2%} over {len(seeds)} seeds{spread}; on four nodes "
+        f"{together['accuracy']:.2%}, as exported {together['accuracy_of_exported_labels']:.2%}"
     )
     if arguments.out:
         content = {"config": arguments.config, "settings": settings, "one_process": alone, "four_nodes": together}

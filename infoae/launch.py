@@ -88,8 +88,16 @@ def checked(config: Config, runs: Path, recipe: str, name: str | None, found: Ru
 
 
 def restarts(plan: Plan, count: int) -> list[Plan]:
-    """Return `count` plans that differ in their seeds, which follow on the plan's own, and names."""
+    """Return `count` plans that differ in their seeds, which follow on the plan's own, and names.
+
+    Raises UsageError if the name of any is taken: not after the first was trained.
+    """
     seeds = range(plan.config.seed, plan.config.seed + count)
+    for taken in (plan.runs / f"{plan.name}-{seed}" for seed in seeds if plan.name):
+        if taken.exists():
+            raise UsageError(
+                f"{taken} exists: give another --name or --seed, or continue it with --resume {taken.name}"
+            )
     return [
         replace(plan, config=plan.config.model_copy(update={"seed": seed}), name=plan.name and f"{plan.name}-{seed}")
         for seed in seeds

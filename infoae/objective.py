@@ -98,22 +98,14 @@ def compute(
     return Terms(terms, accuracy)
 
 
-def compute_latent(
-    model: InfoAE,
-    config: Objective,
-    x: Tensor,
-    x_twin: Tensor | None,
-    u: Tensor,
-    c: Tensor,
-    agreed: Tensor | None = None,
-) -> Terms:
+def compute_latent(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, u: Tensor, c: Tensor) -> Terms:
     """Return the losses that need no image drawn or judged: of encoder, classifier and generator.
 
-    Arguments as in `compute`, but that x may be augmented, too.
+    Arguments as in `compute`, but that x may be augmented, too; the heads have not voted yet.
     """
     z, *z_twin = model.encoder(x if x_twin is None else torch.cat([x, x_twin])).split(len(x))
     z_gen = model.generator(u, _one_hot(c, model)) if config.weights.latent_matching else None
-    return Terms(_latent_terms(model, config, z, z_twin, z_gen, c, agreed), None)
+    return Terms(_latent_terms(model, config, z, z_twin, z_gen, c), None)
 
 
 def _latent_terms(
@@ -123,20 +115,19 @@ def _latent_terms(
     z_twin: list[Tensor],
     z_gen: Tensor | None,
     c: Tensor,
-    agreed: Tensor | None,
+    agreed: Tensor | None = None,
 ) -> dict[str, Tensor]:
     terms: dict[str, Tensor] = {}
-    weights, voted = config.weights, config.weights.consensus > 0 and agreed is not None
-    if weights.information or voted or weights.latent_matching:
+    weights = config.weights
+    if weights.information or weights.consensus or weights.latent_matching:
         head_logits = model.head_logits(z)
         logits = head_logits[0]
-        if weights.information or voted:
-            head_logits_twin = model.head_logits(*z_twin)
-            if weights.information:
-                terms["information"] = losses.information(head_logits, head_logits_twin)
-            if weights.consensus and agreed is not None:
-                both = torch.cat([logits, head_logits_twin[0]])
-                terms["consensus"] = losses.consensus(both, model.category_of, agreed.flatten()).mean()
+        head_logits_twin = model.head_logits(*z_twin) if z_twin else None
+        if weights.information and head_logits_twin is not None:
+            terms["information"] = losses.information(head_logits, head_logits_twin)
+        if weights.consensus and head_logits_twin is not None and agreed is not None:
+            both = torch.cat([logits, head_logits_twin[0]])
+            terms["consensus"] = losses.consensus(both, model.category_of, agreed.flatten()).mean()
         if weights.latent_matching and z_gen is not None:  # the generator follows the encoder, not the reverse
             terms["latent_matching"] = losses.latent_matching(z_gen, c, z.detach(), logits.detach().softmax(1))
     return terms

@@ -26,7 +26,7 @@ SHOWN = {
     "discriminator": "discriminator_accuracy",
 }
 
-GAME = {"discriminator_accuracy", "loss/encoder_adversarial"}  # the rest is judged at the end, when it can be
+GAME = ("discriminator_accuracy", "loss/encoder_adversarial")  # the rest is judged at the end, when it can be
 PATIENCE = 4  # ends of epochs in a row: the first epochs of a game are one-sided in good runs, too
 
 
@@ -101,7 +101,9 @@ class TrainingProgress(_Bar):
         values = {key.removeprefix("evaluation/"): value for key, value in metrics.items()}
         line = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
         self.say(f"epoch {moment.epoch}/{moment.total_epochs} done: {line}")
-        for name in GAME & self._measures.keys():
+        for name in GAME:
+            if name not in self._measures:
+                continue
             warnings = list(health.of_measures({name: self._measures[name]}))
             self._one_sided[name] = self._one_sided[name] + 1 if warnings else 0
             if self._one_sided[name] == PATIENCE:

@@ -70,8 +70,8 @@ class Step:
         """Update every network once from uint8 images (B, C, H, W); `index` counts steps from 0.
 
         `partners` (B, C, H, W) are what the information loss compares them with, the images themselves if not given;
-        `agreed` (2, B) the categories of both that the heads agreed on, -1 for none;
-        `information_only` leaves out every loss for which an image is drawn or judged, and the networks of those.
+        `agreed` (2, B) the categories of both that the heads agreed on, -1 for none; `information_only` leaves out
+        every loss for which an image is drawn or judged, and the networks of those.
         With several ranks, `images` are this rank's share of a batch of `total`. Noise, categories and augmentation of
         the batch follow from the seed and `index` alone. Raises InfoAEError before any update, on all ranks, if a loss
         is not finite.
@@ -80,9 +80,11 @@ class Step:
         inputs = self._inputs(images, index, share, partners, information_only)
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
         with autocast, parametrize.cached():  # spectral norms are computed once a step, not once a pass
-            compute = objective.compute_latent if information_only else objective.compute
-            voted = None if agreed is None else agreed.to(self.device)
-            terms = compute(self.model, self.config.objective, *inputs, voted)
+            if information_only:
+                terms = objective.compute_latent(self.model, self.config.objective, *inputs)
+            else:
+                voted = None if agreed is None else agreed.to(self.device)
+                terms = objective.compute(self.model, self.config.objective, *inputs, voted)
         accuracy = {} if terms.discriminator_accuracy is None else {"accuracy": terms.discriminator_accuracy}
         losses = distributed.weighted_sums(terms.losses | accuracy, share.weight)
         discriminator_accuracy = losses.pop("accuracy", None)

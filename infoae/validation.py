@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterator
 
 from pydantic import BaseModel, ValidationError
@@ -11,13 +12,28 @@ from pydantic import BaseModel, ValidationError
 def explain(error: ValidationError, section: type[BaseModel]) -> Iterator[str]:
     """Yield a sentence for each thing that is wrong with what `section` was validated from."""
     valid = list(_keys(section))
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            yield f"unknown key {key} (given {item['input']!r}); did you mean {_nearest(key, valid)}?"
+    for key, items in itertools.groupby(error.errors(), lambda item: _key(section, item["loc"])):
+        first, *others = items
+        if first["type"] == "extra_forbidden":
+            yield f"unknown key {key} (given {first['input']!r}); did you mean {_nearest(key, valid)}?"
         else:
-            given = "" if isinstance(item["input"], dict) else f" (given {item['input']!r})"
-            yield f"{key}: {item['msg'].removeprefix('Value error, ')}{given}"
+            given = "" if isinstance(first["input"], dict) else f" (given {first['input']!r})"
+            messages = [item["msg"].removeprefix("Value error, ") for item in (first, *others)]
+            yield f"{key}: {', or '.join(messages)}{given}"
+
+
+def _key(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """Return the dotted key of an error, without the type that pydantic adds where a key takes one of several."""
+    names: list[str] = []
+    inside: type[BaseModel] | None = section
+    for part in location:
+        if inside is None and str(part).startswith(("constrained-", "literal[")):
+            break
+        names.append(str(part))
+        field = None if inside is None else inside.model_fields.get(str(part))
+        annotation = None if field is None else field.annotation
+        inside = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    return ".".join(names)
 
 
 def _nearest(key: str, valid: list[str]) -> str:

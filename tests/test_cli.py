@@ -105,6 +105,9 @@ def test_restarts_keep_the_run_of_the_best_score(tmp_path: Path) -> None:
     assert (result["run"], result["score"]) == (best, result["tried"][best])
     assert (tmp_path / "latest").resolve() == tmp_path / best
     assert [Run.open(run, tmp_path).config().seed for run in ("tried-5", "tried-6")] == [5, 6]
+    taken = invoke(*arguments, "--seed", "4", "--runs", str(tmp_path))
+    assert "tried-5 exists: give another --name or --seed" in str(taken.exception)
+    assert not (tmp_path / "tried-4").exists()
     again = invoke("train", "--resume", "tried-5", "--restarts", "2", "--runs", str(tmp_path))
     assert "--restarts cannot change when a run is resumed" in str(again.exception)
 
