@@ -10,20 +10,32 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 SMALL = 0.01  # nats
+LEAST_GAIN = 1e-9  # nats: above rounding, so that moves end
 
 
 def merge(joint: Floats, num_categories: int) -> tuple[NDArray[np.int64], float]:
-    """Merge the categories of a symmetric joint distribution (M, M) greedily until `num_categories` are left.
+    """Merge the categories of a symmetric joint distribution (M, M) until `num_categories` are left.
 
-    Each merge is the one that loses the least mutual information (the agglomerative information bottleneck of Slonim
-    and Tishby 1999, on the joint distribution of the answers for two views). Returns the category of each of the M
-    (M,), numbered by falling probability, and the mutual information in nats that is left.
+    Greedily first: each merge is the one that loses the least mutual information (the agglomerative information
+    bottleneck of Slonim and Tishby 1999, on the joint distribution of the answers for two views). Then one of the M at
+    a time moves to where it keeps the most, until none does (sequential: Slonim, Friedman and Tishby 2002): what was
+    merged early may belong elsewhere once there are fewer. Returns the category of each of the M (M,), numbered by
+    falling probability, and the mutual information in nats that is left.
     """
-    groups, merged = next(state for state in _merges(joint) if len(state[0]) == num_categories)
+    groups = next(groups for groups, _ in _merges(joint) if len(groups) == num_categories)
     categories = np.empty(len(joint), np.int64)
-    for number, group in enumerate(np.argsort(-merged.sum(1), kind="stable")):
-        categories[groups[group]] = number
-    return categories, _information(merged)
+    for number, group in enumerate(groups):
+        categories[group] = number
+    categories = _moved(joint, categories)
+    merged = merged_joint(joint, categories)
+    rank = np.argsort(np.argsort(-merged.sum(1), kind="stable"))
+    return rank[categories], _information(merged)
+
+
+def merged_joint(joint: Floats, categories: NDArray[np.int64]) -> Floats:
+    """Return the joint distribution (K, K) of merged categories, given the category of each of the M (M,)."""
+    member = np.eye(categories.max() + 1)[categories]
+    return np.asarray(member.T @ joint @ member)
 
 
 def information_kept(joint: Floats) -> dict[int, float]:
@@ -55,6 +67,23 @@ def _merges(joint: Floats) -> Iterator[tuple[list[list[int]], Floats]]:
         joint = np.delete(np.delete(joint, second, 0), second, 1)
         groups[first] += groups.pop(second)
         yield groups, joint
+
+
+def _moved(joint: Floats, categories: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Move one of the M at a time to the category where it keeps the most information, until no move gains any."""
+    kept, moved = _information(merged_joint(joint, categories)), True
+    while moved:
+        moved = False
+        for one in np.flatnonzero(joint.sum(1) > 0):
+            for category in range(categories.max() + 1):
+                if np.count_nonzero(categories == categories[one]) == 1:
+                    break  # a category keeps its last one
+                tried = categories.copy()
+                tried[one] = category
+                information = _information(merged_joint(joint, tried))
+                if information > kept + LEAST_GAIN:
+                    categories, kept, moved = tried, information, True
+    return categories
 
 
 def _information(joint: Floats) -> float:

@@ -23,42 +23,44 @@ Floats = NDArray[np.float64]
 
 FILE = "consensus.npy"
 SAME = 0.5  # of the larger of two matched categories, that has to be in both for them to be the same
+ENOUGH = 0.9  # of the votes, for an image to be given a category
 PART = 10_000  # images whose answers are held at once
 
 
-def of_heads(model: InfoAE, images: NDArray[np.uint8] | Shards, nearest: NDArray[np.integer[Any]]) -> Ints:
-    """Return the category (N,) that the heads of `model` give an image, -1 where they differ.
+def of_heads(model: InfoAE, images: NDArray[np.uint8] | Shards, partners: NDArray[np.integer[Any]]) -> Ints:
+    """Return the category (N,) that the heads of `model` give an image, -1 where too few agree.
 
-    Images (N, C, H, W); `nearest` (N,) are their partners. Each head's over-categories are merged by the information
-    between its answers for the first images and for their augmented partners.
+    Images (N, C, H, W), and the index of a partner of each (N,). Each head's over-categories are merged by the
+    information between its answers for images and for their augmented partners.
     """
-    answers = model.classify_heads(images[:PART])
-    joints = evaluate.joints_of_pairs(model, answers, images[nearest[:PART]])
-    merged = [clustering.merge(joint, model.num_categories) for joint in joints]
+    parts = np.array_split(np.arange(len(images)), -(-len(images) // PART))
+    joints = [
+        len(part) * evaluate.joints_of_pairs(model, model.classify_heads(images[part]), images[partners[part]])
+        for part in parts
+    ]
+    merged = [clustering.merge(joint, model.num_categories) for joint in np.sum(joints, 0) / len(images)]
     one_hot = np.stack([np.eye(model.num_categories)[category_of] for category_of, _ in merged])
-    votes = []
-    for start in range(0, len(images), PART):
-        answers = model.classify_heads(images[start : start + PART])
-        votes.append((answers.numpy().swapaxes(0, 1) @ one_hot).argmax(2))
-    return unanimous(np.concatenate(votes, 1), [left for _, left in merged], model.num_categories)
+    votes = [(model.classify_heads(images[part]).numpy().swapaxes(0, 1) @ one_hot).argmax(2) for part in parts]
+    return agreed_by(np.concatenate(votes, 1), [left for _, left in merged], model.num_categories)
 
 
-def unanimous(votes: Ints, information: Sequence[float], num_categories: int) -> Ints:
-    """Return the category (N,) on which all of `votes` (H, N) agree, -1 where they do not.
+def agreed_by(votes: Ints, information: Sequence[float], num_categories: int) -> Ints:
+    """Return the category (N,) on which nearly all of `votes` (H, N) agree, -1 where they do not.
 
     A head numbers its categories as it likes, so they are first matched one-to-one. Some may have other categories than
-    others, such as two digits in one and a third split in two; if all had a say, no image of these would be agreed on.
-    So those vote that have the same categories as the one to which this applies for most, of several the one whose
-    `information` (H,) is greatest; the numbers are its.
+    others, such as two digits in one and a third split in two. So those vote that have the same categories as the one
+    to which this applies for most, of several the one whose `information` (H,) is greatest; the numbers are its. One
+    head that is wrong about a whole kind of images must not keep it out, so nine in ten votes are enough.
     """
     matched = [[_matched(vote, other, num_categories) for vote in votes] for other in votes]
     same = [sum(numbers is not None for numbers in row) for row in matched]
     chosen = max(range(len(votes)), key=lambda head: (same[head], information[head]))
-    agreed = votes[chosen].copy()
-    for vote, numbers in zip(votes, matched[chosen], strict=True):
-        if numbers is not None:
-            agreed[numbers[vote] != votes[chosen]] = -1
-    return np.asarray(agreed, np.int64)
+    counts = sum(
+        np.eye(num_categories, dtype=np.int64)[numbers[vote]]
+        for vote, numbers in zip(votes, matched[chosen], strict=True)
+        if numbers is not None
+    )
+    return np.where(counts.max(1) >= ENOUGH * same[chosen], counts.argmax(1), -1)
 
 
 def _matched(vote: Ints, other: Ints, num_categories: int) -> Ints | None:

@@ -41,7 +41,7 @@ def distinction(joint: Floats, first: int, second: int) -> float:
 def of_categories(joint: Floats, category_of: NDArray[np.int64]) -> Iterator[str]:
     """Yield what is suspicious about categories, merged from over-categories with a joint distribution (M, M)."""
     num_categories = int(category_of.max()) + 1
-    merged = _merged(joint, category_of)
+    merged = clustering.merged_joint(joint, category_of)
     pairs = [(distinction(merged, i, j), i, j) for i, j in itertools.combinations(range(num_categories), 2)]
     alike = sorted(pair for pair in pairs if pair[0] < CLEAN)
     if alike:
@@ -102,11 +102,6 @@ def of_measures(measures: Mapping[str, float]) -> Iterator[str]:
         )
 
 
-def _merged(joint: Floats, category_of: NDArray[np.int64]) -> Floats:
-    member = np.eye(category_of.max() + 1)[category_of]
-    return np.asarray(member.T @ joint @ member)
-
-
 def _halves(joint: Floats, category_of: NDArray[np.int64], category: int) -> Floats | None:
     """Merge the over-categories of one category down to two: joint distribution (3, 3) of these and all others."""
     inside = np.flatnonzero((category_of == category) & (joint.sum(1) > 0))
@@ -115,4 +110,4 @@ def _halves(joint: Floats, category_of: NDArray[np.int64], category: int) -> Flo
     within = joint[np.ix_(inside, inside)]
     halves = np.full(len(joint), 2)
     halves[inside] = clustering.merge(within / within.sum(), 2)[0]
-    return _merged(joint, halves) if (halves == 2).any() else None
+    return clustering.merged_joint(joint, halves) if (halves == 2).any() else None

@@ -2,44 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae.augment import blurred
+from infoae.augment import affine, blurred
+from infoae.config import Augment
 
 COMPONENTS = 50
-ROWS = 2000  # of the distance matrix at once: 60,000 images need 480 MB for them
+CANDIDATES = 100  # by angle, which are then compared by tangent distance
+ROWS = 1000  # of the distance matrix at once: 60,000 images need 240 MB for them
+STEP = 0.1  # of the entries of a map, for differences: 1.4 pixels at the edge of 28
 
 
-def nearest_neighbours(images: NDArray[np.uint8], count: int, blur: float = 1.0) -> NDArray[np.int32]:
+def nearest_neighbours(
+    images: NDArray[np.uint8], count: int, blur: float = 1.0, augment: Augment | None = None
+) -> NDArray[np.int32]:
     """Return the `count` nearest other images of each image: (N, C, H, W) -> indices (N, count), nearest first.
 
     Nearest by the angle between the images, blurred by a Gaussian of `blur` pixels, as vectors of 50 components that
-    keep most of their squares: a stroke's strength does not count. Exact for these, which cost a sixteenth of MNIST's
-    pixels; time and work grow with N squared. Raises ValueError if there are not more than `count` images.
+    keep most of their squares: a stroke's strength does not count. Nor do, to first order, the maps that `augment`
+    draws (by default all affine ones): the 100 nearest by angle are ordered by tangent distance (Simard, LeCun and
+    Denker 1993), of either image from the plane that such maps move the other in. Exact for these components and
+    candidates; time and work grow with N squared. Raises ValueError if there are not more than `count` images.
     """
     if len(images) <= count:
         raise ValueError(f"{count} neighbours need more than {count} images, not {len(images)}")
-    points = _directions(_points(torch.from_numpy(np.require(images, requirements="W")), blur))
+    x = torch.from_numpy(np.require(images, requirements="W"))
+    points = torch.cat([part.flatten(1) for part in _blurred(x, blur)])
+    axes = torch.linalg.eigh(points.T @ points)[1][:, -COMPONENTS:]  # in ascending order of squares
+    directions = F.normalize(points @ axes)
+    changes = _changes(augment or Augment())
+    planes = _planes(x, blur, axes, directions, changes) if changes else None
     found = []
-    for start in range(0, len(points), ROWS):
-        part = points[start : start + ROWS]
-        closeness = part @ points.T  # cosine
-        closeness[torch.arange(len(part)), torch.arange(start, start + len(part))] = -torch.inf  # not itself
-        found.append(closeness.topk(count).indices)
+    for start in range(0, len(directions), ROWS):
+        mine = slice(start, start + ROWS)
+        closeness = directions[mine] @ directions.T  # cosine
+        closeness[torch.arange(len(closeness)), torch.arange(start, start + len(closeness))] = -torch.inf  # not itself
+        nearest = closeness.topk(min(max(count, CANDIDATES), len(images) - 1) if changes else count).indices
+        if planes is not None:
+            nearest = nearest.gather(1, _closeness(directions, planes, mine, nearest).topk(count).indices)
+        found.append(nearest)
     return torch.cat(found).numpy().astype(np.int32)
 
 
-def _points(images: Tensor, blur: float) -> Tensor:
-    """uint8 (N, C, H, W) -> float32 (N, C * H * W), blurred."""
-    parts = (part.float() for part in images.split(ROWS))
-    return torch.cat([(blurred(part, blur) if blur else part).flatten(1) for part in parts])
+def _blurred(x: Tensor, blur: float) -> Iterator[Tensor]:
+    """uint8 (N, C, H, W) -> float32 parts of it, blurred."""
+    parts = (part.float() for part in x.split(ROWS))
+    return (blurred(part, blur) if blur else part for part in parts)
 
 
-def _directions(points: Tensor) -> Tensor:
-    """Points (N, D) -> unit vectors of at most COMPONENTS components (N, .)."""
-    _, axes = torch.linalg.eigh(points.T @ points)  # in ascending order of squares
-    return F.normalize(points @ axes[:, -COMPONENTS:])
+def _changes(augment: Augment) -> list[Tensor]:
+    """Return a small change (2, 3) of the identity map for each of its entries that `augment` varies."""
+    columns = [0, 1] if augment.degrees or augment.scale or augment.shear else []
+    changes = []
+    for row in range(2):
+        for column in columns + ([2] if augment.translate or augment.crop else []):
+            change = torch.zeros(2, 3)
+            change[row, column] = STEP
+            changes.append(change)
+    return changes
+
+
+def _planes(x: Tensor, blur: float, axes: Tensor, directions: Tensor, changes: list[Tensor]) -> Tensor:
+    """Return orthonormal directions (N, D, T) in which an image moves with each change of its map and in strength."""
+    tangents = []
+    for part in _blurred(x, blur):
+        moved = [affine(part, _map(change, part)) - affine(part, _map(-change, part)) for change in changes]
+        tangents.append(torch.stack([each.flatten(1) @ axes for each in moved], 2))
+    planes: Tensor = torch.linalg.qr(torch.cat([torch.cat(tangents), directions[:, :, None]], 2))[0]
+    return planes
+
+
+def _map(change: Tensor, x: Tensor) -> Tensor:
+    return (torch.eye(2, 3) + change).expand(len(x), 2, 3)
+
+
+def _closeness(directions: Tensor, planes: Tensor, mine: slice, others: Tensor) -> Tensor:
+    """Return how close each of the rows `mine` is to its `others` (R, S): cosines squared of both with the planes."""
+    to_mine = torch.einsum("rdt,rsd->rst", planes[mine], directions[others])
+    to_others = torch.einsum("rsdt,rd->rst", planes[others], directions[mine])
+    return (to_mine.square() + to_others.square()).sum(2)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from infoae import distributed
-from infoae.config import Information
+from infoae.config import Augment, Information
 from infoae.errors import InfoAEError, UsageError
 from infoae.files import atomic_file
 from infoae.neighbours import nearest_neighbours
@@ -23,7 +23,9 @@ Partners = NDArray[np.int32]
 """Indices (N, count) of the neighbours of each image, nearest first."""
 
 
-def load(run: Run, images: NDArray[np.uint8] | Shards, information: Information, device: torch.device) -> Partners:
+def load(
+    run: Run, images: NDArray[np.uint8] | Shards, information: Information, augment: Augment, device: torch.device
+) -> Partners:
     """Return the partners of `images` (N, C, H, W): the main rank's, for all ranks.
 
     Raises UsageError if there are too few images, InfoAEError if what the run's folder keeps is damaged.
@@ -34,7 +36,7 @@ def load(run: Run, images: NDArray[np.uint8] | Shards, information: Information,
         )
     found = np.zeros((len(images), information.neighbours), np.int32)
     if distributed.is_main():
-        found = _kept(run, images, information).reshape(found.shape)
+        found = _kept(run, images, information, augment).reshape(found.shape)
     return distributed.from_main(torch.from_numpy(found), device).numpy()
 
 
@@ -46,10 +48,11 @@ def draw(partners: Partners, indices: NDArray[np.int64], seed: int, step: int) -
     return drawn
 
 
-def _kept(run: Run, images: NDArray[np.uint8] | Shards, information: Information) -> Partners:
+def _kept(run: Run, images: NDArray[np.uint8] | Shards, information: Information, augment: Augment) -> Partners:
     path = run.path / "neighbours.npy"
     if not path.exists():
-        found = nearest_neighbours(images[np.arange(len(images))], information.neighbours, information.blur)
+        every = images[np.arange(len(images))]
+        found = nearest_neighbours(every, information.neighbours, information.blur, augment)
         with atomic_file(path) as file, file.open("wb") as stream:
             np.save(stream, found)
     try:
