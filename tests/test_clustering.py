@@ -49,6 +49,24 @@ def test_the_loss_of_each_merge_is_the_information_it_loses(size: int, seed: int
                 assert losses[i, j] == np.inf
 
 
+@given(st.integers(3, 9), st.integers(0, 1000), st.booleans())
+def test_no_single_move_keeps_more_information(size: int, seed: int, zeros: bool) -> None:
+    joint = random_joint(size, seed, zeros)
+    categories, left = clustering.merge(joint, 3)
+    for one in range(size):
+        for category in range(3):
+            moved = categories.copy()
+            moved[one] = category
+            assert information(merged(joint, moved)) <= left + 1e-6
+
+
+def test_moves_keep_more_than_greedy_merging_alone() -> None:
+    joints = [random_joint(12, seed) for seed in range(50)]
+    gained = [clustering.merge(joint, 3)[1] - clustering.information_kept(joint)[3] for joint in joints]
+    assert min(gained) >= -1e-9
+    assert np.mean(np.array(gained) > 1e-3) > 0.3
+
+
 @given(st.integers(3, 12), st.integers(0, 1000))
 def test_merging_reports_the_information_left_and_numbers_by_probability(size: int, seed: int) -> None:
     joint = random_joint(size, seed)

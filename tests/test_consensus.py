@@ -60,12 +60,12 @@ def test_heads_that_number_their_categories_differently_still_agree(k: int, head
     votes = np.stack([random.permutation(k)[truth] for _ in range(heads)])
     information = random.permutation(heads).tolist()
     best = information.index(heads - 1)
-    assert (consensus.unanimous(votes, information, k) == votes[best]).all()
+    assert (consensus.agreed_by(votes, information, k) == votes[best]).all()
     dissent = int(random.integers(heads))
     if dissent == best:
         return
     votes[dissent, 0] = (votes[dissent, 0] + 1) % k
-    agreed = consensus.unanimous(votes, information, k)
+    agreed = consensus.agreed_by(votes, information, k)
     assert agreed[0] == -1
     assert (agreed[1:] == votes[best, 1:]).all()
 
@@ -74,9 +74,19 @@ def test_a_head_with_other_categories_does_not_vote() -> None:
     """Not even if it keeps most information: it stands alone."""
     truth = np.arange(400) % 4
     odd = np.where(truth == 3, np.arange(400) // 4 % 2 * 2 + 1, np.minimum(truth, 1) * 2)  # 1 and 2 in one, 3 in two
-    agreed = consensus.unanimous(np.stack([odd, truth, 3 - truth, truth]), [2.0, 1.0, 1.5, 1.2], 4)
+    agreed = consensus.agreed_by(np.stack([odd, truth, 3 - truth, truth]), [2.0, 1.0, 1.5, 1.2], 4)
     assert (agreed == 3 - truth).all()
-    assert (consensus.unanimous(np.stack([odd, truth]), [2.0, 1.0], 4) == odd).all()
+    assert (consensus.agreed_by(np.stack([odd, truth]), [2.0, 1.0], 4) == odd).all()
+
+
+def test_one_head_in_ten_cannot_keep_an_image_out_and_two_can() -> None:
+    votes = np.tile(np.arange(200) % 4, (10, 1))
+    votes[3, :40] = 0  # a whole kind of images
+    assert (consensus.agreed_by(votes, np.arange(10).tolist(), 4) == votes[0]).all()
+    votes[4, :40] = 0
+    agreed = consensus.agreed_by(votes, np.arange(10).tolist(), 4)
+    assert (agreed[:40] == np.where(votes[0, :40] == 0, 0, -1)).all()
+    assert (agreed[40:] == votes[0, 40:]).all()
 
 
 def test_each_category_keeps_an_over_category() -> None:
