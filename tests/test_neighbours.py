@@ -8,7 +8,6 @@ from infoae import neighbours
 from infoae.config import Augment
 from infoae.data import ImageSet
 
-
 ANGLE_ALONE = Augment(degrees=0, translate=0, scale=0, shear=0)
 
 
