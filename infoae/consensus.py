@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,25 +23,39 @@ Floats = NDArray[np.float64]
 
 FILE = "consensus.npy"
 SAME = 0.5  # of the larger of two matched categories, that has to be in both for them to be the same
-ENOUGH = 0.9  # of the votes, for an image to be given a category
+ENOUGH = 0.7  # of the votes, for an image to be given a category
 PART = 10_000  # images whose answers are held at once
 
 
-def of_heads(model: InfoAE, images: NDArray[np.uint8] | Shards, partners: NDArray[np.integer[Any]]) -> Ints:
+def of_heads(model: InfoAE, images: NDArray[np.uint8] | Shards, partners: NDArray[np.integer[Any]] | None) -> Ints:
     """Return the category (N,) that the heads of `model` give an image, -1 where too few agree.
 
-    Images (N, C, H, W), and the index of a partner of each (N,). Each head's over-categories are merged by the
-    information between its answers for images and for their augmented partners.
+    Images (N, C, H, W), and the indices of the partners of each (N, P), or None where its partner is its augmented
+    twin. Each head's over-categories are merged by the information between its answers for images and for all their
+    partners: kinds of the same thing may have few links, which a part of the pairs could miss.
     """
     parts = np.array_split(np.arange(len(images)), -(-len(images) // PART))
     joints = [
-        len(part) * evaluate.joints_of_pairs(model, model.classify_heads(images[part]), images[partners[part]])
+        len(part) * joint
         for part in parts
+        for joint in _joints(model, images, part, None if partners is None else partners[part])
     ]
-    merged = [clustering.merge(joint, model.num_categories) for joint in np.sum(joints, 0) / len(images)]
+    merged = [clustering.merge(joint / joint.sum(), model.num_categories) for joint in np.sum(joints, 0)]
     one_hot = np.stack([np.eye(model.num_categories)[category_of] for category_of, _ in merged])
     votes = [(model.classify_heads(images[part]).numpy().swapaxes(0, 1) @ one_hot).argmax(2) for part in parts]
     return agreed_by(np.concatenate(votes, 1), [left for _, left in merged], model.num_categories)
+
+
+def _joints(
+    model: InfoAE, images: NDArray[np.uint8] | Shards, part: Ints, partners: NDArray[np.integer[Any]] | None
+) -> Iterator[Floats]:
+    """Yield the heads' joint distributions (H, M, M) of answers for images[part] and for each column of partners."""
+    answers = model.classify_heads(images[part])
+    if partners is None:
+        yield evaluate.joints_of_pairs(model, answers, images[part])
+    else:
+        for column in partners.T:
+            yield evaluate.joints(answers, model.classify_heads(images[column]))
 
 
 def agreed_by(votes: Ints, information: Sequence[float], num_categories: int) -> Ints:
@@ -49,8 +63,8 @@ def agreed_by(votes: Ints, information: Sequence[float], num_categories: int) ->
 
     A head numbers its categories as it likes, so they are first matched one-to-one. Some may have other categories than
     others, such as two digits in one and a third split in two. So those vote that have the same categories as the one
-    to which this applies for most, of several the one whose `information` (H,) is greatest; the numbers are its. One
-    head that is wrong about a whole kind of images must not keep it out, so nine in ten votes are enough.
+    to which this applies for most, of several the one whose `information` (H,) is greatest; the numbers are its. A
+    few heads that are wrong about a whole kind of images must not keep it out, so seven in ten votes are enough.
     """
     matched = [[_matched(vote, other, num_categories) for vote in votes] for other in votes]
     same = [sum(numbers is not None for numbers in row) for row in matched]

@@ -135,8 +135,12 @@ def joints_of_pairs(
     model: InfoAE, answers: torch.Tensor, partners: NDArray[np.uint8], seed: int = 0
 ) -> NDArray[np.float64]:
     """Return each head's joint distribution (H, M, M) of its `answers` (N, H, M) and those for augmented partners."""
-    p = answers.numpy().astype(np.float64)
-    q = _classify_augmented(model, partners, seed, model.classify_heads)
+    return joints(answers, torch.from_numpy(_classify_augmented(model, partners, seed, model.classify_heads)))
+
+
+def joints(answers: torch.Tensor, others: torch.Tensor) -> NDArray[np.float64]:
+    """Return each head's symmetric joint distribution (H, M, M) of two sets of answers (N, H, M)."""
+    p, q = (each.numpy().astype(np.float64) for each in (answers, others))
     joint = p.transpose(1, 2, 0) @ q.swapaxes(0, 1) / len(p)
     return np.asarray((joint + joint.swapaxes(1, 2)) / 2)
 

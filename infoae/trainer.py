@@ -209,8 +209,7 @@ class Trainer:
     def _vote(self, model: InfoAE) -> None:
         """Let the heads vote on the categories of all training images, once."""
         if distributed.is_main():
-            drawn = self._draw_partners(np.arange(len(self.images)))
-            consensus.save(self.run, consensus.of_heads(model, self.images, drawn))
+            consensus.save(self.run, consensus.of_heads(model, self.images, self.partners))
         self.agreed = consensus.load(self.run, len(self.images), self.step.device)
 
     def _merge(self, model: InfoAE, answers: Tensor | None) -> None:
@@ -242,16 +241,13 @@ class Trainer:
         write_json(self.run.path / "categories.json", {"categories": found, "information_kept": kept})
         return found
 
-    def _draw_partners(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Draw a partner (B,) of each image of a whole batch among its neighbours; without these it is its own."""
-        if self.partners is None:
-            return indices
-        return partners.draw(self.partners, indices, self.config.seed, self.done).astype(np.int64)
-
     def _partners_of(self, indices: NDArray[np.int64], share: distributed.Share) -> tuple[Tensor | None, Tensor | None]:
         """Return partner images (B, C, H, W) where there are any, and what was agreed on both (2, B) after the vote."""
-        mine, others = indices[share.slice], self._draw_partners(indices)[share.slice]
-        images = None if self.partners is None else torch.from_numpy(self.images[others])
+        mine, images = indices[share.slice], None
+        others = mine
+        if self.partners is not None:
+            others = partners.draw(self.partners, indices, self.config.seed, self.done)[share.slice].astype(np.int64)
+            images = torch.from_numpy(self.images[others])
         agreed = None if self.agreed is None else torch.from_numpy(self.agreed[np.stack([mine, others])])
         return images, agreed
 

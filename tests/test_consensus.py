@@ -66,7 +66,7 @@ def test_heads_that_number_their_categories_differently_still_agree(k: int, head
         return
     votes[dissent, 0] = (votes[dissent, 0] + 1) % k
     agreed = consensus.agreed_by(votes, information, k)
-    assert agreed[0] == -1
+    assert agreed[0] == (votes[best, 0] if heads - 1 >= 0.7 * heads else -1)
     assert (agreed[1:] == votes[best, 1:]).all()
 
 
@@ -79,11 +79,11 @@ def test_a_head_with_other_categories_does_not_vote() -> None:
     assert (consensus.agreed_by(np.stack([odd, truth]), [2.0, 1.0], 4) == odd).all()
 
 
-def test_one_head_in_ten_cannot_keep_an_image_out_and_two_can() -> None:
+def test_three_heads_in_ten_cannot_keep_an_image_out_and_four_can() -> None:
     votes = np.tile(np.arange(200) % 4, (10, 1))
-    votes[3, :40] = 0  # a whole kind of images
+    votes[3:6, :40] = 0  # a whole kind of images
     assert (consensus.agreed_by(votes, np.arange(10).tolist(), 4) == votes[0]).all()
-    votes[4, :40] = 0
+    votes[7, :40] = 0
     agreed = consensus.agreed_by(votes, np.arange(10).tolist(), 4)
     assert (agreed[:40] == np.where(votes[0, :40] == 0, 0, -1)).all()
     assert (agreed[40:] == votes[0, 40:]).all()
@@ -108,7 +108,7 @@ def test_heads_that_mix_things_up_do_not_vote(
     answers = torch.from_numpy(np.stack([good, np.roll(good, 3, 1), bad], 1)).float()
     monkeypatch.setattr(model, "classify_heads", lambda images: answers[: len(images)])
     images = np.zeros((200, 1, 28, 28), np.uint8)
-    agreed = consensus.of_heads(model, images, np.arange(200))
+    agreed = consensus.of_heads(model, images, np.arange(200)[:, None])
     assert (agreed >= 0).all()
     assert all(len(set(agreed[truth == digit])) == 1 for digit in range(10))
     assert len(set(agreed)) == 10
