@@ -140,9 +140,8 @@ def joints_of_pairs(
 
 def joints(answers: torch.Tensor, others: torch.Tensor) -> NDArray[np.float64]:
     """Return each head's symmetric joint distribution (H, M, M) of two sets of answers (N, H, M)."""
-    p, q = (each.numpy().astype(np.float64) for each in (answers, others))
-    joint = p.transpose(1, 2, 0) @ q.swapaxes(0, 1) / len(p)
-    return np.asarray((joint + joint.swapaxes(1, 2)) / 2)
+    joint = (answers.permute(1, 2, 0).float() @ others.transpose(0, 1).float()).double() / len(answers)
+    return np.asarray((joint + joint.mT).numpy() / 2)
 
 
 def labelled(categories: NDArray[np.int64], labels: NDArray[np.int64], num_categories: int) -> Labelled:
