@@ -59,12 +59,12 @@ def _joints(
 
 
 def agreed_by(votes: Ints, information: Sequence[float], num_categories: int) -> Ints:
-    """Return the category (N,) on which nearly all of `votes` (H, N) agree, -1 where they do not.
+    """Return the category (N,) on which enough of `votes` (H, N) agree, -1 where they do not.
 
     A head numbers its categories as it likes, so they are first matched one-to-one. Some may have other categories than
     others, such as two digits in one and a third split in two. So those vote that have the same categories as the one
-    to which this applies for most, of several the one whose `information` (H,) is greatest; the numbers are its. A
-    few heads that are wrong about a whole kind of images must not keep it out, so seven in ten votes are enough.
+    to which this applies for most, of several the one whose `information` (H,) is greatest; the numbers are its.
+    A few heads that are wrong about a whole kind of images must not keep it out, so seven in ten votes are enough.
     """
     matched = [[_matched(vote, other, num_categories) for vote in votes] for other in votes]
     same = [sum(numbers is not None for numbers in row) for row in matched]
