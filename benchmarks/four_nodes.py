@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from infoae import config, data
+from infoae import configuration, data
 from infoae.files import write_json
 from infoae.reproduce import parse_seeds
 from infoae.run import Run
@@ -95,7 +95,7 @@ def exported(runs: Path) -> float:
     """Export the run of four nodes, label the test images from a file, and return the accuracy of the labels."""
     bundle, images, labels = (str(runs / name) for name in ("bundle", "images.npy", "labels.csv"))
     infoae("export", str(runs / "four"), "--onnx", "--out", bundle)
-    test = data.load(config.load(str(runs / "four" / "config.yaml")).data, "test")
+    test = data.load(configuration.load(str(runs / "four" / "config.yaml")).data, "test")
     assert test.labels is not None
     np.save(images, test.images)
     infoae("classify", images, "--model", bundle, "--out", labels)
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0-2", help="of the runs in one process; the first is also the four nodes'")
     parser.add_argument("--out", type=Path, help="JSON file of all figures")
     arguments = parser.parse_args()
-    os.environ["PYTHONPATH"] = str(Path(config.__file__).parents[1])  # where workers find the package
+    os.environ["PYTHONPATH"] = str(Path(configuration.__file__).parents[1])  # where workers find the package
     signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = [*arguments.settings, "train.save_every=50"]
     options = ["--config", arguments.config, *(part for setting in settings for part in ("--set", setting))]

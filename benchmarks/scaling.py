@@ -29,7 +29,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from infoae import config, data, distributed
+from infoae import configuration, data, distributed
 from infoae.batches import batches
 from infoae.device import resolve_precision
 from infoae.files import write_json
@@ -105,7 +105,7 @@ def train_rank(rank: int, situation: Situation, store: str, source: str, setting
     ranks = situation.workers if situation.together else 1
     if ranks > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
-    run = config.load(source, [*settings, f"train.batch_size={situation.batch}"])
+    run = configuration.load(source, [*settings, f"train.batch_size={situation.batch}"])
     train = data.load(run.data, "train")
     run, images = with_image_shape(run, train), torch.tensor(train.images)
     order = batches(run.seed, 0, len(images), situation.batch)
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file of all figures")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    arguments.batch = arguments.batch or config.load(arguments.config, arguments.settings).train.batch_size
+    arguments.batch = arguments.batch or configuration.load(arguments.config, arguments.settings).train.batch_size
     result = scaling(arguments)
     if not arguments.no_start_up:
         result["seconds_to_first_step"] = first_steps(arguments)

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import ToTensor
 
-from infoae import config, data, losses
+from infoae import configuration, data, losses
 from infoae.augment import augmented
 from infoae.batches import batches
 from infoae.config import Config
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
 
-    run = config.load(arguments.config, ALIKE)
+    run = configuration.load(arguments.config, ALIKE)
     train = data.load(run.data, "train")
     run, device = with_image_shape(run, train), resolve_device("auto")
     images = torch.tensor(train.images)

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from infoae import checkpoint, data, environment
-from infoae import config as configuration
+from infoae import checkpoint, configuration, data, environment
 from infoae.batches import steps_an_epoch
 from infoae.config import Config
 from infoae.data import ImageSet, ShardSet

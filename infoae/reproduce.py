@@ -16,8 +16,7 @@ from typing import Any
 import yaml
 from matplotlib.figure import Figure
 
-from infoae import checkpoint, launch
-from infoae import config as configuration
+from infoae import checkpoint, configuration, launch
 from infoae.config import Config
 from infoae.errors import InfoAEError, UsageError
 from infoae.files import atomic_file, write_json
@@ -78,7 +77,8 @@ def run_seeds(
         config = configuration.load(source, [*overrides, f"seed={seed}"])
         if path.exists():
             result = read(path)
-            if result["config"] != _values(config):
+            # Parsed, so that keys which came later have their default.
+            if configuration.parse(json.dumps(result["config"]), str(path)) != config:
                 raise InfoAEError(f"{path} is of another configuration: give another --out, or delete it")
         else:
             trained = _train(source, [*overrides, f"seed={seed}"], f"{Path(source).stem}-seed-{seed}", runs)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infoae import config as configuration
+from infoae import configuration
 from infoae.config import Config
 from infoae.errors import InfoAEError, UsageError
 from infoae.files import atomic_file, write_json

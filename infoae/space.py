@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from infoae import config as configuration
+from infoae import configuration
 from infoae.config import Config, Section
 from infoae.errors import UsageError
 

@@ -24,8 +24,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from infoae import cluster, launch
-from infoae import config as configuration
+from infoae import cluster, configuration, launch
 from infoae import space as searching
 from infoae.cluster import Layout, Request
 from infoae.errors import InfoAEError, UsageError

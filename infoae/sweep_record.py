@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from infoae import config as configuration
+from infoae import configuration
 from infoae import space as searching
 from infoae.config import Config
 from infoae.errors import InfoAEError

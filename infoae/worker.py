@@ -19,8 +19,7 @@ import ray.train.torch
 from ray.util.placement_group import placement_group_table
 from torch import Tensor
 
-from infoae import checkpoint, data, distributed, environment
-from infoae import config as configuration
+from infoae import checkpoint, configuration, data, distributed, environment
 from infoae.device import resolve_precision
 from infoae.run import Run
 from infoae.storage import Storage

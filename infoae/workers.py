@@ -21,10 +21,10 @@ import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from infoae import cluster, launch
-from infoae import config as configuration
+from infoae import cluster, configuration, launch
 from infoae.batches import smallest_batch
 from infoae.cluster import Layout, Request
+from infoae.config import Config
 from infoae.errors import InfoAEError, UsageError
 from infoae.launch import Plan
 from infoae.progress import TrainingProgress, counted
@@ -117,7 +117,7 @@ def train(
 
 
 def fitting(
-    trained: Run, config: configuration.Config, layout: Layout, storage: Storage | None, retries: int, channel: Any
+    trained: Run, config: Config, layout: Layout, storage: Storage | None, retries: int, channel: Any
 ) -> Callable[[], Any]:
     """Return the function that trains on the cluster, to the end or until an error."""
     job = Job(configuration.dump(config), trained.path, storage, channel)

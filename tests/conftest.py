@@ -13,7 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # nets this small are faster on one thread,
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["WANDB_ERROR_REPORTING"] = "false"
 
-from infoae import config, launch
+from infoae import config, configuration, launch
 from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.run import Run
@@ -35,7 +35,7 @@ TINY = (
 @pytest.fixture
 def tiny_config() -> Config:
     """A configuration that trains in a second, its image shape filled in."""
-    return config.load("smoke", [*TINY, "model.channels=1", "model.image_size=28"])
+    return configuration.load("smoke", [*TINY, "model.channels=1", "model.image_size=28"])
 
 
 @pytest.fixture(scope="session")

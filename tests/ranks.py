@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from infoae import config, data, distributed, step
+from infoae import configuration, data, distributed, step
 from infoae.batches import batches
 from infoae.config import Config
 from infoae.errors import InfoAEError
@@ -26,7 +26,7 @@ STEPS = 20
 def main(scenario: str, store: str, rank: int, ranks: int, settings: Path, out: str) -> None:
     if ranks > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
-    run_config = config.load(settings)
+    run_config = configuration.load(settings)
     scenarios: dict[str, Callable[[Config, Path], Any]]
     scenarios = {"step": take_step, "steps": take_steps, "fail": fail, "run": complete_run}
     result = scenarios[scenario](run_config, settings.parent)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from infoae import clustering, config, evaluate, figures, launch
+from infoae import clustering, configuration, evaluate, figures, launch
 from infoae.data import ImageSet
 from infoae.errors import UsageError
 from infoae.run import Run
@@ -26,7 +26,7 @@ def test_the_number_is_found_once_and_kept(
     """Resumed too, it stays what it was at the end of the information epochs."""
     numbers = iter([4, 7])
     monkeypatch.setattr(clustering, "choose_number", lambda _: next(numbers))
-    run_config = config.load("smoke", [*AUTO, "information.epochs=2", "train.epochs=4"])
+    run_config = configuration.load("smoke", [*AUTO, "information.epochs=2", "train.epochs=4"])
     trainer = make_trainer(run_config)
     trainer.fit([], should_stop=lambda: trainer.done == stop_after + 6)
     resumed = make_trainer(run_config)
@@ -64,4 +64,4 @@ def test_what_was_found_is_evaluated_and_drawn(tmp_path: Path, mnist: tuple[Imag
 )
 def test_what_auto_cannot_do_is_refused(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        config.load("smoke", [*AUTO, "objective.weights.consensus=0", override])
+        configuration.load("smoke", [*AUTO, "objective.weights.consensus=0", override])

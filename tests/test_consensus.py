@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoae import config, consensus, losses
+from infoae import configuration, consensus, losses
 from infoae.config import Config
 from infoae.errors import InfoAEError, UsageError
 from infoae.trainer import Trainer
@@ -29,7 +29,7 @@ SETTINGS = (
 
 @pytest.fixture
 def with_heads() -> Config:
-    return config.load("smoke", SETTINGS)
+    return configuration.load("smoke", SETTINGS)
 
 
 def test_consensus_is_the_cross_entropy_of_the_merged_answers() -> None:
@@ -146,4 +146,4 @@ def test_a_lost_vote_is_said(make_trainer: Callable[..., Trainer], with_heads: C
 @pytest.mark.parametrize("override", ["model.num_heads=1", "information.epochs=0", "model.num_over_categories=null"])
 def test_a_consensus_of_nobody_is_refused(override: str) -> None:
     with pytest.raises(UsageError, match=r"weights\.consensus needs model\.num_heads above 1"):
-        config.load("smoke", [*SETTINGS, override])
+        configuration.load("smoke", [*SETTINGS, override])

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from infoae import config, data, distributed
+from infoae import config, configuration, data, distributed
 from infoae.config import Config
 from infoae.run import Run
 from tests import ranks as script
@@ -67,7 +67,7 @@ def start(tmp_path: Path) -> Start:
 
 
 def configured(*overrides: str) -> Config:
-    return config.load("smoke", [*SETTINGS, *overrides])
+    return configuration.load("smoke", [*SETTINGS, *overrides])
 
 
 @pytest.mark.parametrize(

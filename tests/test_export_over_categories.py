@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from infoae import checkpoint, config, data
+from infoae import checkpoint, config, configuration, data
 from infoae.checkpoint import Checkpoint
 from infoae.deploy import Classifier, Generator, export, graphs
 from infoae.deploy.bundle import Bundle
@@ -26,7 +26,7 @@ def over_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of a model with 23 over-categories, merged at random; one category has a single one, one many."""
     settings = ["model.channels=1", "model.image_size=28", "model.width=4", "model.hidden_dim=16"]
     settings += ["model.latent_dim=8", "model.num_over_categories=23", "data.limit=300", "train.precision=fp32"]
-    run_config = config.load("smoke", settings)
+    run_config = configuration.load("smoke", settings)
     model = lively(num_over_categories=23)
     random = torch.Generator().manual_seed(1)
     category_of = torch.cat([torch.arange(10), torch.randint(2, 10, (13,), generator=random)])

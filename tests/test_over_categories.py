@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from infoae import checkpoint, config, evaluate, partners
+from infoae import checkpoint, config, configuration, evaluate, partners
 from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.distributed import share
@@ -74,7 +74,7 @@ def test_without_over_categories_a_category_is_its_own(tiny_config: Config) -> N
 
 def test_fewer_over_categories_than_categories_are_refused() -> None:
     with pytest.raises(UsageError, match="num_over_categories 5 is below 10 categories"):
-        config.load("smoke", ["model.num_over_categories=5"])
+        configuration.load("smoke", ["model.num_over_categories=5"])
 
 
 def test_the_joint_distribution_of_pairs_is_symmetric_and_sums_to_one(
@@ -91,7 +91,7 @@ def test_first_epochs_neither_draw_nor_judge_images(generator: set[str], make_tr
     weight, expected = float(bool(generator)), {"encoder", "classifier"} | generator
     overrides = ["model.channels=1", "model.image_size=28", f"objective.weights.latent_matching={weight}"]
     overrides += ["information.pairs=neighbours", "information.epochs=1", "information.neighbours=3"]
-    trainer = make_trainer(config.load("smoke", [*TINY, *overrides]))
+    trainer = make_trainer(configuration.load("smoke", [*TINY, *overrides]))
     run_networks = set[str]()
 
     def note(name: str, module: nn.Module, *_: object) -> None:
@@ -146,7 +146,7 @@ def test_only_epochs_that_trained_everything_are_scored(
 )
 def test_epochs_of_information_alone_that_make_no_sense_are_refused(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        config.load("smoke", ["information.epochs=1", override])
+        configuration.load("smoke", ["information.epochs=1", override])
 
 
 @pytest.mark.parametrize("stop_after", [3, 6, 8])

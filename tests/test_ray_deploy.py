@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from typer.testing import CliRunner
 
-from infoae import config
+from infoae import configuration
 from infoae.cli.main import app
 from infoae.run import Run
 from infoae.version import __version__
@@ -130,8 +130,8 @@ def test_infoae_takes_the_command_and_finds_no_cluster(
 
     shutil.copytree(finished_run.path, stopped)
     settings = [f"train.epochs={finished_run.config().train.epochs + 1}"]
-    longer = config.parse((stopped / "config.yaml").read_text(), "test", settings)
-    (stopped / "config.yaml").write_text(config.dump(longer))
+    longer = configuration.parse((stopped / "config.yaml").read_text(), "test", settings)
+    (stopped / "config.yaml").write_text(configuration.dump(longer))
     assert re.fullmatch(r"error: no Ray cluster at .*refused.*; 4 nodes needed: .*\n", entrypoint())
     assert list(Run(stopped).metrics()) == list(finished_run.metrics())
 

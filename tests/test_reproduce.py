@@ -91,6 +91,15 @@ def test_a_stopped_run_goes_on_and_a_finished_one_is_only_evaluated(
     assert again[0]["accuracy"] == resumed[0]["accuracy"]
 
 
+def test_results_from_before_a_key_came_are_of_its_default(tmp_path: Path) -> None:
+    results = run(tmp_path, [1])
+    path = tmp_path / "out" / "seed-1.json"
+    older = json.loads(path.read_text())
+    del older["config"]["information"]
+    path.write_text(json.dumps(older))
+    assert [result["score"] for result in run(tmp_path, [1])] == [result["score"] for result in results]
+
+
 def test_results_of_another_configuration_are_not_mixed_in(tmp_path: Path) -> None:
     run(tmp_path, [1])
     with pytest.raises(InfoAEError, match="of another configuration: give another --out"):

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae import config, data
+from infoae import configuration, data
 from infoae.batches import batches
 from infoae.config import Config, Data
 from infoae.data import ImageSet, ShardSet
@@ -175,7 +175,7 @@ def test_the_command_trains_on_shards_and_resumes_from_another_folder(
     first = infoae(tmp_path, "--config", "smoke", *settings, *options)
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["step"] == 6
-    assert config.load(tmp_path / "runs" / "r" / "config.yaml").data.root == tmp_path / "digits"
+    assert configuration.load(tmp_path / "runs" / "r" / "config.yaml").data.root == tmp_path / "digits"
     again = infoae(tmp_path / "elsewhere", "--resume", str(tmp_path / "runs" / "r"), "--epochs", "2", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["step"] == 12

@@ -10,17 +10,17 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoae import config, space
+from infoae import configuration, space
 from infoae.errors import UsageError
 
-BASE = config.load("mnist")
+BASE = configuration.load("mnist")
 RATE = "optim.learning_rate"
 
 
 def test_the_default_space_is_of_the_lambdas_and_holds_every_recipe() -> None:
     assert list(space.spaces()) == ["lambdas", "neighbours"]
-    for recipe in config.recipes():
-        base = config.load(recipe)
+    for recipe in configuration.recipes():
+        base = configuration.load(recipe)
         found = space.load("lambdas", base)
         weights = base.objective.weights
         assert space.current(base, found) == {
@@ -147,8 +147,8 @@ def test_a_grid_is_every_combination_spaced_by_the_distribution() -> None:
 
 def test_current_values_outside_the_space_are_no_first_trial() -> None:
     found = space.load("lambdas", BASE)
-    assert space.current(config.load("mnist", ["objective.weights.encoder_adversarial=9"]), found) is None
-    assert space.current(config.load("mnist", ["objective.weights.classification_encoded=0.5"]), found) is None
+    assert space.current(configuration.load("mnist", ["objective.weights.encoder_adversarial=9"]), found) is None
+    assert space.current(configuration.load("mnist", ["objective.weights.classification_encoded=0.5"]), found) is None
 
 
 def test_a_file_that_is_missing_or_no_text_is_one_line(tmp_path: Path) -> None:

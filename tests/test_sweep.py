@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from infoae import checkpoint, config, launch, sweep_record
+from infoae import checkpoint, configuration, launch, sweep_record
 from infoae.cluster import Request
 from infoae.errors import InfoAEError
 from infoae.run import Run
@@ -125,7 +125,7 @@ def test_what_a_sweep_leaves(swept: tuple[Sweep, Path]) -> None:
     assert best.score == max(trial.score for trial in sweep.trials if trial.score is not None)
 
     recipe = sweep_record.write_best(sweep, best, folder)
-    assert config.load(recipe) == sweep.config_of(best)
+    assert configuration.load(recipe) == sweep.config_of(best)
     assert f"# {best.run}, the best of 3 trials of smoke" in recipe.read_text()
     trained = launch.run(launch.planned(str(recipe), ["train.epochs=1"], folder.parent, "again"), "disabled")
     assert trained["finished"]
@@ -140,7 +140,7 @@ def test_what_a_sweep_leaves(swept: tuple[Sweep, Path]) -> None:
 def test_a_trial_under_way_goes_on_from_its_checkpoint(swept: tuple[Sweep, Path], tmp_path: Path) -> None:
     folder = tmp_path / swept[1].name
     shutil.copytree(swept[1], folder, symlinks=True)
-    longer = config.load("smoke", [*TINY, "train.epochs=3"])
+    longer = configuration.load("smoke", [*TINY, "train.epochs=3"])
     sweep = swept[0].model_copy(deep=True, update={"config": longer})
     sweep.trials[2].status, sweep.trials[2].epochs = "unfinished", []  # the command died before it heard of them
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*-00[01]/metrics.jsonl")}
