@@ -133,6 +133,8 @@ class Augment(Section):
     """Cut off up to this fraction of the side, at random places, and enlarge what is left."""
     blur: Annotated[float, Field(ge=0)] = 0.0
     """Gaussian blur of so many pixels, mixed in by a random part."""
+    elastic: Annotated[float, Field(ge=0)] = 0.0
+    """Move each place by its own shift of up to so many pixels either way, smooth between 5 x 5 points."""
 
 
 class Optim(Section):

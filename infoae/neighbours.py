@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae.augment import affine, blurred
+from infoae.augment import blurred, warped
 from infoae.config import Augment
 
 COMPONENTS = 50
@@ -72,7 +72,7 @@ def _planes(x: Tensor, blur: float, axes: Tensor, directions: Tensor, changes: l
     """Return orthonormal directions (N, D, T) in which an image moves with each change of its map and in strength."""
     tangents = []
     for part in _blurred(x, blur):
-        moved = [affine(part, _map(change, part)) - affine(part, _map(-change, part)) for change in changes]
+        moved = [warped(part, _map(change, part)) - warped(part, _map(-change, part)) for change in changes]
         tangents.append(torch.stack([each.flatten(1) @ axes for each in moved], 2))
     planes: Tensor = torch.linalg.qr(torch.cat([torch.cat(tangents), directions[:, :, None]], 2))[0]
     return planes

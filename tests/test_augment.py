@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter
+from scipy.interpolate import RegularGridInterpolator
+from scipy.ndimage import gaussian_filter, map_coordinates
 
-from infoae.augment import affine, augmented, blurred, draw_maps
+from infoae.augment import augmented, blurred, draw_maps, warped
 from infoae.config import Augment
 from infoae.distributed import Share
 
@@ -16,7 +17,7 @@ def test_an_affine_map_is_torchs_own(shape: tuple[int, ...]) -> None:
     random = torch.Generator().manual_seed(0)
     x, maps = torch.rand(shape, generator=random), draw_maps(shape[0], Augment(degrees=90, shear=0.5), random)
     expected = F.grid_sample(x, F.affine_grid(maps, list(shape), align_corners=False), align_corners=False)
-    torch.testing.assert_close(affine(x, maps), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(warped(x, maps), expected, rtol=0, atol=1e-5)
     assert (expected - x).abs().max() > 0.1
 
 
@@ -51,8 +52,32 @@ def test_a_blur_is_scipys_mixed_in_by_a_random_part() -> None:
     assert 0 <= parts.min() < 0.2 < 0.8 < parts.max() <= 1
 
 
+def test_an_elastic_image_takes_each_pixel_from_where_scipy_does() -> None:
+    shape = (12, 17)
+    random = np.random.default_rng(0)
+    image = gaussian_filter(random.random(shape), 1.0)
+    shifts = random.uniform(-2, 2, (2, 5, 5))  # right, down
+    pixels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).astype(float)
+    ends = tuple(np.linspace(0, size - 1, 5) for size in shape)
+    right, down = (RegularGridInterpolator(ends, each)(pixels) for each in shifts)
+    expected = map_coordinates(image, [pixels[..., 0] + down, pixels[..., 1] + right], order=1, mode="grid-constant")
+    x, identity = torch.from_numpy(image).float()[None, None], torch.eye(2, 3)[None]
+    found = warped(x, identity, torch.from_numpy(shifts).float()[None])
+    np.testing.assert_allclose(found[0, 0], expected, atol=1e-5)
+
+
+def test_elastic_shifts_are_each_images_own_and_as_large_as_asked_for() -> None:
+    ramp = torch.arange(33) / 32
+    image = torch.stack(torch.meshgrid(ramp, ramp, indexing="ij")).expand(50, 2, 33, 33)
+    only = Augment(degrees=0, translate=0, scale=0, shear=0, elastic=3)
+    moved = (augmented(image, only, torch.Generator().manual_seed(0)) - image)[:, :, 4:-4, 4:-4] * 32
+    assert moved.abs().max() <= 3 + 1e-4
+    assert moved.amax((2, 3)).max() > 2
+    assert moved.flatten(1).std(0).min() > 0.5
+
+
 def test_ranks_together_draw_what_one_draws() -> None:
-    x, strong = torch.rand(7, 1, 12, 12), Augment(crop=0.3, blur=1.0)
+    x, strong = torch.rand(7, 1, 12, 12), Augment(crop=0.3, blur=1.0, elastic=2.0)
     whole = augmented(x, strong, torch.Generator().manual_seed(3))
     parts = [
         augmented(x[s.slice], strong, torch.Generator().manual_seed(3), s) for s in (Share(0, 3, 7), Share(3, 7, 7))
