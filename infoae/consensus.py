@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,14 +23,23 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-FILE = "consensus.npy"
+VOTES, FILE = "votes.npz", "consensus.npy"
 SAME = 0.5  # of the larger of two matched categories, that has to be in both for them to be the same
-ENOUGH = 0.7  # of the votes, for an image to be given a category
 PART = 10_000  # images whose answers are held at once
 
 
-def of_heads(model: InfoAE, images: NDArray[np.uint8] | Shards, partners: NDArray[np.integer[Any]] | None) -> Ints:
-    """Return the category (N,) that the heads of `model` give an image, -1 where too few agree.
+@dataclass(frozen=True)
+class Votes:
+    """What each of several heads says."""
+
+    categories: Ints
+    """(H, N), of each image; a head numbers its categories as it likes."""
+    information: Floats
+    """(H,) nats between the categories of an image and of its partners."""
+
+
+def of_heads(model: InfoAE, images: NDArray[np.uint8] | Shards, partners: NDArray[np.integer[Any]] | None) -> Votes:
+    """Return the votes of the heads of `model`.
 
     Images (N, C, H, W), and the indices of the partners of each (N, P), or None where its partner is its augmented
     twin. Each head's over-categories are merged by the information between its answers for images and for all their
@@ -43,7 +54,7 @@ def of_heads(model: InfoAE, images: NDArray[np.uint8] | Shards, partners: NDArra
     merged = [clustering.merge(joint / joint.sum(), model.num_categories) for joint in np.sum(joints, 0)]
     one_hot = np.stack([np.eye(model.num_categories)[category_of] for category_of, _ in merged])
     votes = [(model.classify_heads(images[part]).numpy().swapaxes(0, 1) @ one_hot).argmax(2) for part in parts]
-    return agreed_by(np.concatenate(votes, 1), [left for _, left in merged], model.num_categories)
+    return Votes(np.concatenate(votes, 1), np.array([left for _, left in merged]))
 
 
 def _joints(
@@ -58,23 +69,23 @@ def _joints(
             yield evaluate.joints(answers, model.classify_heads(images[column]))
 
 
-def agreed_by(votes: Ints, information: Sequence[float], num_categories: int) -> Ints:
-    """Return the category (N,) on which enough of `votes` (H, N) agree, -1 where they do not.
+def agreed_by(votes: Votes, num_categories: int, agreement: float) -> Ints:
+    """Return the category (N,) that the share `agreement` of the votes gives an image, -1 where they are fewer.
 
     A head numbers its categories as it likes, so they are first matched one-to-one. Some may have other categories than
     others, such as two digits in one and a third split in two. So those vote that have the same categories as the one
-    to which this applies for most, of several the one whose `information` (H,) is greatest; the numbers are its.
-    A few heads that are wrong about a whole kind of images must not keep it out, so seven in ten votes are enough.
+    to which this applies for most, of several the one whose `information` is greatest; the numbers are its.
     """
-    matched = [[_matched(vote, other, num_categories) for vote in votes] for other in votes]
+    heads = votes.categories
+    matched = [[_matched(head, other, num_categories) for head in heads] for other in heads]
     same = [sum(numbers is not None for numbers in row) for row in matched]
-    chosen = max(range(len(votes)), key=lambda head: (same[head], information[head]))
+    chosen = max(range(len(heads)), key=lambda head: (same[head], votes.information[head]))
     counts = sum(
-        np.eye(num_categories, dtype=np.int64)[numbers[vote]]
-        for vote, numbers in zip(votes, matched[chosen], strict=True)
+        np.eye(num_categories, dtype=np.int64)[numbers[head]]
+        for head, numbers in zip(heads, matched[chosen], strict=True)
         if numbers is not None
     )
-    return np.where(counts.max(1) >= ENOUGH * same[chosen], counts.argmax(1), -1)
+    return np.where(counts.max(1) >= agreement * same[chosen], counts.argmax(1), -1)
 
 
 def _matched(vote: Ints, other: Ints, num_categories: int) -> Ints | None:
@@ -99,6 +110,27 @@ def categories_of(over: Floats, agreed: Ints, num_categories: int) -> Ints:
     kept, category = linear_sum_assignment(shared, maximize=True)
     category_of[kept] = category
     return category_of
+
+
+def add(run: Run, votes: Votes, encoder: int) -> Votes:
+    """Keep the votes of an encoder's heads in the run's folder, after those of the `encoder` ones before it.
+
+    Returns the votes of all. Raises InfoAEError if those before are missing or damaged.
+    """
+    path, count = run.path / VOTES, encoder * len(votes.categories)
+    if encoder:  # a file of a run that was interrupted right after it wrote this one's, holds this one's, too
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                before = Votes(kept["categories"][:count].astype(np.int64), kept["information"][:count])
+            votes = Votes(
+                np.concatenate([before.categories.reshape(count, -1), votes.categories]),
+                np.concatenate([before.information, votes.information]),
+            )
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise InfoAEError(f"{path} is missing or damaged ({error}): train anew") from None
+    with atomic_file(path) as file, file.open("wb") as stream:
+        np.savez_compressed(stream, categories=votes.categories.astype(np.uint16), information=votes.information)
+    return votes
 
 
 def save(run: Run, agreed: Ints) -> None:

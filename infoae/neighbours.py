@@ -12,23 +12,28 @@ from torch import Tensor
 
 from infoae.augment import blurred, warped
 from infoae.config import Augment
+from infoae.distortion import distances, gradients
 
 COMPONENTS = 50
 CANDIDATES = 100  # by angle, which are then compared by tangent distance
 ROWS = 1000  # of the distance matrix at once: 60,000 images need 240 MB for them
+DISTORTED = 30  # by tangent distance, which are then compared by the image distortion model
+DISTORTION_BLUR = 0.7  # pixels, before gradients are taken for it
 STEP = 0.1  # of the entries of a map, for differences: 1.4 pixels at the edge of 28
 
 
 def nearest_neighbours(
-    images: NDArray[np.uint8], count: int, blur: float = 1.0, augment: Augment | None = None
+    images: NDArray[np.uint8], count: int, blur: float = 1.0, augment: Augment | None = None, distortion: int = 0
 ) -> NDArray[np.int32]:
     """Return the `count` nearest other images of each image: (N, C, H, W) -> indices (N, count), nearest first.
 
     Nearest by the angle between the images, blurred by a Gaussian of `blur` pixels, as vectors of 50 components that
     keep most of their squares: a stroke's strength does not count. Nor do, to first order, the maps that `augment`
     draws (by default all affine ones): the 100 nearest by angle are ordered by tangent distance (Simard, LeCun and
-    Denker 1993), of either image from the plane that such maps move the other in. Exact for these components and
-    candidates; time and work grow with N squared. Raises ValueError if there are not more than `count` images.
+    Denker 1993), of either image from the plane that such maps move the other in. With `distortion` in pixels, the 30
+    nearest of these are ordered once more, by how far they are if each pixel may move so far (see `distortion`).
+    Exact for these components and candidates; time and work grow with N squared, those of `distortion` with N. Raises
+    ValueError if there are not more than `count` images.
     """
     if len(images) <= count:
         raise ValueError(f"{count} neighbours need more than {count} images, not {len(images)}")
@@ -38,14 +43,19 @@ def nearest_neighbours(
     directions = F.normalize(points @ axes)
     changes = _changes(augment or Augment())
     planes = _planes(x, blur, axes, directions, changes) if changes else None
+    slopes = gradients(torch.cat(list(_blurred(x, DISTORTION_BLUR)))) if distortion else None
+    wanted = min(max(count, DISTORTED), len(images) - 1) if distortion else count
     found = []
     for start in range(0, len(directions), ROWS):
         mine = slice(start, start + ROWS)
         closeness = directions[mine] @ directions.T  # cosine
         closeness[torch.arange(len(closeness)), torch.arange(start, start + len(closeness))] = -torch.inf  # not itself
-        nearest = closeness.topk(min(max(count, CANDIDATES), len(images) - 1) if changes else count).indices
+        nearest = closeness.topk(min(max(wanted, CANDIDATES), len(images) - 1) if changes else wanted).indices
         if planes is not None:
-            nearest = nearest.gather(1, _closeness(directions, planes, mine, nearest).topk(count).indices)
+            nearest = nearest.gather(1, _closeness(directions, planes, mine, nearest).topk(wanted).indices)
+        if slopes is not None:
+            apart = [distances(slopes[start + row], slopes[others], distortion) for row, others in enumerate(nearest)]
+            nearest = nearest.gather(1, torch.stack(apart).topk(count, largest=False).indices)
         found.append(nearest)
     return torch.cat(found).numpy().astype(np.int32)
 

@@ -52,7 +52,7 @@ def _kept(run: Run, images: NDArray[np.uint8] | Shards, information: Information
     path = run.path / "neighbours.npy"
     if not path.exists():
         every = images[np.arange(len(images))]
-        found = nearest_neighbours(every, information.neighbours, information.blur, augment)
+        found = nearest_neighbours(every, information.neighbours, information.blur, augment, information.distortion)
         with atomic_file(path) as file, file.open("wb") as stream:
             np.save(stream, found)
     try:

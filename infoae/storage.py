@@ -11,7 +11,15 @@ from infoae.errors import InfoAEError, UsageError
 from infoae.files import atomic_folder
 from infoae.run import Run
 
-FILES = ("config.yaml", "environment.json", "metrics.jsonl", "neighbours.npy", "consensus.npy", "categories.json")
+FILES = (
+    "config.yaml",
+    "environment.json",
+    "metrics.jsonl",
+    "neighbours.npy",
+    "votes.npz",
+    "consensus.npy",
+    "categories.json",
+)
 LAST = "checkpoint.json"  # a checkpoint counts once this is there: object storage cannot rename a folder
 
 

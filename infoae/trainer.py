@@ -101,14 +101,15 @@ class Trainer:
         self.run, self.config = run, config
         self.images = train.images
         self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()
-        torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
+        self._seed_weights(0)
         self.step = Step(InfoAE(config.model), config, device, precision)
         wanted = config.information.pairs == "neighbours" and config.objective.weights.information > 0
         self.partners = partners.load(run, self.images, config.information, config.augment, device) if wanted else None
         self.agreed: NDArray[np.int64] | None = None
         self.done, self.seconds = 0, 0.0
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size)
-        self.information_steps = config.information.epochs * self.steps_per_epoch
+        self.encoder_steps = config.information.epochs * self.steps_per_epoch
+        self.information_steps = config.information_epochs * self.steps_per_epoch
         self.total_steps = config.train.epochs * self.steps_per_epoch
 
     def resume(self) -> Checkpoint:
@@ -150,6 +151,9 @@ class Trainer:
                 if self._save_is_due() and distributed.is_main():
                     self._save(None, reporters)
             score = self._finish_epoch(reporters) if self.done % self.steps_per_epoch == 0 else None
+            if self._encoder_is_done() and self.done < self.information_steps:
+                self._seed_weights(self.done // self.encoder_steps)
+                self.step.restart()
             if distributed.is_main():  # the others wait for it in their next step
                 self._save(score, reporters)
         return self.done == self.total_steps
@@ -188,7 +192,7 @@ class Trainer:
         answers = model.classify_heads(images) if distributed.is_main() else None
         if model.num_over_categories > model.num_categories:
             self._merge(model, answers)
-        if self.config.objective.weights.consensus and self.done == self.information_steps:
+        if self.config.objective.weights.consensus and self._encoder_is_done():
             self._vote(model)
             self._merge(model, answers)
         if answers is None:
@@ -206,11 +210,24 @@ class Trainer:
             reporter.evaluated(self._moment(0.0), metrics, samples)
         return label_free.mutual_information if complete else None
 
+    def _encoder_is_done(self) -> bool:
+        """Whether another of information.encoders has just had its epochs."""
+        return 0 < self.done <= self.information_steps and self.done % self.encoder_steps == 0
+
+    def _seed_weights(self, encoder: int) -> None:
+        torch.manual_seed(generator(self.config.seed, Stream.WEIGHTS, encoder).initial_seed())
+
     def _vote(self, model: InfoAE) -> None:
-        """Let the heads vote on the categories of all training images, once."""
+        """Let the heads vote on the categories of all training images; the last encoder's votes settle them."""
+        settled = self.done == self.information_steps
         if distributed.is_main():
-            consensus.save(self.run, consensus.of_heads(model, self.images, self.partners))
-        self.agreed = consensus.load(self.run, len(self.images), self.step.device)
+            votes = consensus.of_heads(model, self.images, self.partners)
+            votes = consensus.add(self.run, votes, self.done // self.encoder_steps - 1)
+            if settled:
+                agreement = self.config.information.agreement
+                consensus.save(self.run, consensus.agreed_by(votes, model.num_categories, agreement))
+        if settled:
+            self.agreed = consensus.load(self.run, len(self.images), self.step.device)
 
     def _merge(self, model: InfoAE, answers: Tensor | None) -> None:
         """Merge anew: by what the heads agreed on, before the vote those between which images and partners move most.

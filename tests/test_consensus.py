@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from infoae import configuration, consensus, losses
 from infoae.config import Config
+from infoae.consensus import Ints, Votes
 from infoae.errors import InfoAEError, UsageError
 from infoae.trainer import Trainer
 from tests.conftest import TINY
@@ -30,6 +31,10 @@ SETTINGS = (
 @pytest.fixture
 def with_heads() -> Config:
     return configuration.load("smoke", SETTINGS)
+
+
+def agreed_by(votes: Ints, information: Sequence[float], k: int, agreement: float = 0.7) -> Ints:
+    return consensus.agreed_by(Votes(votes, np.array(information)), k, agreement)
 
 
 def test_consensus_is_the_cross_entropy_of_the_merged_answers() -> None:
@@ -60,12 +65,12 @@ def test_heads_that_number_their_categories_differently_still_agree(k: int, head
     votes = np.stack([random.permutation(k)[truth] for _ in range(heads)])
     information = random.permutation(heads).tolist()
     best = information.index(heads - 1)
-    assert (consensus.agreed_by(votes, information, k) == votes[best]).all()
+    assert (agreed_by(votes, information, k) == votes[best]).all()
     dissent = int(random.integers(heads))
     if dissent == best:
         return
     votes[dissent, 0] = (votes[dissent, 0] + 1) % k
-    agreed = consensus.agreed_by(votes, information, k)
+    agreed = agreed_by(votes, information, k)
     assert agreed[0] == (votes[best, 0] if heads - 1 >= 0.7 * heads else -1)
     assert (agreed[1:] == votes[best, 1:]).all()
 
@@ -74,17 +79,17 @@ def test_a_head_with_other_categories_does_not_vote() -> None:
     """Not even if it keeps most information: it stands alone."""
     truth = np.arange(400) % 4
     odd = np.where(truth == 3, np.arange(400) // 4 % 2 * 2 + 1, np.minimum(truth, 1) * 2)  # 1 and 2 in one, 3 in two
-    agreed = consensus.agreed_by(np.stack([odd, truth, 3 - truth, truth]), [2.0, 1.0, 1.5, 1.2], 4)
+    agreed = agreed_by(np.stack([odd, truth, 3 - truth, truth]), [2.0, 1.0, 1.5, 1.2], 4)
     assert (agreed == 3 - truth).all()
-    assert (consensus.agreed_by(np.stack([odd, truth]), [2.0, 1.0], 4) == odd).all()
+    assert (agreed_by(np.stack([odd, truth]), [2.0, 1.0], 4) == odd).all()
 
 
 def test_three_heads_in_ten_cannot_keep_an_image_out_and_four_can() -> None:
     votes = np.tile(np.arange(200) % 4, (10, 1))
     votes[3:6, :40] = 0  # a whole kind of images
-    assert (consensus.agreed_by(votes, np.arange(10).tolist(), 4) == votes[0]).all()
+    assert (agreed_by(votes, np.arange(10).tolist(), 4) == votes[0]).all()
     votes[7, :40] = 0
-    agreed = consensus.agreed_by(votes, np.arange(10).tolist(), 4)
+    agreed = agreed_by(votes, np.arange(10).tolist(), 4)
     assert (agreed[:40] == np.where(votes[0, :40] == 0, 0, -1)).all()
     assert (agreed[40:] == votes[0, 40:]).all()
 
@@ -108,7 +113,7 @@ def test_heads_that_mix_things_up_do_not_vote(
     answers = torch.from_numpy(np.stack([good, np.roll(good, 3, 1), bad], 1)).float()
     monkeypatch.setattr(model, "classify_heads", lambda images: answers[: len(images)])
     images = np.zeros((200, 1, 28, 28), np.uint8)
-    agreed = consensus.of_heads(model, images, np.arange(200)[:, None])
+    agreed = consensus.agreed_by(consensus.of_heads(model, images, np.arange(200)[:, None]), 10, 0.7)
     assert (agreed >= 0).all()
     assert all(len(set(agreed[truth == digit])) == 1 for digit in range(10))
     assert len(set(agreed)) == 10
@@ -133,6 +138,53 @@ def test_heads_vote_once_and_a_resumed_run_follows_the_same_vote(
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
     logged = [line for line in unbroken.run.metrics() if "images_per_second" in line]
     assert ["loss/consensus" in line for line in logged] == [False] * 6 + [True] * 6
+
+
+@pytest.mark.parametrize("stop_after", [1, 6, 7, 12, 14])
+def test_the_heads_of_all_encoders_vote_and_each_encoder_starts_anew(
+    stop_after: int, make_trainer: Callable[..., Trainer], with_heads: Config
+) -> None:
+    two = configuration.replaced(with_heads, {"information.encoders": 2, "train.epochs": 3}, "test")
+    unbroken = make_trainer(two, "unbroken")
+    before = [weights.clone() for weights in unbroken.step.model.parameters()]
+    unbroken.fit([], should_stop=lambda: unbroken.done == 6)
+    assert not any(unbroken.step.model_optimizer.state.values())
+    averaged = unbroken.step.evaluated_model()
+    for now, average, then in zip(unbroken.step.model.parameters(), averaged.parameters(), before, strict=True):
+        assert torch.equal(now, average)
+        assert now.ndim < 2 or not torch.equal(now, then)
+    first = np.load(unbroken.run.path / consensus.VOTES)["categories"]
+    assert not (unbroken.run.path / consensus.FILE).exists()
+    unbroken.fit([])
+    both = np.load(unbroken.run.path / consensus.VOTES)
+    assert (both["categories"][:3] == first).all()
+    assert both["categories"].shape == (6, 300)
+    agreed = consensus.agreed_by(Votes(both["categories"].astype(np.int64), both["information"]), 10, 0.7)
+    assert (np.load(unbroken.run.path / consensus.FILE) == agreed).all()
+
+    stopped = make_trainer(two, "stopped")
+    stopped.fit([], should_stop=lambda: stopped.done == stop_after)
+    resumed = make_trainer(two, "stopped")
+    resumed.resume()
+    resumed.fit([])
+    expected, found = (trainer.step.evaluated_model().state_dict() for trainer in (unbroken, resumed))
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    assert (np.load(resumed.run.path / consensus.VOTES)["categories"] == both["categories"]).all()
+
+
+def test_votes_of_an_encoder_that_are_gone_are_said(make_trainer: Callable[..., Trainer], with_heads: Config) -> None:
+    two = configuration.replaced(with_heads, {"information.encoders": 2, "train.epochs": 3}, "test")
+    trainer = make_trainer(two)
+    trainer.fit([], should_stop=lambda: trainer.done == 8)
+    (trainer.run.path / consensus.VOTES).write_bytes(b"PK nothing")
+    with pytest.raises(InfoAEError, match=r"votes\.npz is missing or damaged"):
+        trainer.fit([])
+
+
+@pytest.mark.parametrize("override", ["objective.weights.consensus=0", "model.num_categories=auto"])
+def test_encoders_that_cannot_vote_together_are_refused(override: str) -> None:
+    with pytest.raises(UsageError, match=r"information\.encoders above 1 vote together"):
+        configuration.load("smoke", [*SETTINGS, "information.encoders=2", override])
 
 
 def test_a_lost_vote_is_said(make_trainer: Callable[..., Trainer], with_heads: Config) -> None:

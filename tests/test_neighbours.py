@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.ndimage import affine_transform, gaussian_filter
+import torch
+from scipy.ndimage import affine_transform, gaussian_filter, sobel
 
-from infoae import neighbours
+from infoae import distortion, neighbours
 from infoae.config import Augment
 from infoae.data import ImageSet
 
@@ -74,6 +75,49 @@ def test_an_image_that_was_moved_a_little_is_still_near(mnist: tuple[ImageSet, I
     assert with_maps > 2 * without
 
 
+def distance_pixel_by_pixel(a: np.ndarray, b: np.ndarray, reach: int) -> float:
+    """Of gradients (2, H, W): the sum over pixels of the least squared distance of 3 x 3 surroundings."""
+    height, width = a.shape[1:]
+    total = 0.0
+    for y in range(height):
+        for x in range(width):
+            least = np.inf
+            for down in range(-reach, reach + 1):
+                for right in range(-reach, reach + 1):
+                    apart = 0.0
+                    for i in range(max(y - 1, 0), min(y + 2, height)):
+                        for j in range(max(x - 1, 0), min(x + 2, width)):
+                            inside = 0 <= i + down < height and 0 <= j + right < width
+                            there = b[:, i + down, j + right] if inside else np.zeros(2)
+                            apart += ((a[:, i, j] - there) ** 2).sum()
+                    least = min(least, apart)
+            total += least
+    return total
+
+
+@pytest.mark.parametrize("reach", [1, 2])
+def test_distortion_is_the_least_over_every_pixels_moves(reach: int) -> None:
+    x = np.random.default_rng(reach).random((4, 9, 7))
+    slopes = np.stack([[sobel(image, axis, mode="constant") for axis in (1, 0)] for image in x]) / 4
+    found = distortion.gradients(torch.from_numpy(x[:, None]).float())
+    np.testing.assert_allclose(found.abs().numpy(), np.abs(slopes), atol=1e-5)
+    expected = [distance_pixel_by_pixel(slopes[0], other, reach) for other in slopes[1:]]
+    np.testing.assert_allclose(distortion.distances(found[0], found[1:], reach).numpy(), expected, rtol=1e-4)
+
+
+def test_neighbours_by_distortion_are_the_least_distorted_of_the_thirty_nearest(
+    mnist: tuple[ImageSet, ImageSet],
+) -> None:
+    images = mnist[0].images[:200]
+    found = neighbours.nearest_neighbours(images, 3, distortion=1)
+    candidates = neighbours.nearest_neighbours(images, neighbours.DISTORTED)
+    blurred = torch.from_numpy(gaussian_filter(images / 1.0, (0, 0, 0.7, 0.7), mode="mirror", truncate=5)).float()
+    slopes = distortion.gradients(blurred)
+    for row in range(0, 200, 20):
+        apart = distortion.distances(slopes[row], slopes[candidates[row]], 1)
+        assert set(found[row]) == set(candidates[row][apart.argsort()[:3].numpy()])
+
+
 def test_no_image_is_its_own_neighbour_across_blocks(
     mnist: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +139,7 @@ def test_images_of_several_channels_and_without_blur(mnist: tuple[ImageSet, Imag
     images = np.concatenate([mnist[0].images[:100]] * 3, axis=1)
     assert (neighbours.nearest_neighbours(images, 1) == neighbours.nearest_neighbours(images[:, :1], 1)).mean() > 0.95
     assert neighbours.nearest_neighbours(images, 2, blur=0).shape == (100, 2)
+    assert neighbours.nearest_neighbours(images, 2, distortion=1).shape == (100, 2)
 
 
 def test_more_neighbours_than_images_are_refused(mnist: tuple[ImageSet, ImageSet]) -> None:
