@@ -55,6 +55,8 @@ def _print_tables(result: dict[str, Any]) -> None:
     for key in ("accuracy", "nmi", "ari"):
         if key in result:
             measures.add_row(key, f"{result[key]:.4f}")
+    if result["frechet_distance"] is not None:
+        measures.add_row("Fréchet distance", f"{result['frechet_distance']:.3f}")
     for group in ("label_free", "generated"):
         for key, value in result[group].items():
             text = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

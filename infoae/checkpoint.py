@@ -114,6 +114,14 @@ def best(folder: Path) -> Path | None:
     return max(scored)[1] if scored else newest(folder)
 
 
+def epochs_since_best(folder: Path) -> int:
+    """Return how many whole epochs were done since the label-free score was highest, 0 if none was scored."""
+    at_best, at_last = best(folder), newest(folder)
+    if at_best is None or at_last is None or read(at_best).score is None:
+        return 0
+    return read(at_last).epoch - read(at_best).epoch
+
+
 def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 

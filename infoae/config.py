@@ -168,6 +168,8 @@ class Train(Section):
 
     epochs: PositiveInt = 5
     """Passes over the training images."""
+    patience: PositiveInt | None = None
+    """Stop early, when the label-free score has not risen for so many epochs; trains all of them if not given."""
     batch_size: Annotated[int, Field(ge=2)] = 128
     """Images a step, in all: with several workers each takes its share, and the result stays that of one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

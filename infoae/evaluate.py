@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from infoae import health, metrics, neighbours
+from infoae import frechet, health, metrics, neighbours
 from infoae.augment import augmented
 from infoae.config import Augment
 from infoae.data import ImageSet
@@ -76,6 +76,8 @@ class Evaluation:
     label_free: LabelFree
     generated: Generated
     labelled: Labelled | None
+    frechet_distance: float | None
+    """Of generated from as many real images of the same categories, in the features of `frechet`; None of too few."""
     warnings: list[str]
     """What looks wrong, seen without labels, and what to try."""
 
@@ -102,6 +104,7 @@ def evaluate(model: InfoAE, data: ImageSet, seed: int = 0) -> Evaluation:
         label_free=answered,
         generated=drawn,
         labelled=None if data.labels is None else labelled(categories, data.labels, model.num_categories),
+        frechet_distance=_frechet_distance(model, data.images, categories, seed),
         warnings=[*health.of_measures(measures), *_suspicious_categories(model, data.images[:SCORE_IMAGES], seed)],
     )
 
@@ -175,6 +178,14 @@ def generated(model: InfoAE, images: NDArray[np.uint8], categories: NDArray[np.i
         ratios.append([_distance(fake) / max(_distance(true), 1e-12) for fake, true in pairs])
     pixels, latent = np.mean(ratios, axis=0) if ratios else (float("nan"), float("nan"))
     return Generated(recovered, float(pixels), float(latent))
+
+
+def _frechet_distance(
+    model: InfoAE, images: NDArray[np.uint8], categories: NDArray[np.int64], seed: int
+) -> float | None:
+    samples = model.decode(model.draw_latents(torch.from_numpy(categories), seed))
+    found = frechet.distance(frechet.features(samples), frechet.features(model.to_input(images)))
+    return None if np.isnan(found) else found
 
 
 def _classify_augmented(

@@ -22,7 +22,7 @@ from infoae.evaluate import evaluate
 from infoae.progress import TrainingProgress, counted
 from infoae.run import Run
 from infoae.tracking import Mode, wandb_reporter
-from infoae.trainer import Trainer, refuse_finished, with_image_shape
+from infoae.trainer import Trainer, with_image_shape
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def resumed(run: str, runs: Path, epochs: int | None) -> Plan:
         if epochs < config.train.epochs:
             raise UsageError(f"run {found.name} was planned for {config.train.epochs} epochs; --epochs cannot go below")
         config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
-    refuse_finished(found, config)
+    found.refuse_finished(config)
     return checked(config, runs, found.name, None, found)
 
 
@@ -140,6 +140,7 @@ def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
         "folder": str(trained.path),
         "finished": finished,
         "step": trainer.done,
+        "total_steps": trainer.total_steps,
     }
     result["seconds"] = round(trainer.seconds, 1)
     if not finished:
@@ -178,6 +179,10 @@ def describe(result: dict[str, Any]) -> str:
         f"label-free: mutual information {label_free['mutual_information']:.3f} nats, "
         f"{label_free['categories_used']} categories used, balance {label_free['balance']:.3f}",
     ]
+    if result["step"] < result["total_steps"]:
+        lines.append(
+            f"stopped early, after step {result['step']} of {result['total_steps']}: the score had stopped rising"
+        )
     if result.get("restarts"):
         lines.append(f"workers were lost and training restarted {counted(result['restarts'], 'time')}")
     if "accuracy" in result:

@@ -30,9 +30,11 @@ MEASURES = {
     "recovered": "recovered",
     "diversity_pixels": "diversity, pixels",
     "diversity_latent": "diversity, latent",
+    "frechet_distance": "Fréchet distance",
     "seconds_training": "training (s)",
 }
-"""Key in a result file, and heading; higher is better for all but the seconds."""
+"""Key in a result file, and heading."""
+LOWER_IS_BETTER = ("frechet_distance", "seconds_training")
 PUBLISHED = (
     ("InfoGAN (Chen et al. 2016)", "5"),
     ("Adversarial Autoencoder (Makhzani et al. 2016)", "4.10 (± 1.12)"),
@@ -187,18 +189,13 @@ def _train(source: str, overrides: Sequence[str], name: str, runs: Path) -> Run 
         plan = launch.planned(source, overrides, runs, name)
         if found.config() != plan.config:
             raise InfoAEError(f"run {name} in {runs} is of another configuration: give another --runs, or delete it")
-        if _finished(found, plan.config):
+        if found.is_finished(plan.config):
             launch.evaluate_run(found, plan.test, "best", plan.device)
             return found
         plan = launch.resumed(name, runs, None)
     else:
         plan = launch.planned(source, overrides, runs, name)
     return Run.open(name, runs) if launch.run(plan, "disabled")["finished"] else None
-
-
-def _finished(run: Run, config: Config) -> bool:
-    newest = checkpoint.newest(run.checkpoints)
-    return newest is not None and checkpoint.read(newest).epoch >= config.train.epochs
 
 
 def _result(run: Run, config: Config, seed: int) -> Result:
@@ -233,7 +230,7 @@ def _values_of(results: Sequence[Result], key: str) -> list[float]:
 def _statistics(key: str, values: Sequence[float]) -> dict[str, float]:
     """`deviation` is that of a sample (n - 1), 0 for a single seed."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    worst = max(values) if key == "seconds_training" else min(values)
+    worst = max(values) if key in LOWER_IS_BETTER else min(values)
     return {"mean": statistics.fmean(values), "deviation": deviation, "worst": worst}
 
 

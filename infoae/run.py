@@ -83,6 +83,34 @@ class Run:
             raise InfoAEError(f"run {self.path} has no checkpoint: it stopped before its first epoch ended")
         return path
 
+    def is_finished(self, config: Config) -> bool:
+        """Whether all epochs of `config` are done, or the run was stopped early by its train.patience."""
+        from infoae import checkpoint
+
+        newest = checkpoint.newest(self.checkpoints)
+        return newest is not None and (
+            checkpoint.read(newest).epoch >= config.train.epochs or self.score_stands(config)
+        )
+
+    def score_stands(self, config: Config) -> bool:
+        """Whether the label-free score has not risen for as many epochs as train.patience waits, if it is given."""
+        from infoae import checkpoint
+
+        patience = config.train.patience
+        return patience is not None and checkpoint.epochs_since_best(self.checkpoints) >= patience
+
+    def refuse_finished(self, config: Config) -> None:
+        """Raise InfoAEError if the run has no checkpoint to go on from, or is finished."""
+        from infoae import checkpoint
+
+        epoch, epochs = checkpoint.read(self.checkpoint("newest")).epoch, config.train.epochs
+        if self.is_finished(config):
+            further = "train it further with --epochs, or " if epoch >= epochs else "its score had stopped rising; "
+            raise InfoAEError(
+                f"run {self.name} is finished ({epoch} of {epochs} epochs): "
+                f"{further}look at it with infoae evaluate {self.name}"
+            )
+
     def load_model(self, which: str = "best") -> InfoAE:
         """Build the model and fill it from a checkpoint."""
         from infoae import checkpoint

@@ -23,6 +23,7 @@ FIXED = {
     "data": "scores on different images cannot be compared",
     "model.num_categories": "the score's maximum is the logarithm of their number, so scores could not be compared",
     "train.epochs": "the scheduler gives each trial its epochs",
+    "train.patience": "the scheduler stops trials, not they themselves",
 }
 
 

@@ -57,6 +57,8 @@ def planned(
     config = configuration.load(source, overrides)
     if config.data.root is not None:  # trials run in another folder
         config = configuration.replaced(config, {"data.root": str(config.data.root.resolve())}, source)
+    if config.train.patience is not None:
+        raise UsageError("train.patience: in a sweep the scheduler stops trials, not they themselves: set it to null")
     launch.checked(config, runs, Path(source).stem, None, None)
     found = searching.load(space, config)
     if search == "grid":

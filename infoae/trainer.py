@@ -59,16 +59,6 @@ class Reporter(Protocol):
         """A checkpoint is written, and metrics.jsonl up to it."""
 
 
-def refuse_finished(run: Run, config: Config) -> None:
-    """Raise InfoAEError if the run has no checkpoint to go on from, or has done all epochs of `config`."""
-    saved = checkpoint.read(run.checkpoint("newest"))
-    if saved.epoch >= config.train.epochs:
-        raise InfoAEError(
-            f"run {run.name} is finished ({saved.epoch} of {config.train.epochs} epochs): "
-            f"train it further with --epochs, or look at it with infoae evaluate {run.name}"
-        )
-
-
 def with_image_shape(config: Config, data: ImageSet | ShardSet) -> Config:
     """Fill in the image's channels and size from the data. Raises UsageError if the config says otherwise."""
     _, channels, height, width = data.images.shape
@@ -114,7 +104,7 @@ class Trainer:
 
     def resume(self) -> Checkpoint:
         """Go back to the run's newest checkpoint. Raises InfoAEError if there is none or the run is finished."""
-        refuse_finished(self.run, self.config)
+        self.run.refuse_finished(self.config)
         path = self.run.checkpoint("newest")
         self.restore(path)
         return checkpoint.read(path)
@@ -135,12 +125,13 @@ class Trainer:
     def fit(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train to the end, or until `should_stop` after a step on any rank; either way the last step is saved.
 
-        Returns whether the end was reached. Raises InfoAEError on a loss that is not finite.
+        The end is that of all epochs, or the one that train.patience makes. Returns whether it was reached. Raises
+        InfoAEError on a loss that is not finite.
         """
         if self.config.train.compile:
             self.step.compile()
         stopped = False
-        while self.done < self.total_steps and not stopped:
+        while self.done < self.total_steps and not stopped and not self._stops_early():
             epoch, position = divmod(self.done, self.steps_per_epoch)
             order = batches(self.config.seed, epoch, len(self.images), self.config.train.batch_size, self.shard_sizes)
             for indices in order[position:]:
@@ -156,7 +147,13 @@ class Trainer:
                 self.step.restart()
             if distributed.is_main():  # the others wait for it in their next step
                 self._save(score, reporters)
-        return self.done == self.total_steps
+        return self.done == self.total_steps or self._stops_early()
+
+    def _stops_early(self) -> bool:
+        """Whether the score has not risen for train.patience epochs: the same on all ranks."""
+        if self.config.train.patience is None:
+            return False
+        return distributed.agreed(distributed.is_main() and self.run.score_stands(self.config), self.step.device)
 
     def _train_step(self, indices: NDArray[np.int64], reporters: Sequence[Reporter]) -> None:
         started = time.perf_counter()

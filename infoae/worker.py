@@ -79,7 +79,8 @@ def work(arguments: dict[str, Any]) -> None:
             reporters = [_Forward(job, run)]
         finished = trainer.fit(reporters, _stop_asked(job.channel))
         if distributed.is_main():
-            ended = {"finished": finished, "step": trainer.done, "seconds": round(trainer.seconds, 1)}
+            ended: dict[str, Any] = {"finished": finished, "step": trainer.done, "total_steps": trainer.total_steps}
+            ended["seconds"] = round(trainer.seconds, 1)
             ray.get(job.channel.put.remote("ended", ended | team))
 
 

@@ -69,6 +69,7 @@ def test_a_value_reaches_every_key_of_its_dimension_and_no_other() -> None:
         ("data.limit: {choices: [10]}", "cannot be swept: scores on different images cannot be compared"),
         ("k: {keys: [model.num_categories], choices: [10]}", "cannot be swept"),
         ("train.epochs: {low: 1, high: 9}", "cannot be swept"),
+        ("train.patience: {low: 1, high: 9}", "cannot be swept"),
         ("a/b: {keys: [seed], choices: [1]}", "should match pattern"),
         ("{}", "at least 1 item"),
         ("[1]", "not a mapping"),
