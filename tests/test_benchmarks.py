@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import classify, few_labels, scaling
+from benchmarks import classify, few_labels, scaling, score
 from infoae.run import Run
 from tests.conftest import TINY
 
@@ -85,3 +85,30 @@ def test_scaling_prints_and_writes_all(
     for name in scaling.LINKS:
         efficiencies = [result["model"][name][str(gpus)]["efficiency"] for gpus in scaling.GPUS]
         assert 1 > efficiencies[0] > efficiencies[1] > efficiencies[2] > 0
+
+
+def test_a_score_that_ranks_as_accuracy_does_has_correlation_one_and_no_regret() -> None:
+    runs = [{"run": f"a-{i}", "score": i / 10, "accuracy": accuracy} for i, accuracy in enumerate([0.2, 0.5, 0.6, 0.9])]
+    assert score.summary(runs) == {"runs": 4, "spearman": pytest.approx(1), "chosen": "a-3", "regret": 0}
+    runs[1]["accuracy"] = 0.95  # now second in score is first in accuracy: ranks differ by 2, 1 and 1
+    found = score.summary(runs)
+    assert found["spearman"] == pytest.approx(1 - 6 * (4 + 1 + 1) / (4 * 15))
+    assert found["regret"] == pytest.approx(0.05)
+
+
+def test_score_evaluates_runs_and_draws(
+    lively_run: Run,
+    finished_run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paths = [str(tmp_path / name) for name in ("score.json", "score.png")]
+    runs = [str(run.path) for run in (lively_run, finished_run)]
+    monkeypatch.setattr(sys, "argv", ["score.py", *runs, "--out", paths[0], "--figure", paths[1]])
+    score.main()
+    result = json.loads(Path(paths[0]).read_text())
+    assert (result["runs"], result["chosen"]) == (2, "lively")
+    assert abs(result["spearman"]) == pytest.approx(1)
+    assert f"accuracy {result['of_each'][0]['accuracy']:.2%}" in capsys.readouterr().out
+    assert Path(paths[1]).read_bytes().startswith(b"\x89PNG")
