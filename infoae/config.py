@@ -49,6 +49,9 @@ class Model(Section):
     """Z, values in a latent."""
     num_categories: Annotated[int, Field(ge=2)] | Literal["auto"] = 10
     """K, categories that come out; auto finds their number from how much information each merge loses."""
+    prior: Literal["uniform", "estimated"] | list[Annotated[float, Field(gt=0)]] = "uniform"
+    """How often training asks the generator for each category: alike, as often as the over-categories merged into it
+    are answered, or in given proportions, from the commonest category to the rarest."""
     num_over_categories: Annotated[int, Field(ge=2)] | None = None
     """M, finer categories that classifier and generator tell apart, merged into K each epoch; K if not given."""
     num_heads: PositiveInt = 1
@@ -65,6 +68,13 @@ class Model(Section):
             raise ValueError("num_categories auto needs num_over_categories, which it merges")
         if wanted != "auto" and over is not None and over < wanted:
             raise ValueError(f"num_over_categories {over} is below {wanted} categories")
+        if self.prior == "estimated" and over is None:
+            raise ValueError("prior estimated needs num_over_categories: it follows from merging them")
+        if isinstance(self.prior, list):
+            if len(self.prior) != wanted:
+                raise ValueError(f"prior has {len(self.prior)} proportions for num_categories {wanted}")
+            if self.prior != sorted(self.prior, reverse=True):
+                raise ValueError("prior goes from the commonest category to the rarest: categories have no other order")
         return self
 
 
@@ -121,8 +131,12 @@ class Information(Section):
     encoders: PositiveInt = 1
     """So many times are all networks trained for these epochs, each time from other weights: all heads of all encoders
     vote, and the last goes on."""
+    voters: PositiveInt | None = None
+    """How many heads vote, those whose categories keep most information; all of them if not given."""
     agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.7
     """Share of the votes that gives an image its category."""
+    agreement_around: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the votes on its neighbours that this category needs, too; 0 does not ask them."""
 
 
 class Augment(Section):
@@ -215,6 +229,8 @@ class Config(Section):
                 "information.encoders above 1 vote together: they need objective.weights.consensus, and "
                 "model.num_categories as a number"
             )
+        if self.information.agreement_around and self.information.pairs != "neighbours":
+            raise ValueError("information.agreement_around asks neighbours: it needs information.pairs neighbours")
         if self.information_epochs >= self.train.epochs:
             times = f" of {self.information.encoders} encoders" if self.information.encoders > 1 else ""
             raise ValueError(

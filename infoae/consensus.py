@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from infoae import clustering, distributed, evaluate, metrics
+from infoae.config import Information
 from infoae.errors import InfoAEError
 from infoae.files import atomic_file
 from infoae.model import InfoAE
@@ -69,23 +70,31 @@ def _joints(
             yield evaluate.joints(answers, model.classify_heads(images[column]))
 
 
-def agreed_by(votes: Votes, num_categories: int, agreement: float) -> Ints:
-    """Return the category (N,) that the share `agreement` of the votes gives an image, -1 where they are fewer.
+def agreed_by(
+    votes: Votes, num_categories: int, rule: Information, partners: NDArray[np.integer[Any]] | None = None
+) -> Ints:
+    """Return the category (N,) that enough of the votes give an image, and its partners (N, P), -1 where they do not.
 
     A head numbers its categories as it likes, so they are first matched one-to-one. Some may have other categories than
     others, such as two digits in one and a third split in two. So those vote that have the same categories as the one
-    to which this applies for most, of several the one whose `information` is greatest; the numbers are its.
+    to which this applies for most, of several the one whose `information` is greatest; the numbers are its. `rule` says
+    how many may vote at all, and how many votes are enough.
     """
-    heads = votes.categories
+    trusted = np.argsort(-votes.information, kind="stable")[: rule.voters]
+    heads, information = votes.categories[trusted], votes.information[trusted]
     matched = [[_matched(head, other, num_categories) for head in heads] for other in heads]
     same = [sum(numbers is not None for numbers in row) for row in matched]
-    chosen = max(range(len(heads)), key=lambda head: (same[head], votes.information[head]))
+    chosen = max(range(len(heads)), key=lambda head: (same[head], information[head]))
     counts = sum(
         np.eye(num_categories, dtype=np.int64)[numbers[head]]
         for head, numbers in zip(heads, matched[chosen], strict=True)
         if numbers is not None
     )
-    return np.where(counts.max(1) >= agreement * same[chosen], counts.argmax(1), -1)
+    agreed: Ints = np.where(counts.max(1) >= rule.agreement * same[chosen], counts.argmax(1), -1)
+    if rule.agreement_around and partners is not None:
+        around = np.mean([counts[column, agreed] for column in partners.T], 0)
+        agreed[around < rule.agreement_around * same[chosen]] = -1
+    return agreed
 
 
 def _matched(vote: Ints, other: Ints, num_categories: int) -> Ints | None:

@@ -62,6 +62,10 @@ class InfoAE(nn.Module):
         self.register_buffer(
             "chosen_up_to", torch.zeros(self.num_categories, self.num_over_categories), persistent=merged
         )
+        given = torch.tensor(config.prior if isinstance(config.prior, list) else [1.0] * self.num_categories)
+        self._estimates_prior = config.prior == "estimated"
+        self.prior: Tensor
+        self.register_buffer("prior", given / given.sum(), persistent=self._estimates_prior)
         self.merge(torch.arange(self.num_over_categories) % self.num_categories, torch.ones(self.num_over_categories))
 
     def merge(self, category_of: Tensor, frequency: Tensor) -> None:
@@ -72,12 +76,15 @@ class InfoAE(nn.Module):
         share = torch.where(inside, frequency.double().clamp_min(1e-12), 0)
         up_to = 2 * share.cumsum(1) / share.sum(1, keepdim=True) - 1
         last = inside & (up_to == up_to.amax(1, keepdim=True))
+        if self._estimates_prior:
+            self.prior.copy_(share.sum(1) / share.sum())
         self.category_of.copy_(category_of)
         self.chosen_up_to.copy_(torch.where(last, 2, torch.where(inside, up_to, -2)))
 
     def _set_number(self, num_categories: int) -> None:
         self.num_categories = num_categories
         self.chosen_up_to = self.chosen_up_to.new_zeros(num_categories, self.num_over_categories)
+        self.prior = self.prior.new_full((num_categories,), 1 / num_categories)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *arguments: Any) -> None:
         """Take the number of categories that training found from what it saved."""
@@ -153,6 +160,12 @@ class InfoAE(nn.Module):
         u = torch.rand(len(categories), self.noise_dim, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         c = F.one_hot(self.choose_over(categories, u[:, 0]).cpu(), self.num_over_categories).float()
         return self._run(torch.cat([u, c], 1).split(BATCH), lambda uc: self.generator(*uc.split(u.shape[1], 1)))
+
+    def draw_categories(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw category indices (count,) on the CPU, each as often as `prior` (K,) says."""
+        if (self.prior == self.prior[0]).all():
+            return torch.randint(self.num_categories, (count,), generator=generator)
+        return torch.multinomial(self.prior.cpu(), count, replacement=True, generator=generator)
 
     def choose_over(self, categories: Tensor, u: Tensor) -> Tensor:
         """Choose an over-category of each category index (B,), by its share, with noise u (B,) in [-1, 1]."""

@@ -146,7 +146,7 @@ class Step:
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         config, random = self.config, generator(self.config.seed, Stream.STEP, index)
         u = torch.rand(share.total, config.model.noise_dim, generator=random) * 2 - 1
-        category = torch.randint(self.model.num_categories, (share.total,), generator=random)
+        category = self.model.draw_categories(share.total, random)
         u, category = u[share.slice].to(self.device), category[share.slice].to(self.device)
         x, x_twin = self._to_input(images), None
         if config.objective.weights.information:

@@ -221,8 +221,8 @@ class Trainer:
             votes = consensus.of_heads(model, self.images, self.partners)
             votes = consensus.add(self.run, votes, self.done // self.encoder_steps - 1)
             if settled:
-                agreement = self.config.information.agreement
-                consensus.save(self.run, consensus.agreed_by(votes, model.num_categories, agreement))
+                rule = self.config.information
+                consensus.save(self.run, consensus.agreed_by(votes, model.num_categories, rule, self.partners))
         if settled:
             self.agreed = consensus.load(self.run, len(self.images), self.step.device)
 

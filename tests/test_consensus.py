@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoae import configuration, consensus, losses
-from infoae.config import Config
+from infoae.config import Config, Information
 from infoae.consensus import Ints, Votes
 from infoae.errors import InfoAEError, UsageError
 from infoae.trainer import Trainer
@@ -33,8 +33,8 @@ def with_heads() -> Config:
     return configuration.load("smoke", SETTINGS)
 
 
-def agreed_by(votes: Ints, information: Sequence[float], k: int, agreement: float = 0.7) -> Ints:
-    return consensus.agreed_by(Votes(votes, np.array(information)), k, agreement)
+def agreed_by(votes: Ints, information: Sequence[float], k: int, **rule: float) -> Ints:
+    return consensus.agreed_by(Votes(votes, np.array(information)), k, Information(**rule))
 
 
 def test_consensus_is_the_cross_entropy_of_the_merged_answers() -> None:
@@ -94,6 +94,36 @@ def test_three_heads_in_ten_cannot_keep_an_image_out_and_four_can() -> None:
     assert (agreed[40:] == votes[0, 40:]).all()
 
 
+def test_only_the_heads_that_keep_most_information_may_vote() -> None:
+    truth = np.arange(200) % 4
+    wrong = np.where(np.arange(200) < 60, 0, truth)
+    votes = np.stack([wrong, truth, wrong, truth, wrong])
+    information = [1.0, 1.3, 1.1, 1.2, 0.9]
+    assert (agreed_by(votes, information, 4, voters=2) == truth).all()
+    among_five = agreed_by(votes, information, 4, agreement=0.8)
+    assert (among_five == np.where(wrong == truth, truth, -1)).all()
+
+
+def test_neighbours_that_say_something_else_keep_an_image_out() -> None:
+    """Heads of four; the share of votes for an image's own category, averaged over its two neighbours."""
+    truth = np.arange(400) % 4
+    votes = np.tile(truth, (4, 1))
+    votes[0, 1] = votes[1, 1] = 3  # half of the votes on image 1 are for another category than its own
+    partners = np.stack([np.arange(400), np.roll(np.arange(400), 4)], 1)  # of the same category
+    partners[5] = [0, 2]  # of two others
+    partners[9] = [1, 13]  # of which the votes for category 1 are 2 of 4 and 4 of 4
+    found = {
+        around: consensus.agreed_by(
+            Votes(votes, np.arange(4.0)), 4, Information(agreement=1.0, agreement_around=around), partners
+        )
+        for around in (0.0, 0.75, 0.76)
+    }
+    assert np.flatnonzero(found[0.0] != truth).tolist() == [1]
+    assert np.flatnonzero(found[0.75] != truth).tolist() == [1, 5]
+    assert np.flatnonzero(found[0.76] != truth).tolist() == [1, 5, 9]
+    assert (found[0.76][[1, 5, 9]] == -1).all()
+
+
 def test_each_category_keeps_an_over_category() -> None:
     """Even where every over-category is answered most for images of one category."""
     over = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.5, 0.4, 0.1], [0.0, 0.0, 1.0]])
@@ -113,7 +143,7 @@ def test_heads_that_mix_things_up_do_not_vote(
     answers = torch.from_numpy(np.stack([good, np.roll(good, 3, 1), bad], 1)).float()
     monkeypatch.setattr(model, "classify_heads", lambda images: answers[: len(images)])
     images = np.zeros((200, 1, 28, 28), np.uint8)
-    agreed = consensus.agreed_by(consensus.of_heads(model, images, np.arange(200)[:, None]), 10, 0.7)
+    agreed = consensus.agreed_by(consensus.of_heads(model, images, np.arange(200)[:, None]), 10, Information())
     assert (agreed >= 0).all()
     assert all(len(set(agreed[truth == digit])) == 1 for digit in range(10))
     assert len(set(agreed)) == 10
@@ -159,7 +189,7 @@ def test_the_heads_of_all_encoders_vote_and_each_encoder_starts_anew(
     both = np.load(unbroken.run.path / consensus.VOTES)
     assert (both["categories"][:3] == first).all()
     assert both["categories"].shape == (6, 300)
-    agreed = consensus.agreed_by(Votes(both["categories"].astype(np.int64), both["information"]), 10, 0.7)
+    agreed = consensus.agreed_by(Votes(both["categories"].astype(np.int64), both["information"]), 10, Information())
     assert (np.load(unbroken.run.path / consensus.FILE) == agreed).all()
 
     stopped = make_trainer(two, "stopped")
@@ -185,6 +215,11 @@ def test_votes_of_an_encoder_that_are_gone_are_said(make_trainer: Callable[..., 
 def test_encoders_that_cannot_vote_together_are_refused(override: str) -> None:
     with pytest.raises(UsageError, match=r"information\.encoders above 1 vote together"):
         configuration.load("smoke", [*SETTINGS, "information.encoders=2", override])
+
+
+def test_twins_have_no_neighbours_to_ask() -> None:
+    with pytest.raises(UsageError, match=r"agreement_around asks neighbours"):
+        configuration.load("smoke", [*SETTINGS, "information.pairs=twins", "information.agreement_around=0.9"])
 
 
 def test_a_lost_vote_is_said(make_trainer: Callable[..., Trainer], with_heads: Config) -> None:

@@ -219,3 +219,64 @@ def test_training_asks_for_over_categories_as_generating_does(model: InfoAE, tin
     expected = torch.tensor([0.075, 0.025]).repeat(10)
     expected[4:6] = torch.tensor([0.1, 0])
     torch.testing.assert_close(torch.bincount(c, minlength=20) / 20_000, expected, atol=0.006, rtol=0)
+
+
+def test_categories_are_asked_for_as_often_as_the_prior_says(tiny_config: Config) -> None:
+    proportions = [5.0, 2, 1, 1, 1, 1, 1, 1, 1, 1]
+    model = InfoAE(tiny_config.model.model_copy(update={"prior": proportions}))
+    drawn = model.draw_categories(30_000, torch.Generator().manual_seed(0))
+    shares = torch.bincount(drawn, minlength=10) / 30_000
+    torch.testing.assert_close(shares, torch.tensor(proportions) / 15, rtol=0, atol=0.01)
+    assert "prior" not in model.state_dict()
+
+
+def test_an_estimated_prior_follows_the_merge_and_is_kept(tiny_config: Config) -> None:
+    settings = {"num_categories": 3, "num_over_categories": 6, "prior": "estimated"}
+    model = InfoAE(tiny_config.model.model_copy(update=settings))
+    assert torch.bincount(model.draw_categories(3000, torch.Generator()), minlength=3).min() > 900
+    model.merge(torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([30.0, 20, 10, 25, 5, 10]))
+    torch.testing.assert_close(model.prior, torch.tensor([0.6, 0.3, 0.1]))
+    drawn = model.draw_categories(30_000, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(torch.bincount(drawn) / 30_000, model.prior, rtol=0, atol=0.01)
+    again = InfoAE(tiny_config.model.model_copy(update=settings))
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again.prior, model.prior)
+
+
+def test_an_estimated_prior_of_a_number_that_was_found_is_kept(tiny_config: Config) -> None:
+    settings = {"num_categories": "auto", "num_over_categories": 6, "prior": "estimated"}
+    model = InfoAE(tiny_config.model.model_copy(update=settings))
+    model.merge(torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([30.0, 20, 10, 25, 5, 10]))
+    again = InfoAE(tiny_config.model.model_copy(update=settings))
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again.prior, torch.tensor([0.6, 0.3, 0.1]))
+
+
+def test_training_with_an_estimated_prior_goes_on_bit_equal(
+    make_trainer: Callable[..., Trainer], tiny_config: Config
+) -> None:
+    unbalanced = configuration.replaced(with_over(tiny_config), {"model.prior": "estimated"}, "test")
+    whole = make_trainer(unbalanced, "whole")
+    whole.fit([])
+    assert whole.step.model.prior.std() > 0.01
+    stopped = make_trainer(unbalanced, "stopped")
+    stopped.fit([], should_stop=lambda: stopped.done == 8)
+    resumed = make_trainer(unbalanced, "stopped")
+    resumed.resume()
+    resumed.fit([])
+    expected, found = (trainer.step.model.state_dict() for trainer in (whole, resumed))
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.prior=estimated", "prior estimated needs num_over_categories"),
+        ("model.prior=[3, 2, 1]", "prior has 3 proportions for num_categories 10"),
+        ("model.prior=[1, 2, 1, 1, 1, 1, 1, 1, 1, 1]", "from the commonest category to the rarest"),
+        ("model.prior=[1, 1, 1, 1, 1, 1, 1, 1, 1, 0]", "greater than 0"),
+    ],
+)
+def test_a_prior_that_fits_nothing_is_refused(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        configuration.load("smoke", [override])
