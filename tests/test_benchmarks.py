@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import classify, few_labels, scaling, score
+from benchmarks import classify, few_labels, scaling, score, unbalanced
+from infoae import data
+from infoae.data import ImageSet, load
 from infoae.run import Run
 from tests.conftest import TINY
 
@@ -112,3 +114,34 @@ def test_score_evaluates_runs_and_draws(
     assert abs(result["spearman"]) == pytest.approx(1)
     assert f"accuracy {result['of_each'][0]['accuracy']:.2%}" in capsys.readouterr().out
     assert Path(paths[1]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_unbalanced_thins_digits_and_trains_with_each_prior(
+    mnist: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.repeat(np.arange(10), 50)
+    thin = unbalanced.thinned(ImageSet(np.zeros((500, 1, 28, 28), np.uint8), labels))
+    assert thin.labels is not None
+    assert np.bincount(thin.labels).tolist() == np.ceil(50 * unbalanced.KEPT).astype(int).tolist()
+
+    monkeypatch.setattr(
+        data, "load", lambda config, split: mnist[split == "test"] if config.name == "mnist" else load(config, split)
+    )
+    options = [part for setting in [*TINY[1:], "model.num_over_categories=20"] for part in ("--set", setting)]
+    arguments = [
+        "unbalanced.py",
+        "--config",
+        "smoke",
+        *options,
+        "--folder",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    monkeypatch.setattr(sys, "argv", arguments)
+    unbalanced.main()
+    result = json.loads((tmp_path / "out").read_text())
+    assert result["given"]["prior"] == pytest.approx(result["shares"], abs=1e-3)
+    assert result["uniform"]["prior"] == [0.1] * 10
+    assert sum(result["estimated"]["prior"]) == pytest.approx(1, abs=1e-3)
+    assert result["images"] == sum(len(np.load(path)) for path in (tmp_path / "train").glob("*.npy"))
