@@ -124,6 +124,8 @@ class Information(Section):
     """Nearest neighbours a partner is drawn from."""
     blur: Annotated[float, Field(ge=0)] = 1.0
     """Gaussian blur in pixels before neighbours are sought; makes them purer on strokes."""
+    search: Literal["exact", "approximate"] = "exact"
+    """Compare each image with all, or with those that faiss finds near it: for more than some 200,000 images."""
     distortion: Annotated[int, Field(ge=0)] = 0
     """Pixels by which parts of a stroke may have moved in a neighbour; purer, but 2.5 ms an image and thread at 1."""
     epochs: Annotated[int, Field(ge=0)] = 0

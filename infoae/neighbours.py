@@ -11,19 +11,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoae.augment import blurred, warped
+from infoae.closest import closest
 from infoae.config import Augment
 from infoae.distortion import distances, gradients
 
 COMPONENTS = 50
 CANDIDATES = 100  # by angle, which are then compared by tangent distance
-ROWS = 1000  # of the distance matrix at once: 60,000 images need 240 MB for them
+BLURRED = 1000  # images at once
 DISTORTED = 30  # by tangent distance, which are then compared by the image distortion model
 DISTORTION_BLUR = 0.7  # pixels, before gradients are taken for it
 STEP = 0.1  # of the entries of a map, for differences: 1.4 pixels at the edge of 28
 
 
 def nearest_neighbours(
-    images: NDArray[np.uint8], count: int, blur: float = 1.0, augment: Augment | None = None, distortion: int = 0
+    images: NDArray[np.uint8],
+    count: int,
+    blur: float = 1.0,
+    augment: Augment | None = None,
+    distortion: int = 0,
+    exact: bool = True,
 ) -> NDArray[np.int32]:
     """Return the `count` nearest other images of each image: (N, C, H, W) -> indices (N, count), nearest first.
 
@@ -32,8 +38,8 @@ def nearest_neighbours(
     draws (by default all affine ones): the 100 nearest by angle are ordered by tangent distance (Simard, LeCun and
     Denker 1993), of either image from the plane that such maps move the other in. With `distortion` in pixels, the 30
     nearest of these are ordered once more, by how far they are if each pixel may move so far (see `distortion`).
-    Exact for these components and candidates; time and work grow with N squared, those of `distortion` with N. Raises
-    ValueError if there are not more than `count` images.
+    Exact for these components and candidates, and work grows with N squared, or the 100 are those that faiss finds (see
+    `closest`); the other two orders grow with N. Raises ValueError if there are not more than `count` images.
     """
     if len(images) <= count:
         raise ValueError(f"{count} neighbours need more than {count} images, not {len(images)}")
@@ -45,16 +51,15 @@ def nearest_neighbours(
     planes = _planes(x, blur, axes, directions, changes) if changes else None
     slopes = gradients(torch.cat(list(_blurred(x, DISTORTION_BLUR)))) if distortion else None
     wanted = min(max(count, DISTORTED), len(images) - 1) if distortion else count
+    candidates = min(max(wanted, CANDIDATES), len(images) - 1) if changes else wanted
     found = []
-    for start in range(0, len(directions), ROWS):
-        mine = slice(start, start + ROWS)
-        closeness = directions[mine] @ directions.T  # cosine
-        closeness[torch.arange(len(closeness)), torch.arange(start, start + len(closeness))] = -torch.inf  # not itself
-        nearest = closeness.topk(min(max(wanted, CANDIDATES), len(images) - 1) if changes else wanted).indices
+    for mine, nearest in closest(directions, candidates, exact):
         if planes is not None:
             nearest = nearest.gather(1, _closeness(directions, planes, mine, nearest).topk(wanted).indices)
         if slopes is not None:
-            apart = [distances(slopes[start + row], slopes[others], distortion) for row, others in enumerate(nearest)]
+            apart = [
+                distances(slopes[mine.start + row], slopes[others], distortion) for row, others in enumerate(nearest)
+            ]
             nearest = nearest.gather(1, torch.stack(apart).topk(count, largest=False).indices)
         found.append(nearest)
     return torch.cat(found).numpy().astype(np.int32)
@@ -62,7 +67,7 @@ def nearest_neighbours(
 
 def _blurred(x: Tensor, blur: float) -> Iterator[Tensor]:
     """uint8 (N, C, H, W) -> float32 parts of it, blurred."""
-    parts = (part.float() for part in x.split(ROWS))
+    parts = (part.float() for part in x.split(BLURRED))
     return (blurred(part, blur) if blur else part for part in parts)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import classify, few_labels, scaling, score, unbalanced
-from infoae import data
+from benchmarks import classify, few_labels, neighbours, scaling, score, unbalanced
+from infoae import closest, data
 from infoae.data import ImageSet, load
 from infoae.run import Run
 from tests.conftest import TINY
@@ -145,3 +145,13 @@ def test_unbalanced_thins_digits_and_trains_with_each_prior(
     assert result["uniform"]["prior"] == [0.1] * 10
     assert sum(result["estimated"]["prior"]) == pytest.approx(1, abs=1e-3)
     assert result["images"] == sum(len(np.load(path)) for path in (tmp_path / "train").glob("*.npy"))
+
+
+def test_neighbours_measures_what_faiss_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closest, "FEW", 100)
+    options = ["--limit", "600", "--times", "1", "2", "--sample", "50", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["neighbours.py", *options])
+    neighbours.main()
+    sizes = json.loads((tmp_path / "out").read_text())["sizes"]
+    assert [size["images"] for size in sizes] == [600, 1200]
+    assert all(0.9 < size["recall_of_100"] <= 1 for size in sizes)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform, gaussian_filter, sobel
 
-from infoae import distortion, neighbours
+from infoae import closest, distortion, neighbours
 from infoae.config import Augment
 from infoae.data import ImageSet
 
@@ -122,7 +122,7 @@ def test_no_image_is_its_own_neighbour_across_blocks(
     mnist: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = neighbours.nearest_neighbours(mnist[0].images, 4)
-    monkeypatch.setattr(neighbours, "ROWS", 37)
+    monkeypatch.setattr(closest, "ROWS", 37)
     blocks = neighbours.nearest_neighbours(mnist[0].images, 4)
     assert not (blocks == np.arange(300)[:, None]).any()
     assert (blocks == whole).mean() > 0.99
