@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,27 +46,27 @@ def of_heads(model: InfoAE, images: NDArray[np.uint8] | Shards, partners: NDArra
     partners: kinds of the same thing may have few links, which a part of the pairs could miss.
     """
     parts = np.array_split(np.arange(len(images)), -(-len(images) // PART))
-    joints = [
-        len(part) * joint
-        for part in parts
-        for joint in _joints(model, images, part, None if partners is None else partners[part])
-    ]
-    merged = [clustering.merge(joint / joint.sum(), model.num_categories) for joint in np.sum(joints, 0)]
+    answers = torch.cat([model.classify_heads(images[part]) for part in parts])
+    joints = [_joint(model, answers, images, part, None if partners is None else partners[part]) for part in parts]
+    merged = [clustering.merge(each / each.sum(), model.num_categories) for each in np.sum(joints, 0)]
     one_hot = np.stack([np.eye(model.num_categories)[category_of] for category_of, _ in merged])
-    votes = [(model.classify_heads(images[part]).numpy().swapaxes(0, 1) @ one_hot).argmax(2) for part in parts]
+    votes = [(answers[part].numpy().swapaxes(0, 1) @ one_hot).argmax(2) for part in parts]
     return Votes(np.concatenate(votes, 1), np.array([left for _, left in merged]))
 
 
-def _joints(
-    model: InfoAE, images: NDArray[np.uint8] | Shards, part: Ints, partners: NDArray[np.integer[Any]] | None
-) -> Iterator[Floats]:
-    """Yield the heads' joint distributions (H, M, M) of answers for images[part] and for each column of partners."""
-    answers = model.classify_heads(images[part])
+def _joint(
+    model: InfoAE,
+    answers: torch.Tensor,
+    images: NDArray[np.uint8] | Shards,
+    part: Ints,
+    partners: NDArray[np.integer[Any]] | None,
+) -> Floats:
+    """Return the heads' joint distributions (H, M, M) of answers for images[part] and for their partners, unscaled."""
+    mine = answers[part]
     if partners is None:
-        yield evaluate.joints_of_pairs(model, answers, images[part])
-    else:
-        for column in partners.T:
-            yield evaluate.joints(answers, model.classify_heads(images[column]))
+        return len(part) * evaluate.joints_of_pairs(model, mine, images[part])
+    joint: Floats = np.sum([len(part) * evaluate.joints(mine, answers[column]) for column in partners.T], 0)
+    return joint
 
 
 def agreed_by(
