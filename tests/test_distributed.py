@@ -40,7 +40,9 @@ OVER = (
     "information.pairs=neighbours",
     "information.epochs=1",
     "objective.weights.latent_matching=1",
+    "augment.elastic=1",
 )
+ENCODERS = (*OVER, "information.encoders=2", "information.agreement_around=0.3", "train.epochs=3")
 
 
 @pytest.fixture
@@ -125,11 +127,15 @@ def test_uneven_shares_count_by_their_samples(start: Start) -> None:
     assert (two[0]["gradients"][0] - expected).norm() < 1e-3 * expected.norm()
 
 
-@pytest.mark.parametrize(("settings", "tolerance"), [((), 0.01), (OVER, 0.1)], ids=["plain", "over-categories"])
+@pytest.mark.parametrize(
+    ("settings", "tolerance"),
+    [((), 0.01), (OVER, 0.1), (ENCODERS, 0.3)],
+    ids=["plain", "over-categories", "encoders"],
+)
 def test_ranks_stop_together_and_resume_from_the_files_as_one_run(
     start: Start, tmp_path: Path, settings: tuple[str, ...], tolerance: float
 ) -> None:
-    """Six steps of information alone from untrained weights have gradients near rounding: more tolerance."""
+    """Steps of information alone from untrained weights have gradients near rounding: the more, the more tolerance."""
     train, test = data.load(config.Data(limit=299), "train"), data.load(config.Data(), "test")
     write_shards(tmp_path / "shards", train.images, 20, test)
     from_shards = ("data.name=shards", f"data.root={tmp_path / 'shards'}", "data.limit=null")
@@ -137,14 +143,15 @@ def test_ranks_stop_together_and_resume_from_the_files_as_one_run(
     (tmp_path / "alone").mkdir()
     one, ranks = script.complete_run(run_config, tmp_path / "alone"), start("run", 2, run_config)
     assert [result["finished"] for result in ranks] == [[False, True]] * 2
-    assert [result["steps"] for result in ranks] == [[4, 4, 12]] * 2
+    steps = 6 * run_config.train.epochs
+    assert [result["steps"] for result in ranks] == [[4, 4, steps]] * 2
     for key, expected in one["model"].items():
         difference = (ranks[0]["model"][key] - expected).double().norm()
         assert difference <= tolerance * expected.double().norm(), key
         assert torch.equal(ranks[0]["model"][key], ranks[1]["model"][key])
     lines = list(Run(tmp_path / "run-2").metrics())  # nothing is written twice
-    assert [line["step"] for line in lines if "images_per_second" in line] == list(range(1, 13))
-    assert [line["step"] for line in lines if "evaluation/mutual_information" in line] == [6, 12]
+    assert [line["step"] for line in lines if "images_per_second" in line] == list(range(1, steps + 1))
+    assert [line["step"] for line in lines if "evaluation/mutual_information" in line] == list(range(6, steps + 1, 6))
     if settings:
         neighbours = [np.load(folder / "neighbours.npy") for folder in (tmp_path / "alone", tmp_path / "run-2")]
         assert (neighbours[0] == neighbours[1]).all()
