@@ -6,7 +6,7 @@ and Zisserman 2003; Johnson, Douze and Jégou 2019).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,30 +19,40 @@ LISTS = 4  # times the square root of the number of vectors
 LOOKED_INTO = 32  # lists
 
 
-def closest(directions: Tensor, count: int, exact: bool = True) -> Iterator[tuple[slice, Tensor]]:
-    """Yield parts of the unit vectors `directions` (N, D) and the indices (R, count) of those closest to each of it.
+def closest(
+    directions: Tensor, count: int, exact: bool = True, among: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the rows (R,) of parts of the unit vectors `directions` (N, D), and of those closest to each (R, count).
 
-    Nearest first, never the vector itself; always exactly for up to 30,000 of them. Raises UsageError if faiss is
+    Nearest first, never the vector itself; always exactly among up to 30,000 of them. With `among` (N,) of bools, only
+    the vectors that it leaves out are asked, and answered with those that it holds. Raises UsageError if faiss is
     needed and not installed.
     """
-    parts = (slice(start, min(start + ROWS, len(directions))) for start in range(0, len(directions), ROWS))
-    if exact or len(directions) <= FEW:
-        return ((part, _among_all(directions, part, count)) for part in parts)
-    return _among_near(directions, list(parts), count)
+    every = torch.arange(len(directions))
+    asked, known = (every, every) if among is None else (every[~among], every[among])
+    search = _among_all if exact or len(known) <= FEW else _among_near
+    parts = asked.split(ROWS) if len(asked) else ()
+    return search(directions, parts, known, count)
 
 
-def _among_all(directions: Tensor, part: slice, count: int) -> Tensor:
-    cosine = directions[part] @ directions.T
-    cosine[torch.arange(len(cosine)), torch.arange(part.start, part.stop)] = -torch.inf  # not itself
-    return cosine.topk(count).indices
+def _among_all(
+    directions: Tensor, parts: Sequence[Tensor], known: Tensor, count: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    vectors = directions[known]
+    for part in parts:
+        cosine = directions[part] @ vectors.T
+        cosine[part[:, None] == known] = -torch.inf  # not itself
+        yield part, known[cosine.topk(count).indices]
 
 
-def _among_near(directions: Tensor, parts: list[slice], count: int) -> Iterator[tuple[slice, Tensor]]:
+def _among_near(
+    directions: Tensor, parts: Sequence[Tensor], known: Tensor, count: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     try:
         import faiss
     except ImportError:
         raise UsageError("information.search approximate needs faiss: pip install 'infoae[faiss]'") from None
-    vectors, width = directions.contiguous().numpy(), directions.shape[1]
+    vectors, width = directions[known].contiguous().numpy(), directions.shape[1]
     faiss.omp_set_num_threads(torch.get_num_threads())
     centres = faiss.IndexFlatIP(width)
     index = faiss.IndexIVFFlat(centres, width, int(LISTS * len(vectors) ** 0.5), faiss.METRIC_INNER_PRODUCT)
@@ -50,9 +60,7 @@ def _among_near(directions: Tensor, parts: list[slice], count: int) -> Iterator[
     index.add(vectors)
     index.nprobe = LOOKED_INTO
     for part in parts:
-        found = torch.from_numpy(index.search(vectors[part], count + 1)[1])
-        others = found != torch.arange(part.start, part.stop)[:, None]
-        others[others.all(1), -1] = (
-            False  # one that did not find itself, as of several equal vectors, gives up its last
-        )
+        found = known[torch.from_numpy(index.search(directions[part].numpy(), count + 1)[1])]
+        others = found != part[:, None]
+        others[others.all(1), -1] = False  # where it is not among them itself, the last is one too many
         yield part, found[others].view(-1, count)

@@ -139,6 +139,8 @@ class Information(Section):
     """Share of the votes that gives an image its category."""
     agreement_around: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the votes on its neighbours that this category needs, too; 0 does not ask them."""
+    agreement_nearest: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of its nearest images with a category that gives this to an image without; 0 leaves it without."""
 
 
 class Augment(Section):
@@ -231,8 +233,11 @@ class Config(Section):
                 "information.encoders above 1 vote together: they need objective.weights.consensus, and "
                 "model.num_categories as a number"
             )
-        if self.information.agreement_around and self.information.pairs != "neighbours":
-            raise ValueError("information.agreement_around asks neighbours: it needs information.pairs neighbours")
+        asked = self.information.agreement_around or self.information.agreement_nearest
+        if asked and self.information.pairs != "neighbours":
+            raise ValueError(
+                "information.agreement_around and agreement_nearest ask neighbours: set information.pairs to them"
+            )
         if self.information_epochs >= self.train.epochs:
             times = f" of {self.information.encoders} encoders" if self.information.encoders > 1 else ""
             raise ValueError(

@@ -96,6 +96,18 @@ def agreed_by(
     return agreed
 
 
+def spread(agreed: Ints, nearest: NDArray[np.integer[Any]], num_categories: int, agreement: float) -> Ints:
+    """Give an image without a category (-1 in `agreed` (N,)) that of the share `agreement` of its nearest with one.
+
+    Their indices are `nearest` (U, P), for each of the U images without. The heads disagree where few links tell them
+    which way a kind of images belongs, and may all be wrong about it in turn; most of its nearest are rarely.
+    """
+    counts = np.eye(num_categories, dtype=np.int64)[agreed[nearest]].sum(1)
+    given = agreed.copy()
+    given[agreed < 0] = np.where(counts.max(1) >= agreement * nearest.shape[1], counts.argmax(1), -1)
+    return given
+
+
 def _matched(vote: Ints, other: Ints, num_categories: int) -> Ints | None:
     """Return which category of `other` (N,) each of `vote` (N,) is, None if they are not the same."""
     shared = metrics.confusion_matrix(vote, other, num_categories, num_categories)

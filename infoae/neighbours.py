@@ -30,6 +30,7 @@ def nearest_neighbours(
     augment: Augment | None = None,
     distortion: int = 0,
     exact: bool = True,
+    among: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int32]:
     """Return the `count` nearest other images of each image: (N, C, H, W) -> indices (N, count), nearest first.
 
@@ -38,11 +39,15 @@ def nearest_neighbours(
     draws (by default all affine ones): the 100 nearest by angle are ordered by tangent distance (Simard, LeCun and
     Denker 1993), of either image from the plane that such maps move the other in. With `distortion` in pixels, the 30
     nearest of these are ordered once more, by how far they are if each pixel may move so far (see `distortion`).
+    With `among` (N,), only the images that it leaves out are asked, and their neighbours are among those it holds.
+
     Exact for these components and candidates, and work grows with N squared, or the 100 are those that faiss finds (see
-    `closest`); the other two orders grow with N. Raises ValueError if there are not more than `count` images.
+    `closest`); the other two orders grow with N. Raises ValueError if there are fewer than `count`
+    others.
     """
-    if len(images) <= count:
-        raise ValueError(f"{count} neighbours need more than {count} images, not {len(images)}")
+    available = len(images) - 1 if among is None else int(among.sum())
+    if available < count:
+        raise ValueError(f"{count} neighbours need as many other images, not {available}")
     x = torch.from_numpy(np.require(images, requirements="W"))
     points = torch.cat([part.flatten(1) for part in _blurred(x, blur)])
     axes = torch.linalg.eigh(points.T @ points)[1][:, -COMPONENTS:]  # in ascending order of squares
@@ -50,15 +55,15 @@ def nearest_neighbours(
     changes = _changes(augment or Augment())
     planes = _planes(x, blur, axes, directions, changes) if changes else None
     slopes = gradients(torch.cat(list(_blurred(x, DISTORTION_BLUR)))) if distortion else None
-    wanted = min(max(count, DISTORTED), len(images) - 1) if distortion else count
-    candidates = min(max(wanted, CANDIDATES), len(images) - 1) if changes else wanted
-    found = []
-    for mine, nearest in closest(directions, candidates, exact):
+    wanted = min(max(count, DISTORTED), available) if distortion else count
+    candidates = min(max(wanted, CANDIDATES), available) if changes else wanted
+    found = [torch.empty(0, count, dtype=torch.int64)]
+    for mine, nearest in closest(directions, candidates, exact, None if among is None else torch.from_numpy(among)):
         if planes is not None:
             nearest = nearest.gather(1, _closeness(directions, planes, mine, nearest).topk(wanted).indices)
         if slopes is not None:
             apart = [
-                distances(slopes[mine.start + row], slopes[others], distortion) for row, others in enumerate(nearest)
+                distances(slopes[row], slopes[others], distortion) for row, others in zip(mine, nearest, strict=True)
             ]
             nearest = nearest.gather(1, torch.stack(apart).topk(count, largest=False).indices)
         found.append(nearest)
@@ -97,7 +102,7 @@ def _map(change: Tensor, x: Tensor) -> Tensor:
     return (torch.eye(2, 3) + change).expand(len(x), 2, 3)
 
 
-def _closeness(directions: Tensor, planes: Tensor, mine: slice, others: Tensor) -> Tensor:
+def _closeness(directions: Tensor, planes: Tensor, mine: Tensor, others: Tensor) -> Tensor:
     """Return how close each of the rows `mine` is to its `others` (R, S): cosines squared of both with the planes."""
     to_mine = torch.einsum("rdt,rsd->rst", planes[mine], directions[others])
     to_others = torch.einsum("rsdt,rd->rst", planes[others], directions[mine])

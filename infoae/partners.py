@@ -48,6 +48,21 @@ def draw(partners: Partners, indices: NDArray[np.int64], seed: int, step: int) -
     return drawn
 
 
+def nearest_of(
+    images: NDArray[np.uint8] | Shards, known: NDArray[np.bool_], information: Information, augment: Augment
+) -> Partners:
+    """Return, for each of `images` (N, C, H, W) that is not `known` (N,), its nearest ones that are (U, count)."""
+    return nearest_neighbours(
+        images[np.arange(len(images))],
+        information.neighbours,
+        information.blur,
+        augment,
+        information.distortion,
+        exact=information.search == "exact",
+        among=known,
+    )
+
+
 def _kept(run: Run, images: NDArray[np.uint8] | Shards, information: Information, augment: Augment) -> Partners:
     path = run.path / "neighbours.npy"
     if not path.exists():

@@ -221,10 +221,19 @@ class Trainer:
             votes = consensus.of_heads(model, self.images, self.partners)
             votes = consensus.add(self.run, votes, self.done // self.encoder_steps - 1)
             if settled:
-                rule = self.config.information
-                consensus.save(self.run, consensus.agreed_by(votes, model.num_categories, rule, self.partners))
+                consensus.save(self.run, self._settled(votes, model.num_categories))
         if settled:
             self.agreed = consensus.load(self.run, len(self.images), self.step.device)
+
+    def _settled(self, votes: consensus.Votes, num_categories: int) -> NDArray[np.int64]:
+        """Return the categories of all training images that follow from the votes, -1 for none."""
+        rule = self.config.information
+        agreed = consensus.agreed_by(votes, num_categories, rule, self.partners)
+        known = agreed >= 0
+        if not rule.agreement_nearest or known.sum() < rule.neighbours:
+            return agreed
+        nearest = partners.nearest_of(self.images, known, rule, self.config.augment)
+        return consensus.spread(agreed, nearest, num_categories, rule.agreement_nearest)
 
     def _merge(self, model: InfoAE, answers: Tensor | None) -> None:
         """Merge anew: by what the heads agreed on, before the vote those between which images and partners move most.

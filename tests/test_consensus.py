@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoae import configuration, consensus, losses
+from infoae import configuration, consensus, losses, neighbours
 from infoae.config import Config, Information
 from infoae.consensus import Ints, Votes
 from infoae.errors import InfoAEError, UsageError
@@ -124,6 +124,34 @@ def test_neighbours_that_say_something_else_keep_an_image_out() -> None:
     assert (found[0.76][[1, 5, 9]] == -1).all()
 
 
+def test_an_image_without_a_category_gets_that_of_most_of_its_nearest_with_one() -> None:
+    agreed = np.array([0, 0, 0, 0, 1, 1, -1, -1, -1])
+    nearest = np.array([[0, 1, 2, 3, 4], [0, 1, 2, 4, 5], [4, 5, 0, 1, 2]])
+    assert consensus.spread(agreed, nearest, 3, 0.8).tolist() == [0, 0, 0, 0, 1, 1, 0, -1, -1]
+    assert consensus.spread(agreed, nearest, 3, 0.6).tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 0]
+    assert (consensus.spread(agreed[:6], np.zeros((0, 5), int), 3, 0.8) == agreed[:6]).all()
+
+
+def test_images_that_heads_disagree_on_follow_their_nearest(
+    make_trainer: Callable[..., Trainer], with_heads: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three heads one says something else about every tenth image."""
+    rule = {"pairs": "neighbours", "agreement": 1.0, "agreement_nearest": 0.6}
+    asking = configuration.replaced(with_heads, {f"information.{key}": value for key, value in rule.items()}, "test")
+    said = np.tile(np.arange(300) // 30, (3, 1))
+    said[2, ::10] = (said[2, ::10] + 1) % 10
+    monkeypatch.setattr(consensus, "of_heads", lambda *_: Votes(said, np.arange(3.0)))
+    trainer = make_trainer(asking)
+    trainer.fit([])
+    settled = np.load(trainer.run.path / consensus.FILE)
+    sure = np.arange(300) % 10 > 0
+    assert (settled[sure] == said[0, sure]).all()
+    nearest = neighbours.nearest_neighbours(trainer.images[:], 5, augment=asking.augment, among=sure)
+    counts = np.stack([np.bincount(said[0, row], minlength=10) for row in nearest])
+    assert (settled[~sure] == np.where(counts.max(1) >= 3, counts.argmax(1), -1)).all()
+    assert 0 < (settled < 0).sum() < 30
+
+
 def test_each_category_keeps_an_over_category() -> None:
     """Even where every over-category is answered most for images of one category."""
     over = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.5, 0.4, 0.1], [0.0, 0.0, 1.0]])
@@ -217,9 +245,10 @@ def test_encoders_that_cannot_vote_together_are_refused(override: str) -> None:
         configuration.load("smoke", [*SETTINGS, "information.encoders=2", override])
 
 
-def test_twins_have_no_neighbours_to_ask() -> None:
-    with pytest.raises(UsageError, match=r"agreement_around asks neighbours"):
-        configuration.load("smoke", [*SETTINGS, "information.pairs=twins", "information.agreement_around=0.9"])
+@pytest.mark.parametrize("key", ["agreement_around", "agreement_nearest"])
+def test_twins_have_no_neighbours_to_ask(key: str) -> None:
+    with pytest.raises(UsageError, match=r"agreement_around and agreement_nearest ask neighbours"):
+        configuration.load("smoke", [*SETTINGS, "information.pairs=twins", f"information.{key}=0.9"])
 
 
 def test_a_lost_vote_is_said(make_trainer: Callable[..., Trainer], with_heads: Config) -> None:

@@ -143,5 +143,17 @@ def test_images_of_several_channels_and_without_blur(mnist: tuple[ImageSet, Imag
 
 
 def test_more_neighbours_than_images_are_refused(mnist: tuple[ImageSet, ImageSet]) -> None:
-    with pytest.raises(ValueError, match="more than 5 images, not 5"):
+    with pytest.raises(ValueError, match="5 neighbours need as many other images, not 4"):
         neighbours.nearest_neighbours(mnist[0].images[:5], 5)
+
+
+def test_images_left_out_have_their_neighbours_among_the_others(mnist: tuple[ImageSet, ImageSet]) -> None:
+    """As a search in all images finds them, if it goes far enough."""
+    images = mnist[0].images[:80]
+    among = np.arange(80) % 3 > 0
+    far = neighbours.nearest_neighbours(images, 79)
+    expected = [[other for other in far[row] if among[other]][:4] for row in np.flatnonzero(~among)]
+    assert (neighbours.nearest_neighbours(images, 4, among=among) == expected).all()
+    assert neighbours.nearest_neighbours(images, 4, among=np.ones(80, bool)).shape == (0, 4)
+    with pytest.raises(ValueError, match="4 neighbours need as many other images, not 3"):
+        neighbours.nearest_neighbours(images, 4, among=np.arange(80) < 3)
