@@ -141,6 +141,9 @@ class Information(Section):
     """Share of the votes on its neighbours that this category needs, too; 0 does not ask them."""
     agreement_nearest: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of its nearest images with a category that gives this to an image without; 0 leaves it without."""
+    settle_every: PositiveInt | None = None
+    """After so many further epochs each, the classifier's answers settle the categories of training images anew, by the
+    same shares; if not given the vote is all."""
 
 
 class Augment(Section):

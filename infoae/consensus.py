@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from infoae import clustering, distributed, evaluate, metrics
-from infoae.config import Information
+from infoae.config import Config, Information
 from infoae.errors import InfoAEError
 from infoae.files import atomic_file
 from infoae.model import InfoAE
+from infoae.partners import nearest_of
 from infoae.run import Run
 
 if TYPE_CHECKING:
@@ -52,6 +53,28 @@ def of_heads(model: InfoAE, images: NDArray[np.uint8] | Shards, partners: NDArra
     one_hot = np.stack([np.eye(model.num_categories)[category_of] for category_of, _ in merged])
     votes = [(answers[part].numpy().swapaxes(0, 1) @ one_hot).argmax(2) for part in parts]
     return Votes(np.concatenate(votes, 1), np.array([left for _, left in merged]))
+
+
+def of_classifier(model: InfoAE, images: NDArray[np.uint8] | Shards) -> Votes:
+    """Return the answers of the one classifier as votes."""
+    parts = np.array_split(np.arange(len(images)), -(-len(images) // PART))
+    return Votes(np.concatenate([model.classify(images[part]).argmax(1).numpy() for part in parts])[None], np.zeros(1))
+
+
+def settle(
+    votes: Votes,
+    num_categories: int,
+    config: Config,
+    images: NDArray[np.uint8] | Shards,
+    partners: NDArray[np.integer[Any]] | None,
+) -> Ints:
+    """Return the categories (N,) of all training images that follow from votes and neighbours, -1 for none."""
+    rule = config.information
+    agreed = agreed_by(votes, num_categories, rule, partners)
+    known = agreed >= 0
+    if not rule.agreement_nearest or known.sum() < rule.neighbours:
+        return agreed
+    return spread(agreed, nearest_of(images, known, rule, config.augment), num_categories, rule.agreement_nearest)
 
 
 def _joint(
@@ -153,19 +176,31 @@ def add(run: Run, votes: Votes, encoder: int) -> Votes:
     return votes
 
 
-def save(run: Run, agreed: Ints) -> None:
-    """Keep what was agreed on in the run's folder."""
+def save(run: Run, agreed: Ints, settlement: int) -> None:
+    """Keep what was settled (N,) in the run's folder, after the `settlement` - 1 before it.
+
+    Raises InfoAEError if those are missing or damaged.
+    """
+    before = _kept(run, len(agreed), settlement - 1)
     with atomic_file(run.path / FILE) as file, file.open("wb") as stream:
-        np.save(stream, agreed)
+        np.save(stream, np.concatenate([before, agreed[None]]))
 
 
-def load(run: Run, count: int, device: torch.device) -> Ints:
-    """Return what was agreed on (count,), on all ranks. Raises InfoAEError if it is missing or damaged."""
-    path, agreed = run.path / FILE, np.zeros(count, np.int64)
+def load(run: Run, count: int, settlement: int, device: torch.device) -> Ints:
+    """Return what was settled (count,), on all ranks. Raises InfoAEError if it is missing or damaged."""
+    agreed = np.zeros(count, np.int64)
     if distributed.is_main():
-        try:
-            agreed = np.asarray(np.load(path, allow_pickle=False), np.int64).reshape(count)
-        except (ValueError, OSError, EOFError) as error:
-            raise InfoAEError(f"{path} is missing or damaged ({error}): train anew") from None
+        agreed = _kept(run, count, settlement)[-1]
     shared: Ints = distributed.from_main(torch.from_numpy(agreed), device).numpy()
     return shared
+
+
+def _kept(run: Run, count: int, settlements: int) -> Ints:
+    """Return the first so many settlements (settlements, count); a file of a run that was interrupted may hold more."""
+    path = run.path / FILE
+    if not settlements:
+        return np.zeros((0, count), np.int64)
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), np.int64).reshape(-1, count)[:settlements, :].copy()
+    except (ValueError, OSError, EOFError) as error:
+        raise InfoAEError(f"{path} is missing or damaged ({error}): train anew") from None

@@ -96,7 +96,7 @@ class Trainer:
         wanted = config.information.pairs == "neighbours" and config.objective.weights.information > 0
         self.partners = partners.load(run, self.images, config.information, config.augment, device) if wanted else None
         self.agreed: NDArray[np.int64] | None = None
-        self.done, self.seconds = 0, 0.0
+        self.done, self.seconds, self.settlement = 0, 0.0, 0
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size)
         self.encoder_steps = config.information.epochs * self.steps_per_epoch
         self.information_steps = config.information_epochs * self.steps_per_epoch
@@ -117,8 +117,9 @@ class Trainer:
         if not distributed.same_everywhere(len(self.images), self.step.device):
             raise InfoAEError(f"the workers see different images: put {self.config.data.root} on shared storage")
         self.done, self.seconds = saved.step, saved.seconds
-        if self.config.objective.weights.consensus and self.done >= self.information_steps:
-            self.agreed = consensus.load(self.run, len(self.images), self.step.device)
+        self.settlement = self._settlements()
+        if self.settlement:
+            self.agreed = consensus.load(self.run, len(self.images), self.settlement, self.step.device)
         if distributed.is_main():
             self.run.forget_metrics_after(self.done)
 
@@ -189,9 +190,11 @@ class Trainer:
         answers = model.classify_heads(images) if distributed.is_main() else None
         if model.num_over_categories > model.num_categories:
             self._merge(model, answers)
-        if self.config.objective.weights.consensus and self._encoder_is_done():
-            self._vote(model)
+        settlement = self._settlements()
+        if self.config.objective.weights.consensus and (self._encoder_is_done() or settlement > self.settlement):
+            self._vote(model, settlement)
             self._merge(model, answers)
+        self.settlement = settlement
         if answers is None:
             return None
         probabilities = model.merge_probabilities(answers[:, 0]).numpy().astype(np.float64)
@@ -214,26 +217,26 @@ class Trainer:
     def _seed_weights(self, encoder: int) -> None:
         torch.manual_seed(generator(self.config.seed, Stream.WEIGHTS, encoder).initial_seed())
 
-    def _vote(self, model: InfoAE) -> None:
-        """Let the heads vote on the categories of all training images; the last encoder's votes settle them."""
-        settled = self.done == self.information_steps
-        if distributed.is_main():
-            votes = consensus.of_heads(model, self.images, self.partners)
-            votes = consensus.add(self.run, votes, self.done // self.encoder_steps - 1)
-            if settled:
-                consensus.save(self.run, self._settled(votes, model.num_categories))
-        if settled:
-            self.agreed = consensus.load(self.run, len(self.images), self.step.device)
+    def _settlements(self) -> int:
+        """How often the categories of training images were settled so far: by the vote, then by settle_every."""
+        every = self.config.information.settle_every
+        if not self.config.objective.weights.consensus or self.done < self.information_steps:
+            return 0
+        return 1 + (self.done - self.information_steps) // (every * self.steps_per_epoch) if every else 1
 
-    def _settled(self, votes: consensus.Votes, num_categories: int) -> NDArray[np.int64]:
-        """Return the categories of all training images that follow from the votes, -1 for none."""
-        rule = self.config.information
-        agreed = consensus.agreed_by(votes, num_categories, rule, self.partners)
-        known = agreed >= 0
-        if not rule.agreement_nearest or known.sum() < rule.neighbours:
-            return agreed
-        nearest = partners.nearest_of(self.images, known, rule, self.config.augment)
-        return consensus.spread(agreed, nearest, num_categories, rule.agreement_nearest)
+    def _vote(self, model: InfoAE, settlement: int) -> None:
+        """Let the heads vote on the categories of all training images, after the vote was settled the classifier."""
+        if distributed.is_main():
+            if settlement > 1:
+                votes = consensus.of_classifier(model, self.images)
+            else:
+                votes = consensus.of_heads(model, self.images, self.partners)
+                votes = consensus.add(self.run, votes, self.done // self.encoder_steps - 1)
+            if settlement:
+                settled = consensus.settle(votes, model.num_categories, self.config, self.images, self.partners)
+                consensus.save(self.run, settled, settlement)
+        if settlement:
+            self.agreed = consensus.load(self.run, len(self.images), settlement, self.step.device)
 
     def _merge(self, model: InfoAE, answers: Tensor | None) -> None:
         """Merge anew: by what the heads agreed on, before the vote those between which images and partners move most.

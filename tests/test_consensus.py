@@ -143,7 +143,7 @@ def test_images_that_heads_disagree_on_follow_their_nearest(
     monkeypatch.setattr(consensus, "of_heads", lambda *_: Votes(said, np.arange(3.0)))
     trainer = make_trainer(asking)
     trainer.fit([])
-    settled = np.load(trainer.run.path / consensus.FILE)
+    (settled,) = np.load(trainer.run.path / consensus.FILE)
     sure = np.arange(300) % 10 > 0
     assert (settled[sure] == said[0, sure]).all()
     nearest = neighbours.nearest_neighbours(trainer.images[:], 5, augment=asking.augment, among=sure)
@@ -249,6 +249,37 @@ def test_encoders_that_cannot_vote_together_are_refused(override: str) -> None:
 def test_twins_have_no_neighbours_to_ask(key: str) -> None:
     with pytest.raises(UsageError, match=r"agreement_around and agreement_nearest ask neighbours"):
         configuration.load("smoke", [*SETTINGS, "information.pairs=twins", f"information.{key}=0.9"])
+
+
+@pytest.mark.parametrize("stop_after", [9, 12, 15, 18, 20])
+def test_categories_are_settled_anew_and_a_resumed_run_follows(
+    stop_after: int, make_trainer: Callable[..., Trainer], with_heads: Config
+) -> None:
+    """One epoch of information and four of everything, settled after each second of them."""
+    anew = configuration.replaced(with_heads, {"information.settle_every": 2, "train.epochs": 5}, "test")
+    unbroken = make_trainer(anew, "unbroken")
+    unbroken.fit([])
+    settled = np.load(unbroken.run.path / consensus.FILE)
+    assert settled.shape == (3, 300)
+    assert (settled[-1] == unbroken.step.evaluated_model().classify(unbroken.images[:]).argmax(1).numpy()).all()
+    stopped = make_trainer(anew, "stopped")
+    stopped.fit([], should_stop=lambda: stopped.done == stop_after)
+    resumed = make_trainer(anew, "stopped")
+    resumed.resume()
+    resumed.fit([])
+    assert (np.load(resumed.run.path / consensus.FILE) == settled).all()
+    expected, found = (trainer.step.evaluated_model().state_dict() for trainer in (unbroken, resumed))
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+def test_a_settlement_that_was_written_before_its_checkpoint_is_written_again(
+    make_trainer: Callable[..., Trainer], with_heads: Config
+) -> None:
+    trainer = make_trainer(with_heads)
+    for settlement, category in ((1, 1), (2, 2), (3, 3), (2, 4)):
+        consensus.save(trainer.run, np.full(300, category), settlement)
+    assert np.load(trainer.run.path / consensus.FILE)[:, 0].tolist() == [1, 4]
+    assert consensus.load(trainer.run, 300, 1, torch.device("cpu"))[0] == 1
 
 
 def test_a_lost_vote_is_said(make_trainer: Callable[..., Trainer], with_heads: Config) -> None:
