@@ -130,11 +130,6 @@ class Information(Section):
     """Pixels by which parts of a stroke may have moved in a neighbour; purer, but 2.5 ms an image and thread at 1."""
     epochs: Annotated[int, Field(ge=0)] = 0
     """First epochs on this loss (and latent_matching) alone: no image is drawn or judged, at a fraction of the cost."""
-    encoders: PositiveInt = 1
-    """So many times are all networks trained for these epochs, each time from other weights: all heads of all encoders
-    vote, and the last goes on."""
-    voters: PositiveInt | None = None
-    """How many heads vote, those whose categories keep most information; all of them if not given."""
     agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.7
     """Share of the votes that gives an image its category."""
     agreement_around: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -231,28 +226,17 @@ class Config(Section):
             raise ValueError("model.num_categories auto needs information.epochs, at whose end their number is fixed")
         if self.information.epochs and not weights.information:
             raise ValueError("information.epochs train on objective.weights.information alone, which is 0")
-        if self.information.encoders > 1 and (model.num_categories == "auto" or not weights.consensus):
-            raise ValueError(
-                "information.encoders above 1 vote together: they need objective.weights.consensus, and "
-                "model.num_categories as a number"
-            )
         asked = self.information.agreement_around or self.information.agreement_nearest
         if asked and self.information.pairs != "neighbours":
             raise ValueError(
                 "information.agreement_around and agreement_nearest ask neighbours: set information.pairs to them"
             )
-        if self.information_epochs >= self.train.epochs:
-            times = f" of {self.information.encoders} encoders" if self.information.encoders > 1 else ""
+        if self.information.epochs >= self.train.epochs:
             raise ValueError(
-                f"information.epochs {self.information.epochs}{times} leave none of {self.train.epochs} train.epochs "
+                f"information.epochs {self.information.epochs} leave none of {self.train.epochs} train.epochs "
                 "to train everything"
             )
         return self
-
-    @property
-    def information_epochs(self) -> int:
-        """Epochs on the information loss alone, of all encoders together."""
-        return self.information.encoders * self.information.epochs
 
     def learning_rates(self) -> tuple[float, float]:
         """Return the learning rates of the model's side and of the critics', for this batch size."""

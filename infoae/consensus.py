@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-VOTES, FILE = "votes.npz", "consensus.npy"
+FILE = "consensus.npy"
 SAME = 0.5  # of the larger of two matched categories, that has to be in both for them to be the same
 PART = 10_000  # images whose answers are held at once
 
@@ -100,10 +99,9 @@ def agreed_by(
     A head numbers its categories as it likes, so they are first matched one-to-one. Some may have other categories than
     others, such as two digits in one and a third split in two. So those vote that have the same categories as the one
     to which this applies for most, of several the one whose `information` is greatest; the numbers are its. `rule` says
-    how many may vote at all, and how many votes are enough.
+    how many votes are enough.
     """
-    trusted = np.argsort(-votes.information, kind="stable")[: rule.voters]
-    heads, information = votes.categories[trusted], votes.information[trusted]
+    heads, information = votes.categories, votes.information
     matched = [[_matched(head, other, num_categories) for head in heads] for other in heads]
     same = [sum(numbers is not None for numbers in row) for row in matched]
     chosen = max(range(len(heads)), key=lambda head: (same[head], information[head]))
@@ -153,27 +151,6 @@ def categories_of(over: Floats, agreed: Ints, num_categories: int) -> Ints:
     kept, category = linear_sum_assignment(shared, maximize=True)
     category_of[kept] = category
     return category_of
-
-
-def add(run: Run, votes: Votes, encoder: int) -> Votes:
-    """Keep the votes of an encoder's heads in the run's folder, after those of the `encoder` ones before it.
-
-    Returns the votes of all. Raises InfoAEError if those before are missing or damaged.
-    """
-    path, count = run.path / VOTES, encoder * len(votes.categories)
-    if encoder:  # a file of a run that was interrupted right after it wrote this one's, holds this one's, too
-        try:
-            with np.load(path, allow_pickle=False) as kept:
-                before = Votes(kept["categories"][:count].astype(np.int64), kept["information"][:count])
-            votes = Votes(
-                np.concatenate([before.categories.reshape(count, -1), votes.categories]),
-                np.concatenate([before.information, votes.information]),
-            )
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise InfoAEError(f"{path} is missing or damaged ({error}): train anew") from None
-    with atomic_file(path) as file, file.open("wb") as stream:
-        np.savez_compressed(stream, categories=votes.categories.astype(np.uint16), information=votes.information)
-    return votes
 
 
 def save(run: Run, agreed: Ints, settlement: int) -> None:

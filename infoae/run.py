@@ -2,7 +2,7 @@
 
 runs/<name>/  config.yaml  environment.json  metrics.jsonl  checkpoints/  evaluation.json  figures/
               neighbours.npy, where the information loss compares neighbours
-              votes.npz  consensus.npy, where heads voted
+              consensus.npy, where heads voted
 runs/latest   a link to the newest run
 """
 

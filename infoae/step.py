@@ -114,16 +114,6 @@ class Step:
             self.average.update_parameters(self.model)
         return StepResult(losses, discriminator_accuracy)
 
-    def restart(self) -> None:
-        """Forget all that was learnt, for new weights from PyTorch's random state: the same on all ranks."""
-        fresh = InfoAE(self.config.model).state_dict()
-        self.model.load_state_dict(fresh)
-        for optimizer in (self.model_optimizer, self.critic_optimizer):
-            optimizer.state.clear()
-        if self.average is not None:
-            self.average.module.load_state_dict(fresh)
-            self.average.n_averaged.zero_()
-
     def compile(self) -> None:
         """Compile each network in place; the first step then takes a minute."""
         torch._functorch.config.donated_buffer = False  # both sides take their gradients from one graph

@@ -16,7 +16,6 @@ FILES = (
     "environment.json",
     "metrics.jsonl",
     "neighbours.npy",
-    "votes.npz",
     "consensus.npy",
     "categories.json",
 )

@@ -26,7 +26,7 @@ def make_scheduler(sweep: Sweep) -> TrialScheduler:
         metric="score",
         mode="max",
         max_t=sweep.config.train.epochs,
-        grace_period=sweep.config.information_epochs + 1,  # before it most λs have changed nothing
+        grace_period=sweep.config.information.epochs + 1,  # before it most λs have changed nothing
         reduction_factor=REDUCTION,
     )
     for trial in sweep.trials:

@@ -91,15 +91,14 @@ class Trainer:
         self.run, self.config = run, config
         self.images = train.images
         self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()
-        self._seed_weights(0)
+        torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
         self.step = Step(InfoAE(config.model), config, device, precision)
         wanted = config.information.pairs == "neighbours" and config.objective.weights.information > 0
         self.partners = partners.load(run, self.images, config.information, config.augment, device) if wanted else None
         self.agreed: NDArray[np.int64] | None = None
         self.done, self.seconds, self.settlement = 0, 0.0, 0
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size)
-        self.encoder_steps = config.information.epochs * self.steps_per_epoch
-        self.information_steps = config.information_epochs * self.steps_per_epoch
+        self.information_steps = config.information.epochs * self.steps_per_epoch
         self.total_steps = config.train.epochs * self.steps_per_epoch
 
     def resume(self) -> Checkpoint:
@@ -143,9 +142,6 @@ class Trainer:
                 if self._save_is_due() and distributed.is_main():
                     self._save(None, reporters)
             score = self._finish_epoch(reporters) if self.done % self.steps_per_epoch == 0 else None
-            if self._encoder_is_done() and self.done < self.information_steps:
-                self._seed_weights(self.done // self.encoder_steps)
-                self.step.restart()
             if distributed.is_main():  # the others wait for it in their next step
                 self._save(score, reporters)
         return self.done == self.total_steps or self._stops_early()
@@ -190,11 +186,10 @@ class Trainer:
         answers = model.classify_heads(images) if distributed.is_main() else None
         if model.num_over_categories > model.num_categories:
             self._merge(model, answers)
-        settlement = self._settlements()
-        if self.config.objective.weights.consensus and (self._encoder_is_done() or settlement > self.settlement):
-            self._vote(model, settlement)
+        if self._settlements() > self.settlement:
+            self.settlement = self._settlements()
+            self._settle(model)
             self._merge(model, answers)
-        self.settlement = settlement
         if answers is None:
             return None
         probabilities = model.merge_probabilities(answers[:, 0]).numpy().astype(np.float64)
@@ -210,13 +205,6 @@ class Trainer:
             reporter.evaluated(self._moment(0.0), metrics, samples)
         return label_free.mutual_information if complete else None
 
-    def _encoder_is_done(self) -> bool:
-        """Whether another of information.encoders has just had its epochs."""
-        return 0 < self.done <= self.information_steps and self.done % self.encoder_steps == 0
-
-    def _seed_weights(self, encoder: int) -> None:
-        torch.manual_seed(generator(self.config.seed, Stream.WEIGHTS, encoder).initial_seed())
-
     def _settlements(self) -> int:
         """How often the categories of training images were settled so far: by the vote, then by settle_every."""
         every = self.config.information.settle_every
@@ -224,19 +212,16 @@ class Trainer:
             return 0
         return 1 + (self.done - self.information_steps) // (every * self.steps_per_epoch) if every else 1
 
-    def _vote(self, model: InfoAE, settlement: int) -> None:
-        """Let the heads vote on the categories of all training images, after the vote was settled the classifier."""
+    def _settle(self, model: InfoAE) -> None:
+        """Settle the categories of all training images: by the vote of the heads, later by the classifier's answers."""
         if distributed.is_main():
-            if settlement > 1:
-                votes = consensus.of_classifier(model, self.images)
-            else:
+            if self.settlement == 1:
                 votes = consensus.of_heads(model, self.images, self.partners)
-                votes = consensus.add(self.run, votes, self.done // self.encoder_steps - 1)
-            if settlement:
-                settled = consensus.settle(votes, model.num_categories, self.config, self.images, self.partners)
-                consensus.save(self.run, settled, settlement)
-        if settlement:
-            self.agreed = consensus.load(self.run, len(self.images), settlement, self.step.device)
+            else:
+                votes = consensus.of_classifier(model, self.images)
+            settled = consensus.settle(votes, model.num_categories, self.config, self.images, self.partners)
+            consensus.save(self.run, settled, self.settlement)
+        self.agreed = consensus.load(self.run, len(self.images), self.settlement, self.step.device)
 
     def _merge(self, model: InfoAE, answers: Tensor | None) -> None:
         """Merge anew: by what the heads agreed on, before the vote those between which images and partners move most.

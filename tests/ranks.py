@@ -55,7 +55,7 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
         share = distributed.share(len(indices))
         mine = indices[share.slice]
         partners = images[len(images) - 1 - mine] if run_config.information.pairs == "neighbours" else None
-        information_only = epoch < run_config.information_epochs
+        information_only = epoch < run_config.information.epochs
         voted = run_config.objective.weights.consensus and not information_only
         agreed = torch.from_numpy(np.stack([mine % 11 - 1, mine % 7 - 1])) if voted else None
         noise.append(taken._inputs(images[mine], index, share, partners, information_only)[1:])

@@ -94,16 +94,6 @@ def test_three_heads_in_ten_cannot_keep_an_image_out_and_four_can() -> None:
     assert (agreed[40:] == votes[0, 40:]).all()
 
 
-def test_only_the_heads_that_keep_most_information_may_vote() -> None:
-    truth = np.arange(200) % 4
-    wrong = np.where(np.arange(200) < 60, 0, truth)
-    votes = np.stack([wrong, truth, wrong, truth, wrong])
-    information = [1.0, 1.3, 1.1, 1.2, 0.9]
-    assert (agreed_by(votes, information, 4, voters=2) == truth).all()
-    among_five = agreed_by(votes, information, 4, agreement=0.8)
-    assert (among_five == np.where(wrong == truth, truth, -1)).all()
-
-
 def test_neighbours_that_say_something_else_keep_an_image_out() -> None:
     """Heads of four; the share of votes for an image's own category, averaged over its two neighbours."""
     truth = np.arange(400) % 4
@@ -196,53 +186,6 @@ def test_heads_vote_once_and_a_resumed_run_follows_the_same_vote(
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
     logged = [line for line in unbroken.run.metrics() if "images_per_second" in line]
     assert ["loss/consensus" in line for line in logged] == [False] * 6 + [True] * 6
-
-
-@pytest.mark.parametrize("stop_after", [1, 6, 7, 12, 14])
-def test_the_heads_of_all_encoders_vote_and_each_encoder_starts_anew(
-    stop_after: int, make_trainer: Callable[..., Trainer], with_heads: Config
-) -> None:
-    two = configuration.replaced(with_heads, {"information.encoders": 2, "train.epochs": 3}, "test")
-    unbroken = make_trainer(two, "unbroken")
-    before = [weights.clone() for weights in unbroken.step.model.parameters()]
-    unbroken.fit([], should_stop=lambda: unbroken.done == 6)
-    assert not any(unbroken.step.model_optimizer.state.values())
-    averaged = unbroken.step.evaluated_model()
-    for now, average, then in zip(unbroken.step.model.parameters(), averaged.parameters(), before, strict=True):
-        assert torch.equal(now, average)
-        assert now.ndim < 2 or not torch.equal(now, then)
-    first = np.load(unbroken.run.path / consensus.VOTES)["categories"]
-    assert not (unbroken.run.path / consensus.FILE).exists()
-    unbroken.fit([])
-    both = np.load(unbroken.run.path / consensus.VOTES)
-    assert (both["categories"][:3] == first).all()
-    assert both["categories"].shape == (6, 300)
-    agreed = consensus.agreed_by(Votes(both["categories"].astype(np.int64), both["information"]), 10, Information())
-    assert (np.load(unbroken.run.path / consensus.FILE) == agreed).all()
-
-    stopped = make_trainer(two, "stopped")
-    stopped.fit([], should_stop=lambda: stopped.done == stop_after)
-    resumed = make_trainer(two, "stopped")
-    resumed.resume()
-    resumed.fit([])
-    expected, found = (trainer.step.evaluated_model().state_dict() for trainer in (unbroken, resumed))
-    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
-    assert (np.load(resumed.run.path / consensus.VOTES)["categories"] == both["categories"]).all()
-
-
-def test_votes_of_an_encoder_that_are_gone_are_said(make_trainer: Callable[..., Trainer], with_heads: Config) -> None:
-    two = configuration.replaced(with_heads, {"information.encoders": 2, "train.epochs": 3}, "test")
-    trainer = make_trainer(two)
-    trainer.fit([], should_stop=lambda: trainer.done == 8)
-    (trainer.run.path / consensus.VOTES).write_bytes(b"PK nothing")
-    with pytest.raises(InfoAEError, match=r"votes\.npz is missing or damaged"):
-        trainer.fit([])
-
-
-@pytest.mark.parametrize("override", ["objective.weights.consensus=0", "model.num_categories=auto"])
-def test_encoders_that_cannot_vote_together_are_refused(override: str) -> None:
-    with pytest.raises(UsageError, match=r"information\.encoders above 1 vote together"):
-        configuration.load("smoke", [*SETTINGS, "information.encoders=2", override])
 
 
 @pytest.mark.parametrize("key", ["agreement_around", "agreement_nearest"])
