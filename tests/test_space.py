@@ -18,7 +18,7 @@ RATE = "optim.learning_rate"
 
 
 def test_the_default_space_is_of_the_lambdas_and_holds_every_recipe() -> None:
-    assert list(space.spaces()) == ["lambdas", "neighbours"]
+    assert list(space.spaces()) == ["lambdas", "neighbours", "paper"]
     for recipe in configuration.recipes():
         base = configuration.load(recipe)
         found = space.load("lambdas", base)
@@ -28,6 +28,14 @@ def test_the_default_space_is_of_the_lambdas_and_holds_every_recipe() -> None:
             "beta": weights.classification_generated,
             "gamma": weights.encoder_adversarial,
         }
+
+
+def test_the_papers_space_holds_what_its_recipe_has() -> None:
+    base = configuration.load("mnist-paper")
+    found = space.current(base, space.load("paper", base))
+    assert found is not None
+    assert found["batch"] == base.train.batch_size
+    assert found["fakes"] == base.objective.self_critic_fakes
 
 
 def test_a_value_reaches_every_key_of_its_dimension_and_no_other() -> None:
