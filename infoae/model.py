@@ -63,7 +63,7 @@ class InfoAE(nn.Module):
             "chosen_up_to", torch.zeros(self.num_categories, self.num_over_categories), persistent=merged
         )
         given = torch.tensor(config.prior if isinstance(config.prior, list) else [1.0] * self.num_categories)
-        self._estimates_prior = config.prior == "estimated"
+        self._estimates_prior, self._uniform = config.prior == "estimated", config.prior == "uniform"
         self.prior: Tensor
         self.register_buffer("prior", given / given.sum(), persistent=self._estimates_prior)
         self.merge(torch.arange(self.num_over_categories) % self.num_categories, torch.ones(self.num_over_categories))
@@ -163,7 +163,7 @@ class InfoAE(nn.Module):
 
     def draw_categories(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw category indices (count,) on the CPU, each as often as `prior` (K,) says."""
-        if (self.prior == self.prior[0]).all():
+        if self._uniform:  # known without asking the device
             return torch.randint(self.num_categories, (count,), generator=generator)
         return torch.multinomial(self.prior.cpu(), count, replacement=True, generator=generator)
 
