@@ -130,6 +130,8 @@ class Information(Section):
     """Pixels by which parts of a stroke may have moved in a neighbour; purer, but 2.5 ms an image and thread at 1."""
     epochs: Annotated[int, Field(ge=0)] = 0
     """First epochs on this loss (and latent_matching) alone: no image is drawn or judged, at a fraction of the cost."""
+    consensus_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs after these, no image drawn or judged either, on what the heads have agreed on, too."""
     agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.7
     """Share of the votes that gives an image its category."""
     agreement_around: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -231,10 +233,13 @@ class Config(Section):
             raise ValueError(
                 "information.agreement_around and agreement_nearest ask neighbours: set information.pairs to them"
             )
-        if self.information.epochs >= self.train.epochs:
+        if self.information.consensus_epochs and not weights.consensus:
+            raise ValueError("information.consensus_epochs train on objective.weights.consensus, which is 0")
+        epochs, consensus_epochs = self.information.epochs, self.information.consensus_epochs
+        if epochs + consensus_epochs >= self.train.epochs:
             raise ValueError(
-                f"information.epochs {self.information.epochs} leave none of {self.train.epochs} train.epochs "
-                "to train everything"
+                f"information.epochs {epochs} and consensus_epochs {consensus_epochs} leave none of "
+                f"{self.train.epochs} train.epochs to train everything"
             )
         return self
 

@@ -67,13 +67,20 @@ def settle(
     images: NDArray[np.uint8] | Shards,
     partners: NDArray[np.integer[Any]] | None,
 ) -> Ints:
-    """Return the categories (N,) of all training images that follow from votes and neighbours, -1 for none."""
+    """Return the categories (N,) of all training images that follow from votes and neighbours, -1 for none.
+
+    Heads may be wrong about a whole kind of images, and then its nearest decide. One classifier has learnt from these
+    already, so that what it answers has to be the same.
+    """
     rule = config.information
     agreed = agreed_by(votes, num_categories, rule, partners)
     known = agreed >= 0
     if not rule.agreement_nearest or known.sum() < rule.neighbours:
         return agreed
-    return spread(agreed, nearest_of(images, known, rule, config.augment), num_categories, rule.agreement_nearest)
+    given = spread(agreed, nearest_of(images, rule, config.augment, known), num_categories, rule.agreement_nearest)
+    if len(votes.categories) == 1:
+        given[given != votes.categories[0]] = -1
+    return given
 
 
 def _joint(

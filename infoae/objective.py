@@ -98,14 +98,22 @@ def compute(
     return Terms(terms, accuracy)
 
 
-def compute_latent(model: InfoAE, config: Objective, x: Tensor, x_twin: Tensor | None, u: Tensor, c: Tensor) -> Terms:
+def compute_latent(
+    model: InfoAE,
+    config: Objective,
+    x: Tensor,
+    x_twin: Tensor | None,
+    u: Tensor,
+    c: Tensor,
+    agreed: Tensor | None = None,
+) -> Terms:
     """Return the losses that need no image drawn or judged: of encoder, classifier and generator.
 
-    Arguments as in `compute`, but that x may be augmented, too; the heads have not voted yet.
+    Arguments as in `compute`, but that x may be augmented, too.
     """
     z, *z_twin = model.encoder(x if x_twin is None else torch.cat([x, x_twin])).split(len(x))
     z_gen = model.generator(u, _one_hot(c, model)) if config.weights.latent_matching else None
-    return Terms(_latent_terms(model, config, z, z_twin, z_gen, c), None)
+    return Terms(_latent_terms(model, config, z, z_twin, z_gen, c, agreed), None)
 
 
 def _latent_terms(

@@ -1,7 +1,13 @@
-"""The partners of the training images in the information loss: their nearest neighbours, kept in the run's folder."""
+"""The partners of the training images in the information loss: their nearest neighbours, kept in the run's folder.
+
+Runs beside it with the same images and settings, as of a sweep or of several seeds, take them from there.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +21,14 @@ from infoae.files import atomic_file
 from infoae.neighbours import nearest_neighbours
 from infoae.run import Run
 from infoae.seeds import Stream, generator
+from infoae.version import __version__
 
 if TYPE_CHECKING:
     from infoae.data.shards import Shards
+
+FILE = "neighbours.npz"
+
+DAMAGED = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile)
 
 Partners = NDArray[np.int32]
 """Indices (N, count) of the neighbours of each image, nearest first."""
@@ -49,9 +60,15 @@ def draw(partners: Partners, indices: NDArray[np.int64], seed: int, step: int) -
 
 
 def nearest_of(
-    images: NDArray[np.uint8] | Shards, known: NDArray[np.bool_], information: Information, augment: Augment
+    images: NDArray[np.uint8] | Shards,
+    information: Information,
+    augment: Augment,
+    known: NDArray[np.bool_] | None = None,
 ) -> Partners:
-    """Return, for each of `images` (N, C, H, W) that is not `known` (N,), its nearest ones that are (U, count)."""
+    """Return the indices (N, count) of the nearest others of `images` (N, C, H, W).
+
+    With `known` (N,) of those that are not, among those that are: (U, count).
+    """
     return nearest_neighbours(
         images[np.arange(len(images))],
         information.neighbours,
@@ -64,13 +81,39 @@ def nearest_of(
 
 
 def _kept(run: Run, images: NDArray[np.uint8] | Shards, information: Information, augment: Augment) -> Partners:
-    path = run.path / "neighbours.npy"
+    path = run.path / FILE
     if not path.exists():
-        every = images[np.arange(len(images))]
-        found = nearest_neighbours(every, information.neighbours, information.blur, augment, information.distortion)
+        source = _source(images[np.arange(len(images))], information, augment)
+        found = _of_another_run(run, source)
+        if found is None:
+            found = nearest_of(images, information, augment)
         with atomic_file(path) as file, file.open("wb") as stream:
-            np.save(stream, found)
+            np.savez(stream, neighbours=found, source=source)
     try:
-        return np.asarray(np.load(path, allow_pickle=False), np.int32).reshape(len(images), -1)
-    except (ValueError, OSError, EOFError) as error:
+        return _read(path)["neighbours"].astype(np.int32).reshape(len(images), -1)
+    except DAMAGED as error:
         raise InfoAEError(f"{path} is damaged ({error}): remove it, it is computed again") from None
+
+
+def _source(images: NDArray[np.uint8], information: Information, augment: Augment) -> str:
+    """Return a digest of all that neighbours follow from: images (N, C, H, W), settings and version."""
+    settings = information.model_dump(include={"neighbours", "blur", "distortion", "search"})
+    digest = hashlib.blake2b(repr((__version__, images.shape, settings, augment.model_dump())).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(images).data)
+    return digest.hexdigest()
+
+
+def _of_another_run(run: Run, source: str) -> Partners | None:
+    for path in sorted(run.path.parent.glob(f"*/{FILE}")):
+        try:
+            kept = _read(path)
+            if str(kept["source"]) == source:
+                return kept["neighbours"].astype(np.int32)
+        except DAMAGED:
+            continue
+    return None
+
+
+def _read(path: Path) -> dict[str, NDArray[np.generic]]:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        return {name: file[name] for name in ("neighbours", "source")}

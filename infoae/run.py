@@ -1,7 +1,7 @@
 """A run's folder: where it is, what lies in it, and how to find it again.
 
 runs/<name>/  config.yaml  environment.json  metrics.jsonl  checkpoints/  evaluation.json  figures/
-              neighbours.npy, where the information loss compares neighbours
+              neighbours.npz, where the information loss compares neighbours
               consensus.npy, where heads voted
 runs/latest   a link to the newest run
 """

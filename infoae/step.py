@@ -65,26 +65,24 @@ class Step:
         total: int | None = None,
         partners: Tensor | None = None,
         agreed: Tensor | None = None,
-        information_only: bool = False,
+        latent_only: bool = False,
     ) -> StepResult:
         """Update every network once from uint8 images (B, C, H, W); `index` counts steps from 0.
 
         `partners` (B, C, H, W) are what the information loss compares them with, the images themselves if not given;
-        `agreed` (2, B) the categories of both that the heads agreed on, -1 for none; `information_only` leaves out
+        `agreed` (2, B) the categories of both that the heads agreed on, -1 for none; `latent_only` leaves out
         every loss for which an image is drawn or judged, and the networks of those.
         With several ranks, `images` are this rank's share of a batch of `total`. Noise, categories and augmentation of
         the batch follow from the seed and `index` alone. Raises InfoAEError before any update, on all ranks, if a loss
         is not finite.
         """
         share = distributed.share(len(images) if total is None else total)
-        inputs = self._inputs(images, index, share, partners, information_only)
+        inputs = self._inputs(images, index, share, partners, latent_only)
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
         with autocast, parametrize.cached():  # spectral norms are computed once a step, not once a pass
-            if information_only:
-                terms = objective.compute_latent(self.model, self.config.objective, *inputs)
-            else:
-                voted = None if agreed is None else agreed.to(self.device)
-                terms = objective.compute(self.model, self.config.objective, *inputs, voted)
+            compute = objective.compute_latent if latent_only else objective.compute
+            voted = None if agreed is None else agreed.to(self.device)
+            terms = compute(self.model, self.config.objective, *inputs, voted)
         accuracy = {} if terms.discriminator_accuracy is None else {"accuracy": terms.discriminator_accuracy}
         losses = distributed.weighted_sums(terms.losses | accuracy, share.weight)
         discriminator_accuracy = losses.pop("accuracy", None)
@@ -132,7 +130,7 @@ class Step:
         index: int,
         share: Share,
         partners: Tensor | None = None,
-        information_only: bool = False,
+        latent_only: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         config, random = self.config, generator(self.config.seed, Stream.STEP, index)
         u = torch.rand(share.total, config.model.noise_dim, generator=random) * 2 - 1
@@ -141,7 +139,7 @@ class Step:
         x, x_twin = self._to_input(images), None
         if config.objective.weights.information:
             x_twin = self._augmented(x if partners is None else self._to_input(partners), share, random)
-        if information_only:  # nothing is reconstructed, so that x can be augmented, too
+        if latent_only:  # nothing is reconstructed, so that x can be augmented, too
             x = self._augmented(x, share, random)
         return x, x_twin, u, self.model.choose_over(category, u[:, 0])
 

@@ -15,7 +15,7 @@ FILES = (
     "config.yaml",
     "environment.json",
     "metrics.jsonl",
-    "neighbours.npy",
+    "neighbours.npz",
     "consensus.npy",
     "categories.json",
 )

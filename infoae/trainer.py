@@ -98,7 +98,8 @@ class Trainer:
         self.agreed: NDArray[np.int64] | None = None
         self.done, self.seconds, self.settlement = 0, 0.0, 0
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size)
-        self.information_steps = config.information.epochs * self.steps_per_epoch
+        self.vote_step = config.information.epochs * self.steps_per_epoch
+        self.latent_steps = self.vote_step + config.information.consensus_epochs * self.steps_per_epoch
         self.total_steps = config.train.epochs * self.steps_per_epoch
 
     def resume(self) -> Checkpoint:
@@ -160,7 +161,7 @@ class Trainer:
             self.done,
             share.total,
             *self._partners_of(indices, share),
-            information_only=self.done < self.information_steps,
+            latent_only=self.done < self.latent_steps,
         )
         self.done += 1
         seconds = time.perf_counter() - started
@@ -194,7 +195,7 @@ class Trainer:
             return None
         probabilities = model.merge_probabilities(answers[:, 0]).numpy().astype(np.float64)
         label_free = evaluate.label_free(model, images, probabilities=probabilities)
-        complete = self.done > self.information_steps
+        complete = self.done > self.latent_steps
         measures = {"mutual_information": label_free.mutual_information}
         if complete:  # there is nothing to see of a generator and a decoder that were not trained yet
             measures |= asdict(evaluate.generated(model, images, probabilities.argmax(1)))
@@ -208,9 +209,9 @@ class Trainer:
     def _settlements(self) -> int:
         """How often the categories of training images were settled so far: by the vote, then by settle_every."""
         every = self.config.information.settle_every
-        if not self.config.objective.weights.consensus or self.done < self.information_steps:
+        if not self.config.objective.weights.consensus or self.done < self.vote_step:
             return 0
-        return 1 + (self.done - self.information_steps) // (every * self.steps_per_epoch) if every else 1
+        return 1 + (self.done - self.vote_step) // (every * self.steps_per_epoch) if every else 1
 
     def _settle(self, model: InfoAE) -> None:
         """Settle the categories of all training images: by the vote of the heads, later by the classifier's answers."""
@@ -245,7 +246,7 @@ class Trainer:
 
     def _number(self, model: InfoAE, joint: NDArray[np.float64]) -> int:
         """Return how many categories to merge into; where they are to be found, that is settled before the vote."""
-        if self.config.model.num_categories != "auto" or self.done > self.information_steps:
+        if self.config.model.num_categories != "auto" or self.done > self.vote_step:
             return model.num_categories
         kept = clustering.information_kept(joint)
         found = clustering.choose_number(kept)

@@ -55,11 +55,11 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
         share = distributed.share(len(indices))
         mine = indices[share.slice]
         partners = images[len(images) - 1 - mine] if run_config.information.pairs == "neighbours" else None
-        information_only = epoch < run_config.information.epochs
-        voted = run_config.objective.weights.consensus and not information_only
+        latent_only = epoch < run_config.information.epochs + run_config.information.consensus_epochs
+        voted = run_config.objective.weights.consensus and epoch >= run_config.information.epochs
         agreed = torch.from_numpy(np.stack([mine % 11 - 1, mine % 7 - 1])) if voted else None
-        noise.append(taken._inputs(images[mine], index, share, partners, information_only)[1:])
-        losses.append(taken(images[mine], index, share.total, partners, agreed, information_only).metrics())
+        noise.append(taken._inputs(images[mine], index, share, partners, latent_only)[1:])
+        losses.append(taken(images[mine], index, share.total, partners, agreed, latent_only).metrics())
         seen.append(mine)
         gradients.append(flat(p.grad for p in taken.model.parameters() if p.grad is not None))
         buffers.append(flat(taken.model.buffers()))

@@ -142,6 +142,25 @@ def test_images_that_heads_disagree_on_follow_their_nearest(
     assert 0 < (settled < 0).sum() < 30
 
 
+def test_nearest_and_classifier_have_to_agree(
+    make_trainer: Callable[..., Trainer], with_heads: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image whose neighbours are given something else keeps its category if its nearest sure ones have it."""
+    rule = {"pairs": "neighbours", "agreement_around": 1.0, "agreement_nearest": 0.6}
+    asking = configuration.replaced(with_heads, {f"information.{key}": value for key, value in rule.items()}, "test")
+    said, partners = np.arange(300) // 150, np.tile(np.arange(300)[:, None], (1, 5))
+    partners[[0, 1]], partners[150] = 299, 0
+    nearest = np.array([[2] * 3 + [299] * 2, [299] * 3 + [2] * 2, [200] * 5])
+    monkeypatch.setattr(consensus, "nearest_of", lambda *_: nearest)
+    images = make_trainer(with_heads).images
+    votes = Votes(said[None], np.zeros(1))
+    settled = consensus.settle(votes, 10, asking, images, partners)
+    assert settled[[0, 1, 150]].tolist() == [0, -1, 1]
+    assert (np.delete(settled, 1) == np.delete(said, 1)).all()
+    heads = Votes(np.stack([said, said]), np.arange(2.0))
+    assert consensus.settle(heads, 10, asking, images, partners)[[0, 1, 150]].tolist() == [0, 1, 1]
+
+
 def test_each_category_keeps_an_over_category() -> None:
     """Even where every over-category is answered most for images of one category."""
     over = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.5, 0.4, 0.1], [0.0, 0.0, 1.0]])
@@ -186,6 +205,21 @@ def test_heads_vote_once_and_a_resumed_run_follows_the_same_vote(
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
     logged = [line for line in unbroken.run.metrics() if "images_per_second" in line]
     assert ["loss/consensus" in line for line in logged] == [False] * 6 + [True] * 6
+
+
+def test_categories_can_be_learnt_and_settled_before_images_are_drawn(
+    make_trainer: Callable[..., Trainer], with_heads: Config
+) -> None:
+    """An epoch of information, two of consensus beside it, one of everything; settled anew after each second."""
+    settings = {"information.consensus_epochs": 2, "information.settle_every": 2, "train.epochs": 4}
+    trainer = make_trainer(configuration.replaced(with_heads, settings, "test"))
+    trainer.fit([])
+    assert np.load(trainer.run.path / consensus.FILE).shape == (2, 300)
+    logged = [line for line in trainer.run.metrics() if "images_per_second" in line]
+    epochs = [[line for line in logged if epoch < line["epoch"] <= epoch + 1] for epoch in range(4)]
+    for name, expected in (("consensus", [False, True, True, True]), ("reconstruction", [False, False, False, True])):
+        assert [{f"loss/{name}" in line for line in lines} for lines in epochs] == [{each} for each in expected]
+    assert trainer.run.checkpoint("best") == trainer.run.checkpoint("newest")  # before, networks draw nothing yet
 
 
 @pytest.mark.parametrize("key", ["agreement_around", "agreement_nearest"])

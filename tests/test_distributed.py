@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from infoae import config, configuration, data, distributed
+from infoae import config, configuration, data, distributed, partners
 from infoae.config import Config
 from infoae.run import Run
 from tests import ranks as script
@@ -42,7 +42,13 @@ OVER = (
     "objective.weights.latent_matching=1",
     "augment.elastic=1",
 )
-SETTLED = (*OVER, "information.agreement_around=0.3", "information.settle_every=1", "train.epochs=3")
+SETTLED = (
+    *OVER,
+    "information.agreement_around=0.3",
+    "information.settle_every=1",
+    "information.consensus_epochs=1",
+    "train.epochs=3",
+)
 
 
 @pytest.fixture
@@ -153,7 +159,8 @@ def test_ranks_stop_together_and_resume_from_the_files_as_one_run(
     assert [line["step"] for line in lines if "images_per_second" in line] == list(range(1, steps + 1))
     assert [line["step"] for line in lines if "evaluation/mutual_information" in line] == list(range(6, steps + 1, 6))
     if settings:
-        neighbours = [np.load(folder / "neighbours.npy") for folder in (tmp_path / "alone", tmp_path / "run-2")]
+        folders = tmp_path / "alone", tmp_path / "run-2"
+        neighbours = [np.load(folder / partners.FILE)["neighbours"] for folder in folders]
         assert (neighbours[0] == neighbours[1]).all()
         assert not torch.equal(one["model"]["category_of"], torch.arange(20) % 10)  # merged, and equal above
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from infoae import checkpoint, config, configuration, evaluate, partners
+from infoae import checkpoint, config, configuration, evaluate
 from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.distributed import share
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import UsageError
 from infoae.model import InfoAE
 from infoae.run import Run
 from infoae.step import Step
@@ -140,7 +140,8 @@ def test_only_epochs_that_trained_everything_are_scored(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("information.epochs=2", "information.epochs 2 leave none of 2 train.epochs"),
+        ("information.epochs=2", "information.epochs 2 and consensus_epochs 0 leave none of 2 train.epochs"),
+        ("information.consensus_epochs=1", "consensus_epochs train on objective.weights.consensus, which is 0"),
         ("objective.weights.information=0", "information alone, which is 0"),
     ],
 )
@@ -178,30 +179,6 @@ def test_merging_is_kept_in_the_checkpoint_and_in_both_models(
     assert torch.equal(loaded.category_of, trainer.step.model.category_of)
     assert sorted(loaded.category_of.unique().tolist()) == list(range(10))
     assert not torch.equal(loaded.category_of, torch.arange(20) % 10)
-
-
-def test_partners_come_from_the_neighbours_and_vary(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
-    found = make_trainer(with_over(tiny_config, pairs="neighbours", neighbours=4)).partners
-    assert found is not None
-    indices = np.arange(50)
-    first, second = (partners.draw(found, indices, 0, step) for step in (0, 1))
-    assert (found[indices] == first[:, None]).any(1).all()
-    assert (first != second).any()
-
-
-def test_damaged_neighbours_are_one_clear_line(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
-    run_config = with_over(tiny_config, pairs="neighbours")
-    path = make_trainer(run_config).run.path / "neighbours.npy"
-    path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(InfoAEError, match=r"neighbours\.npy is damaged .*remove it"):
-        make_trainer(run_config)
-
-
-def test_more_neighbours_than_images_are_one_clear_line(
-    make_trainer: Callable[..., Trainer], tiny_config: Config
-) -> None:
-    with pytest.raises(UsageError, match=r"information\.neighbours 300 need more than 300 training images"):
-        make_trainer(with_over(tiny_config, pairs="neighbours", neighbours=300))
 
 
 def test_runs_without_over_categories_hold_nothing_of_them(tiny_config: Config) -> None:

@@ -1,0 +1,86 @@
+"""Partners of the information loss: the nearest neighbours that a run keeps, and takes from runs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from infoae import configuration, partners
+from infoae.config import Config
+from infoae.errors import InfoAEError, UsageError
+from infoae.trainer import Trainer
+
+
+def with_neighbours(tiny_config: Config, **information: Any) -> Config:
+    settings = {"pairs": "neighbours"} | information
+    return tiny_config.model_copy(update={"information": tiny_config.information.model_copy(update=settings)})
+
+
+def test_partners_come_from_the_neighbours_and_vary(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
+    found = make_trainer(with_neighbours(tiny_config, neighbours=4)).partners
+    assert found is not None
+    indices = np.arange(50)
+    first, second = (partners.draw(found, indices, 0, step) for step in (0, 1))
+    assert (found[indices] == first[:, None]).any(1).all()
+    assert (first != second).any()
+
+
+def test_damaged_neighbours_are_one_clear_line(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
+    run_config = with_neighbours(
+        tiny_config,
+    )
+    path = make_trainer(run_config).run.path / partners.FILE
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(InfoAEError, match=r"neighbours\.npz is damaged .*remove it"):
+        make_trainer(run_config)
+
+
+def test_a_run_takes_the_neighbours_of_one_beside_it_with_the_same_images_and_settings(
+    make_trainer: Callable[..., Trainer], tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_config = with_neighbours(tiny_config, neighbours=4)
+    first, damaged = make_trainer(run_config, "first"), make_trainer(run_config, "damaged")
+    (damaged.run.path / partners.FILE).write_bytes(b"nothing")
+    asked: list[int] = []
+
+    def found_anew(images: NDArray[np.uint8], count: int, *_: object, **__: object) -> NDArray[np.int32]:
+        asked.append(count)
+        return np.zeros((len(images), count), np.int32)
+
+    monkeypatch.setattr(partners, "nearest_neighbours", found_anew)
+    assert first.partners is not None
+    np.testing.assert_array_equal(make_trainer(run_config, "second").partners, first.partners)
+    assert asked == []
+    for key, value in {"neighbours": 3, "blur": 0.5, "distortion": 1, "search": "approximate"}.items():
+        make_trainer(configuration.replaced(run_config, {f"information.{key}": value}, "test"), key)
+    make_trainer(configuration.replaced(run_config, {"augment.shear": 0.3}, "test"), "augment")
+    other = make_trainer(tiny_config, "other").run
+    partners.load(other, first.images[::-1], run_config.information, run_config.augment, torch.device("cpu"))
+    assert asked == [3, 4, 4, 4, 4, 4]
+
+
+def test_neighbours_are_searched_as_the_config_says(
+    make_trainer: Callable[..., Trainer], tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[bool] = []
+
+    def found_anew(images: NDArray[np.uint8], count: int, *_: object, exact: bool, **__: object) -> NDArray[np.int32]:
+        searched.append(exact)
+        return np.zeros((len(images), count), np.int32)
+
+    monkeypatch.setattr(partners, "nearest_neighbours", found_anew)
+    for search in ("exact", "approximate"):
+        make_trainer(with_neighbours(tiny_config, search=search), search)
+    assert searched == [True, False]
+
+
+def test_more_neighbours_than_images_are_one_clear_line(
+    make_trainer: Callable[..., Trainer], tiny_config: Config
+) -> None:
+    with pytest.raises(UsageError, match=r"information\.neighbours 300 need more than 300 training images"):
+        make_trainer(with_neighbours(tiny_config, neighbours=300))
