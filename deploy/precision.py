@@ -44,6 +44,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             copy.deepcopy(model), keep_io_types=True, node_block_list=_deciding(model)
         )
         _take_inputs_unrounded(half)
+        del half.graph.value_info[:]  # says half precision of weights that stay in full; it can be inferred anew
         converted = ONNXModel(half)
         converted.topological_sort()  # the casts at the inputs come last
         return half

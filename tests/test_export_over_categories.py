@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -60,6 +61,7 @@ def test_the_graph_chooses_the_over_category_that_the_model_does(over_run: Run, 
     graph = export.to_onnx(graphs.build_graphs(model)["generator"], graphs.describe(model)["generator"])
     if precision is Precision.FP16:
         graph = to_fp16(graph)
+        onnx.checker.check_model(graph, full_check=True)
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     borders = model.chosen_up_to[(model.chosen_up_to > -1) & (model.chosen_up_to < 1)]
     above = torch.nextafter(borders, torch.ones(()))
