@@ -32,9 +32,11 @@ from infoae.deploy.batch import decode, ordered_map, read_blocks
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.cpus import available_cpus
 from infoae.deploy.export import export_run
+from infoae.deploy.precision import Precision
 from infoae.deploy.runtime import open_session
 from infoae.deploy.session import BATCH_SIZE
 from infoae.deploy.sources import open_sources
+from infoae.errors import InfoAEError
 from infoae.files import write_json
 from infoae.model import InfoAE
 from infoae.run import Run
@@ -142,6 +144,11 @@ def measure(run: Run, rounds: int, repeats: int, million: bool, folder: Path) ->
         "png": partial(command_rate, bundle.path, pictures, folder / "png.csv"),
         "decoding": partial(rate, partial(by_decoding, pictures, bundle), len(test)),
     }
+    try:
+        int8 = Classifier(export_run(run, folder / "int8", precision=Precision.INT8).path, "cpu")
+        ways["classifier_int8"] = partial(rate, partial(int8.classify, images), len(images))
+    except InfoAEError as refused:
+        print(refused, file=sys.stderr)
     by_session(session, images[:1024])
     for warm in (network, compiled):
         by_torch(warm, tensors[:1024])
@@ -163,9 +170,11 @@ def measure(run: Run, rounds: int, repeats: int, million: bool, folder: Path) ->
                 ("classifier", "session"),
                 ("npz", "session"),
                 ("classifier", "torch_eager"),
+                ("classifier_int8", "torch_eager"),
                 ("classifier", "torch_compile"),
                 ("png", "decoding"),
             )
+            if above in rates
         },
         "seconds_to_first_label": round(statistics.median(starts), 3),
     }
