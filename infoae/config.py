@@ -32,6 +32,8 @@ class Data(Section):
     """Allow torchvision to download into `root`."""
     limit: PositiveInt | None = None
     """Train on the first so many images only."""
+    held_out: Annotated[int, Field(ge=0)] = 0
+    """Keep the last so many of these out of training, for the score; without, it is of images that are trained on."""
 
 
 class Model(Section):

@@ -89,7 +89,7 @@ class Trainer:
         if len(train) < 2:
             raise UsageError(f"training needs at least 2 images, {config.data.name} gave {len(train)}")
         self.run, self.config = run, config
-        self.images = train.images
+        self.images, self.held_out = train.images, train.held_out
         self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()
         torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
         self.step = Step(InfoAE(config.model), config, device, precision)
@@ -193,7 +193,11 @@ class Trainer:
             self._merge(model, answers)
         if answers is None:
             return None
-        probabilities = model.merge_probabilities(answers[:, 0]).numpy().astype(np.float64)
+        if self.held_out is None:
+            probabilities = model.merge_probabilities(answers[:, 0]).numpy().astype(np.float64)
+        else:
+            images = self.held_out[: evaluate.SCORE_IMAGES]
+            probabilities = model.classify(images).numpy().astype(np.float64)
         label_free = evaluate.label_free(model, images, probabilities=probabilities)
         complete = self.done > self.latent_steps
         measures = {"mutual_information": label_free.mutual_information}

@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoae import configuration, data
@@ -79,6 +80,38 @@ def test_training_on_shards_is_training_on_the_array(
     assert [s["evaluation/mutual_information"] for s in scores[0]] == [
         s["evaluation/mutual_information"] for s in scores[1]
     ]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.data())
+def test_the_first_rows_of_shards_are_shards(sizes: list[int], drawn: st.DataObject) -> None:
+    images = np.arange(sum(sizes) * 4, dtype=np.uint8).reshape(-1, 2, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        for index, part in enumerate(np.split(images, np.cumsum(sizes)[:-1])):
+            np.save(Path(folder) / f"{index}.npy", part)
+        count = drawn.draw(st.integers(1, len(images)))
+        first = Shards(Path(folder)).first(count)
+        assert len(first) == sum(first.sizes) == first.shape[0] == count
+        assert all(size <= whole for size, whole in zip(first.sizes, sizes, strict=False))
+        rows = np.array(drawn.draw(st.lists(st.integers(0, count - 1))), np.int64)
+        np.testing.assert_array_equal(first[rows], images[rows, None])
+        np.testing.assert_array_equal(first[:], images[:count, None])
+
+
+@pytest.mark.parametrize("limit", [None, 250])
+def test_held_out_images_are_the_last_and_not_trained_on(
+    limit: int | None, tmp_path: Path, mnist: tuple[ImageSet, ImageSet]
+) -> None:
+    train, test = mnist
+    write_shards(tmp_path, train.images, 7, test)
+    loaded = data.load_training(Data(name="shards", root=tmp_path, limit=limit, held_out=60))
+    kept = (limit or 300) - 60
+    assert isinstance(loaded, ShardSet if limit is None else ImageSet)
+    assert loaded.held_out is not None
+    np.testing.assert_array_equal(loaded.images[:], train.images[:kept])
+    np.testing.assert_array_equal(loaded.held_out, train.images[kept : kept + 60])
+    with pytest.raises(UsageError, match=r"data\.held_out 400 leave none of (300|250) images to train on"):
+        data.load_training(Data(name="shards", root=tmp_path, limit=limit, held_out=400))
 
 
 def test_a_limit_and_the_test_split_are_read_into_memory(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from infoae import checkpoint, configuration
+from infoae import checkpoint, configuration, evaluate
 from infoae.batches import batches
 from infoae.config import Config
 from infoae.data import ImageSet
@@ -233,6 +233,26 @@ def test_training_never_reads_a_label_of_the_training_images(
     assert all(torch.equal(a, b) for a, b in zip(state(plain.step).values(), state(other.step).values(), strict=True))
     kept = [[p.name for p in sorted(t.run.checkpoints.iterdir())] for t in (plain, other)]
     assert kept[0] == kept[1]  # nor does the choice of the best checkpoint
+
+
+def test_the_score_is_of_held_out_images_where_there_are_any(
+    make_trainer: MakeTrainer, tiny_config: Config, mnist: tuple[ImageSet, ImageSet]
+) -> None:
+    """And nothing is trained on them: the same weights come out as without them."""
+    plain = make_trainer(tiny_config, "plain")
+    plain.fit([])
+    data = ImageSet(mnist[0].images, None, mnist[1].images[:80])
+    run = Run.create(plain.run.path.parent, "held-out", "test", plain.config)
+    scored = Trainer(run, plain.config, data, torch.device("cpu"), torch.float32)
+    scored.fit([])
+    for name, tensor in state(plain.step).items():
+        assert torch.equal(tensor, state(scored.step)[name]), name
+    key = "evaluation/mutual_information"
+    scores = [[line[key] for line in trainer.run.metrics() if key in line][-1] for trainer in (plain, scored)]
+    model = scored.step.evaluated_model()
+    assert scores[0] == pytest.approx(evaluate.label_free(model, mnist[0].images).mutual_information)
+    assert scores[1] == pytest.approx(evaluate.label_free(model, mnist[1].images[:80]).mutual_information)
+    assert scores[0] != scores[1]
 
 
 def test_the_image_shape_comes_from_the_data_or_must_agree(

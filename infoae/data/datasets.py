@@ -27,6 +27,8 @@ class ImageSet:
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
+    held_out: NDArray[np.uint8] | None = None
+    """Images that are kept out of training."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -37,16 +39,32 @@ class ShardSet:
     """Training images on disk, read row by row; nothing of them is labelled."""
 
     images: Shards
+    held_out: NDArray[np.uint8] | None = None
+    """Images that are kept out of training."""
 
     def __len__(self) -> int:
         return len(self.images)
 
 
 def load_training(config: Data) -> ImageSet | ShardSet:
-    """Return the images to train on: whole in memory, or where they are shards, on disk. Raises as `load` does."""
+    """Return the images to train on: whole in memory, or where they are shards, on disk.
+
+    The last `config.held_out` are set apart. Raises as `load` does, and UsageError if they are all.
+    """
     if config.name == "shards" and config.limit is None:
-        return ShardSet(Shards(_root(config) / "train"))
-    return load(config, "train")
+        shards = Shards(_root(config) / "train")
+        kept = _kept(config, len(shards))
+        return ShardSet(shards.first(kept), shards[kept:] if config.held_out else None)
+    data = load(config, "train")
+    kept = _kept(config, len(data))
+    labels = None if data.labels is None else data.labels[:kept]
+    return ImageSet(data.images[:kept], labels, data.images[kept:] if config.held_out else None)
+
+
+def _kept(config: Data, count: int) -> int:
+    if config.held_out and config.held_out >= count:
+        raise UsageError(f"data.held_out {config.held_out} leave none of {count} images to train on")
+    return count - config.held_out
 
 
 def load(config: Data, split: Split) -> ImageSet:

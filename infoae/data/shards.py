@@ -11,6 +11,7 @@ at most, which bounds what a process maps.
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,15 @@ class Shards:
 
     def __len__(self) -> int:
         return sum(self.sizes)
+
+    def first(self, count: int) -> Shards:
+        """Return the first so many images, from 1 to all."""
+        part = copy.copy(self)
+        ends = np.minimum(self._ends, count)
+        part.sizes = tuple(size for size in np.diff(ends, prepend=0).tolist() if size)
+        part.shape = (count, *self.shape[1:])
+        part._ends = ends[: len(part.sizes)]
+        return part
 
     def __getitem__(self, rows: slice | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """Read rows into memory. Raises InfoAEError if a shard is gone."""
