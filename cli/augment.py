@@ -27,9 +27,9 @@ def augment(
     from infoae.deploy.bundle import Bundle
     from infoae.deploy.generator import Generator
     from infoae.deploy.pictures import write_pictures
-    from infoae.deploy.progress import progress
     from infoae.deploy.session import Classifier
     from infoae.deploy.sources import open_sources
+    from infoae.image_progress import progress
 
     bundle = Bundle.load(model)
     sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out)

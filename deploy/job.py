@@ -9,11 +9,11 @@ from typing import Any
 from infoae.deploy.batch import Summary, classify_sources
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.formats import Csv
-from infoae.deploy.progress import progress
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.session import BATCH_SIZE, Classifier
 from infoae.deploy.sinks import StandardOutput, format_of, open_file
 from infoae.deploy.sources import open_sources
+from infoae.image_progress import progress
 
 
 def classify_files(

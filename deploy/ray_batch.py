@@ -26,13 +26,13 @@ from ray.data import ActorPoolStrategy, DataContext
 from infoae.deploy.batch import Summary, decode
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.job import describe
-from infoae.deploy.progress import progress
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.session import BATCH_SIZE, Classifier
 from infoae.deploy.sinks import lock_for
 from infoae.deploy.sources import Block, Files, Listing, Source, open_sources
 from infoae.errors import InfoAEError
 from infoae.files import atomic_file, write_json
+from infoae.image_progress import progress
 
 SHARD_ROWS = 8192
 """Single files are gathered into shards of so many; a container (array file, Parquet, tar) is a shard by itself."""

@@ -48,10 +48,9 @@ def _among_all(
 def _among_near(
     directions: Tensor, parts: Sequence[Tensor], known: Tensor, count: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    try:
-        import faiss
-    except ImportError:
-        raise UsageError("information.search approximate needs faiss: pip install 'infoae[faiss]'") from None
+    need_faiss()
+    import faiss
+
     vectors, width = directions[known].contiguous().numpy(), directions.shape[1]
     faiss.omp_set_num_threads(torch.get_num_threads())
     centres = faiss.IndexFlatIP(width)
@@ -64,3 +63,11 @@ def _among_near(
         others = found != part[:, None]
         others[others.all(1), -1] = False  # where it is not among them itself, the last is one too many
         yield part, found[others].view(-1, count)
+
+
+def need_faiss() -> None:
+    """Raise UsageError if faiss is not installed."""
+    try:
+        import faiss  # noqa: F401
+    except ImportError:
+        raise UsageError("information.search approximate needs faiss: pip install 'infoae[faiss]'") from None

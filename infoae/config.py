@@ -245,6 +245,10 @@ class Config(Section):
             )
         return self
 
+    def compares_neighbours(self) -> bool:
+        """Return whether the information loss needs neighbours."""
+        return self.information.pairs == "neighbours" and self.objective.weights.information > 0
+
     def learning_rates(self) -> tuple[float, float]:
         """Return the learning rates of the model's side and of the critics', for this batch size."""
         optim = self.optim

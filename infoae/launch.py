@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 
-from infoae import checkpoint, configuration, data, environment
+from infoae import checkpoint, closest, configuration, data, environment, partners
 from infoae.batches import steps_an_epoch
 from infoae.config import Config
 from infoae.data import ImageSet, ShardSet
 from infoae.device import resolve_device, resolve_precision
 from infoae.errors import UsageError
 from infoae.evaluate import evaluate
+from infoae.image_progress import progress as image_progress
 from infoae.progress import TrainingProgress, counted
 from infoae.run import Run
 from infoae.tracking import Mode, wandb_reporter
@@ -82,6 +83,8 @@ def checked(config: Config, runs: Path, recipe: str, name: str | None, found: Ru
     if config.data.root is not None:  # a resumed run or a worker may be in another folder
         root = config.data.root.expanduser().resolve()
         config = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+    if config.compares_neighbours() and config.information.search == "approximate":
+        closest.need_faiss()
     train, test = data.load_training(config.data), data.load(config.data, "test")
     return Plan(with_image_shape(config, train), train, test, device, precision, runs, recipe, name, found)
 
@@ -115,12 +118,18 @@ def start(plan: Plan) -> Run:
     return plan.resumed or Run.create(plan.runs, plan.name, plan.recipe, plan.config)
 
 
+def find_partners(trained: Run, plan: Plan) -> None:
+    """Find the neighbours that a run will ask for, unless it has them, and show how far that is. Raises UsageError."""
+    if plan.config.compares_neighbours():
+        with image_progress("nearest neighbours", len(plan.train)) as advance:
+            partners.find(trained, plan.train.images, plan.config.information, plan.config.augment, advance)
+
+
 def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
     """Train, then evaluate the best checkpoint. Returns the result as JSON values, `finished` among them."""
     trained = start(plan)
+    find_partners(trained, plan)
     with TrainingProgress() as progress:
-        if plan.resumed is None and plan.config.information.pairs == "neighbours":
-            progress.say(f"finding the nearest neighbours of {len(plan.train)} images")
         trainer = Trainer(trained, plan.config, plan.train, plan.device, plan.precision)
         if plan.resumed is not None:
             trainer.resume()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ def nearest_neighbours(
     distortion: int = 0,
     exact: bool = True,
     among: NDArray[np.bool_] | None = None,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> NDArray[np.int32]:
     """Return the `count` nearest other images of each image: (N, C, H, W) -> indices (N, count), nearest first.
 
@@ -40,6 +41,7 @@ def nearest_neighbours(
     Denker 1993), of either image from the plane that such maps move the other in. With `distortion` in pixels, the 30
     nearest of these are ordered once more, by how far they are if each pixel may move so far (see `distortion`).
     With `among` (N,), only the images that it leaves out are asked, and their neighbours are among those it holds.
+    `advance` is told of so many more that are done.
 
     Exact for these components and candidates, and work grows with N squared, or the 100 are those that faiss finds (see
     `closest`); the other two orders grow with N. Raises ValueError if there are fewer than `count`
@@ -67,6 +69,7 @@ def nearest_neighbours(
             ]
             nearest = nearest.gather(1, torch.stack(apart).topk(count, largest=False).indices)
         found.append(nearest)
+        advance(len(mine))
     return torch.cat(found).numpy().astype(np.int32)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,14 +42,40 @@ def load(
 
     Raises UsageError if there are too few images, InfoAEError if what the run's folder keeps is damaged.
     """
+    found = np.zeros((len(images), information.neighbours), np.int32)
+    if distributed.is_main():
+        find(run, images, information, augment)
+        try:
+            found = _read(run.path / FILE)["neighbours"].astype(np.int32).reshape(found.shape)
+        except DAMAGED as error:
+            raise InfoAEError(f"{run.path / FILE} is damaged ({error}): remove it, it is computed again") from None
+    return distributed.from_main(torch.from_numpy(found), device).numpy()
+
+
+def find(
+    run: Run,
+    images: NDArray[np.uint8] | Shards,
+    information: Information,
+    augment: Augment,
+    advance: Callable[[int], object] = lambda _: None,
+) -> None:
+    """Put the partners of `images` (N, C, H, W) into the run's folder, unless they are there.
+
+    `advance` is told of so many more images that are done. Raises UsageError if there are too few.
+    """
+    path = run.path / FILE
+    if path.exists():
+        return
     if len(images) <= information.neighbours:
         raise UsageError(
             f"information.neighbours {information.neighbours} need more than {len(images)} training images"
         )
-    found = np.zeros((len(images), information.neighbours), np.int32)
-    if distributed.is_main():
-        found = _kept(run, images, information, augment).reshape(found.shape)
-    return distributed.from_main(torch.from_numpy(found), device).numpy()
+    source = _source(images[np.arange(len(images))], information, augment)
+    found = _of_another_run(run, source)
+    if found is None:
+        found = nearest_of(images, information, augment, advance=advance)
+    with atomic_file(path) as file, file.open("wb") as stream:
+        np.savez(stream, neighbours=found, source=source)
 
 
 def draw(partners: Partners, indices: NDArray[np.int64], seed: int, step: int) -> Partners:
@@ -64,6 +91,7 @@ def nearest_of(
     information: Information,
     augment: Augment,
     known: NDArray[np.bool_] | None = None,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> Partners:
     """Return the indices (N, count) of the nearest others of `images` (N, C, H, W).
 
@@ -77,22 +105,8 @@ def nearest_of(
         information.distortion,
         exact=information.search == "exact",
         among=known,
+        advance=advance,
     )
-
-
-def _kept(run: Run, images: NDArray[np.uint8] | Shards, information: Information, augment: Augment) -> Partners:
-    path = run.path / FILE
-    if not path.exists():
-        source = _source(images[np.arange(len(images))], information, augment)
-        found = _of_another_run(run, source)
-        if found is None:
-            found = nearest_of(images, information, augment)
-        with atomic_file(path) as file, file.open("wb") as stream:
-            np.savez(stream, neighbours=found, source=source)
-    try:
-        return _read(path)["neighbours"].astype(np.int32).reshape(len(images), -1)
-    except DAMAGED as error:
-        raise InfoAEError(f"{path} is damaged ({error}): remove it, it is computed again") from None
 
 
 def _source(images: NDArray[np.uint8], information: Information, augment: Augment) -> str:

@@ -93,8 +93,9 @@ class Trainer:
         self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()
         torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
         self.step = Step(InfoAE(config.model), config, device, precision)
-        wanted = config.information.pairs == "neighbours" and config.objective.weights.information > 0
-        self.partners = partners.load(run, self.images, config.information, config.augment, device) if wanted else None
+        self.partners = None
+        if config.compares_neighbours():
+            self.partners = partners.load(run, self.images, config.information, config.augment, device)
         self.agreed: NDArray[np.int64] | None = None
         self.done, self.seconds, self.settlement = 0, 0.0, 0
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size)

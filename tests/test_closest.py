@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from infoae import closest
+from infoae import closest, launch
 from infoae.errors import UsageError
 
 
@@ -60,6 +61,14 @@ def test_few_vectors_are_searched_exactly_and_need_no_faiss(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "faiss", None)
     vectors = F.normalize(torch.randn(50, 4, generator=torch.Generator().manual_seed(0)))
     assert torch.equal(found(vectors, 3, exact=False), found(vectors, 3, exact=True))
+
+
+def test_a_missing_faiss_is_said_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    wanted = ["information.pairs=neighbours", "information.search=approximate", "objective.weights.information=1"]
+    with pytest.raises(UsageError, match="needs faiss"):
+        launch.planned("smoke", wanted, tmp_path / "runs", "run")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_missing_faiss_is_said(directions: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

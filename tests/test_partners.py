@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from infoae import configuration, partners
-from infoae.config import Config
+from infoae.config import Augment, Config, Information
+from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
+from infoae.run import Run
 from infoae.trainer import Trainer
 
 
@@ -62,6 +65,14 @@ def test_a_run_takes_the_neighbours_of_one_beside_it_with_the_same_images_and_se
     other = make_trainer(tiny_config, "other").run
     partners.load(other, first.images[::-1], run_config.information, run_config.augment, torch.device("cpu"))
     assert asked == [3, 4, 4, 4, 4, 4]
+
+
+def test_each_image_counts_once_in_the_progress(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> None:
+    counts: list[int] = []
+    run, settings = Run.create(tmp_path, "run", "test", Config()), Information(pairs="neighbours")
+    for _ in range(2):
+        partners.find(run, mnist[0].images, settings, Augment(), counts.append)
+        assert sum(counts) == len(mnist[0])  # the second time they are there
 
 
 def test_neighbours_are_searched_as_the_config_says(

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from infoae.deploy import progress as module
-from infoae.deploy.progress import progress
+from infoae import image_progress as module
+from infoae.image_progress import progress
 
 
 class Terminal(io.StringIO):

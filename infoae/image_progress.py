@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, else a line every few seconds."""
+"""Progress in images on standard error: a bar on a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 
