@@ -100,11 +100,11 @@ class Run:
         return patience is not None and checkpoint.epochs_since_best(self.checkpoints) >= patience
 
     def refuse_finished(self, config: Config) -> None:
-        """Raise InfoAEError if the run has no checkpoint to go on from, or is finished."""
+        """Raise InfoAEError if the run is finished."""
         from infoae import checkpoint
 
-        epoch, epochs = checkpoint.read(self.checkpoint("newest")).epoch, config.train.epochs
         if self.is_finished(config):
+            epoch, epochs = checkpoint.read(self.checkpoint("newest")).epoch, config.train.epochs
             further = "train it further with --epochs, or " if epoch >= epochs else "its score had stopped rising; "
             raise InfoAEError(
                 f"run {self.name} is finished ({epoch} of {epochs} epochs): "

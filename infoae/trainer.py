@@ -103,12 +103,10 @@ class Trainer:
         self.latent_steps = self.vote_step + config.information.consensus_epochs * self.steps_per_epoch
         self.total_steps = config.train.epochs * self.steps_per_epoch
 
-    def resume(self) -> Checkpoint:
-        """Go back to the run's newest checkpoint. Raises InfoAEError if there is none or the run is finished."""
+    def resume(self) -> None:
+        """Go back to the run's newest checkpoint, the start if it has none. Raises InfoAEError if it is finished."""
         self.run.refuse_finished(self.config)
-        path = self.run.checkpoint("newest")
-        self.restore(path)
-        return checkpoint.read(path)
+        self.restore(checkpoint.newest(self.run.checkpoints))
 
     def restore(self, path: Path | None) -> None:
         """Go back to a checkpoint, or to the start, and forget what was measured after it. Raises InfoAEError."""

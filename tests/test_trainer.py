@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from infoae import checkpoint, configuration, evaluate
+from infoae import checkpoint, evaluate
 from infoae.batches import batches
 from infoae.config import Config
 from infoae.data import ImageSet
@@ -42,6 +42,18 @@ class Recorder:
 
     def saved(self, moment: Moment) -> None:
         assert moment.step == self.steps[-1]
+
+
+class Killer(Recorder):
+    """Reporter in whose hands training dies after so many steps."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def stepped(self, moment: Moment) -> None:
+        if moment.step > self.after:
+            raise KeyboardInterrupt
 
 
 def state(step: Step) -> dict[str, Tensor]:
@@ -98,7 +110,8 @@ def test_a_run_stopped_after_any_step_resumes_bit_equal(
     assert not stopped.fit([], should_stop=lambda: stopped.done == stop_after)
     torch.rand(100)  # whatever else draws random numbers must not matter
     resumed = make_trainer(tiny_config.model_copy(update={"seed": tiny_config.seed}), "stopped")
-    assert resumed.resume().step == stop_after
+    resumed.resume()
+    assert resumed.done == stop_after
     assert resumed.fit([])
 
     expected, result = state(unbroken.step), state(resumed.step)
@@ -153,7 +166,8 @@ def test_a_run_saved_within_an_epoch_loses_little_and_goes_on_bit_equal(
         broken.fit([Crash()])
     assert saved == [4, 6, 8]
     resumed = make_trainer(often, "broken")
-    assert resumed.resume().step == 8
+    resumed.resume()
+    assert resumed.done == 8
     resumed.fit([])
     expected, result = state(plain.step), state(resumed.step)
     assert [name for name in expected if not torch.equal(expected[name], result[name])] == []
@@ -165,51 +179,21 @@ def test_a_finished_run_is_not_trained_again(make_trainer: MakeTrainer, tiny_con
         make_trainer(tiny_config).resume()
 
 
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch, tiny_config: Config) -> Config:
-    """Six epochs whose scores are known, and patience for two."""
-    scores = {6: 1.0, 12: 1.2, 18: 1.1, 24: 1.15, 30: 1.3, 36: 1.4}
-
-    def scored(self: Trainer, _reporters: object) -> float:
-        return scores[self.done]
-
-    monkeypatch.setattr(Trainer, "_finish_epoch", scored)
-    return configuration.replaced(tiny_config, {"train.epochs": 6, "train.patience": 2}, "test")
-
-
-def test_training_stops_early_when_the_score_has_stopped_rising(make_trainer: MakeTrainer, scripted: Config) -> None:
-    trainer = make_trainer(scripted, "early")
-    assert trainer.fit([])
-    assert trainer.done == 24
-    assert checkpoint.read(trainer.run.checkpoint("best")).step == 12
-    assert trainer.run.is_finished(scripted)
-    with pytest.raises(InfoAEError, match=r"finished \(4 of 6 epochs\): its score had stopped rising; look at it"):
-        make_trainer(scripted, "early").resume()
-    again = make_trainer(scripted, "early")  # as a worker does that was lost before it could say that it is done
-    again.restore(again.run.checkpoint("newest"))
-    assert again.fit([])
-    assert again.done == 24
-
-
-@pytest.mark.parametrize("stop_after", [18, 20])
-def test_patience_outlasts_an_interruption(stop_after: int, make_trainer: MakeTrainer, scripted: Config) -> None:
-    stopped = make_trainer(scripted, "stopped")
-    assert not stopped.fit([], should_stop=lambda: stopped.done == stop_after)
-    resumed = make_trainer(scripted, "stopped")
+def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(
+    make_trainer: MakeTrainer, tiny_config: Config
+) -> None:
+    killed = make_trainer(tiny_config, "killed")
+    with pytest.raises(KeyboardInterrupt):
+        killed.fit([Killer(after=3)])
+    unbroken, resumed = make_trainer(tiny_config, "unbroken"), make_trainer(tiny_config, "killed")
     resumed.resume()
-    assert resumed.fit([])
-    assert resumed.done == 24
-
-
-def test_without_patience_all_epochs_are_trained(make_trainer: MakeTrainer, scripted: Config) -> None:
-    trainer = make_trainer(configuration.replaced(scripted, {"train.patience": None}, "test"), "whole")
-    assert trainer.fit([])
-    assert trainer.done == 36
-
-
-def test_a_run_without_checkpoint_cannot_be_resumed(make_trainer: MakeTrainer, tiny_config: Config) -> None:
-    with pytest.raises(InfoAEError, match="has no checkpoint"):
-        make_trainer(tiny_config).resume()
+    assert resumed.done == 0
+    for trainer in (unbroken, resumed):
+        assert trainer.fit([])
+    expected, found = state(unbroken.step), state(resumed.step)
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    steps = [line["step"] for line in resumed.run.metrics() if "images_per_second" in line]
+    assert steps == list(range(1, resumed.total_steps + 1))
 
 
 def test_training_never_reads_a_label_of_the_training_images(
