@@ -14,9 +14,9 @@ setup:
 train *options: setup
     .venv/bin/infoae train {{options}}
 
-# The fast tests
+# The fast tests, on all cores; those that start Ray on one of them, one after the other
 test *options: setup
-    .venv/bin/pytest {{options}}
+    .venv/bin/pytest -n auto --dist loadgroup {{options}}
 
 # The slow tests too
 test-all *options: setup

@@ -19,7 +19,10 @@ from tests.test_cli import COMMAND, SETTINGS, invoke, run
 from tests.test_sweep import ROOT
 
 HERE = {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": ""}
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")  # Ray's own
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray"),  # Ray's own
+]
 SPACE = "alpha: {keys: [objective.weights.reconstruction], low: 0.1, high: 1, points: 2}\n"
 
 

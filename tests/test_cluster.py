@@ -25,11 +25,14 @@ from infoae.storage import Storage
 from infoae.trainer import Trainer
 from tests.conftest import TINY
 
-pytestmark = pytest.mark.filterwarnings(  # Ray's own: what it deprecates and uses, a socket it looks for a port with
-    "ignore::DeprecationWarning:ray",
-    "ignore:.*unclosed <socket.socket.*:ResourceWarning",
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",
-)
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.filterwarnings(  # Ray's own: what it deprecates and uses, a socket it looks for a port with
+        "ignore::DeprecationWarning:ray",
+        "ignore:.*unclosed <socket.socket.*:ResourceWarning",
+        "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",
+    ),
+]
 ROOT = Path(workers.__file__).parents[1]
 
 

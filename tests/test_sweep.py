@@ -21,12 +21,15 @@ from infoae.sweep import extended, planned, run
 from infoae.sweep_record import Scheduling, Search, Sweep
 from tests.conftest import TINY
 
-pytestmark = pytest.mark.filterwarnings(  # Ray's own
-    "ignore::DeprecationWarning:ray",
-    "ignore::FutureWarning:ray",
-    "ignore:.*unclosed <socket.socket.*:ResourceWarning",
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",
-)
+pytestmark = [
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.filterwarnings(  # Ray's own
+        "ignore::DeprecationWarning:ray",
+        "ignore::FutureWarning:ray",
+        "ignore:.*unclosed <socket.socket.*:ResourceWarning",
+        "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",
+    ),
+]
 ROOT = Path(sweep_record.__file__).parents[1]
 HERE = Request()
 LAMBDAS = """
