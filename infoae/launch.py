@@ -120,9 +120,15 @@ def start(plan: Plan) -> Run:
 
 def find_partners(trained: Run, plan: Plan) -> None:
     """Find the neighbours that a run will ask for, unless it has them, and show how far that is. Raises UsageError."""
-    if plan.config.compares_neighbours():
+    if not plan.config.compares_neighbours():
+        return
+    try:
         with image_progress("nearest neighbours", len(plan.train)) as advance:
             partners.find(trained, plan.train.images, plan.config.information, plan.config.augment, advance)
+    except KeyboardInterrupt:
+        with TrainingProgress() as progress:
+            progress.say(f"stopped before training; go on with: infoae train --resume {trained.name}")
+        raise
 
 
 def run(plan: Plan, wandb: Mode) -> dict[str, Any]:

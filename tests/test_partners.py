@@ -11,12 +11,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from infoae import configuration, partners
+from infoae import configuration, launch, partners
 from infoae.config import Augment, Config, Information
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
 from infoae.run import Run
 from infoae.trainer import Trainer
+from tests.conftest import TINY
 
 
 def with_neighbours(tiny_config: Config, **information: Any) -> Config:
@@ -73,6 +74,22 @@ def test_each_image_counts_once_in_the_progress(tmp_path: Path, mnist: tuple[Ima
     for _ in range(2):
         partners.find(run, mnist[0].images, settings, Augment(), counts.append)
         assert sum(counts) == len(mnist[0])  # the second time they are there
+
+
+def test_ctrl_c_while_neighbours_are_sought_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    wanted = ["information.pairs=neighbours", "objective.weights.information=1"]
+    plan = launch.planned("smoke", [*TINY, *wanted], tmp_path, "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(partners, "find", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            launch.run(plan, "disabled")
+    assert "go on with: infoae train --resume run" in capsys.readouterr().err
+    assert launch.run(launch.resumed("run", tmp_path, None), "disabled")["finished"]
 
 
 def test_neighbours_are_searched_as_the_config_says(
