@@ -21,12 +21,13 @@ def make_scheduler(sweep: Sweep) -> TrialScheduler:
     """Return the scheduler, told what trials have reported before."""
     if sweep.scheduler == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
+    latent_only = sweep.config.information.epochs + sweep.config.information.consensus_epochs
     asha = ASHAScheduler(
         time_attr="epoch",
         metric="score",
         mode="max",
         max_t=sweep.config.train.epochs,
-        grace_period=sweep.config.information.epochs + 1,  # before it most λs have changed nothing
+        grace_period=latent_only + 1,  # before it most λs have changed nothing
         reduction_factor=REDUCTION,
     )
     for trial in sweep.trials:

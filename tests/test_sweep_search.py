@@ -60,9 +60,13 @@ def test_optuna_learns_from_scores_also_from_those_before_it_was_resumed(tmp_pat
     assert np.mean(far[25:]) < 0.5 * np.mean(far[1:11])  # after it was resumed nearer than the ten it began with
 
 
-def test_asha_judges_no_trial_before_everything_is_trained(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "settings", [["information.epochs=2"], ["information.epochs=1", "information.consensus_epochs=1"]]
+)
+def test_asha_judges_no_trial_before_everything_is_trained(settings: list[str], tmp_path: Path) -> None:
     text = "alpha: {keys: [objective.weights.reconstruction], low: 0, high: 1}"
-    settings = ("information.epochs=2", "train.epochs=9")
+    heads = ("objective.weights.consensus=1", "model.num_over_categories=20", "model.num_heads=2")
+    settings = [*settings, *heads, "train.epochs=9"]
     sweep, _ = make(tmp_path / "runs", text, *settings, scheduler="asha", trials=6)
     scheduler: Any = make_scheduler(sweep)
     trials = [SimpleNamespace(trial_id=str(number)) for number in range(6)]
