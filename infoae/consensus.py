@@ -14,7 +14,7 @@ from infoae.config import Config, Information
 from infoae.errors import InfoAEError
 from infoae.files import atomic_file
 from infoae.model import InfoAE
-from infoae.partners import nearest_of
+from infoae.neighbours import nearest_neighbours
 from infoae.run import Run
 
 if TYPE_CHECKING:
@@ -77,7 +77,8 @@ def settle(
     known = agreed >= 0
     if not rule.agreement_nearest or known.sum() < rule.neighbours:
         return agreed
-    given = spread(agreed, nearest_of(images, rule, config.augment, known), num_categories, rule.agreement_nearest)
+    nearest = nearest_neighbours(images[np.arange(len(images))], rule, config.augment, known)
+    given = spread(agreed, nearest, num_categories, rule.agreement_nearest)
     if len(votes.categories) == 1:
         given[given != votes.categories[0]] = -1
     return given

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from infoae import frechet, health, metrics, neighbours
 from infoae.augment import augmented
-from infoae.config import Augment
+from infoae.config import Augment, Information
 from infoae.data import ImageSet
 from infoae.model import BATCH, InfoAE
 from infoae.seeds import Stream, generator
@@ -113,7 +113,7 @@ def _suspicious_categories(model: InfoAE, images: NDArray[np.uint8], seed: int) 
     """Yield what the answers for images and their nearest neighbours say against the categories."""
     if len(images) < ENOUGH_IMAGES:
         return
-    nearest = neighbours.nearest_neighbours(images, 1)[:, 0]
+    nearest = neighbours.nearest_neighbours(images, Information(neighbours=1), Augment())[:, 0]
     joint = joints_of_pairs(model, model.classify_heads(images), images[nearest], seed)[0]
     yield from health.of_categories(joint, model.category_of.cpu().numpy())
 

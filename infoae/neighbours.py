@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infoae.augment import blurred, warped
 from infoae.closest import closest
-from infoae.config import Augment
+from infoae.config import Augment, Information
 from infoae.distortion import distances, gradients
 
 COMPONENTS = 50
@@ -25,39 +25,37 @@ STEP = 0.1  # of the entries of a map, for differences: 1.4 pixels at the edge o
 
 def nearest_neighbours(
     images: NDArray[np.uint8],
-    count: int,
-    blur: float = 1.0,
-    augment: Augment | None = None,
-    distortion: int = 0,
-    exact: bool = True,
+    rule: Information,
+    augment: Augment,
     among: NDArray[np.bool_] | None = None,
     advance: Callable[[int], object] = lambda _: None,
 ) -> NDArray[np.int32]:
-    """Return the `count` nearest other images of each image: (N, C, H, W) -> indices (N, count), nearest first.
+    """Return the nearest other images of each image: (N, C, H, W) -> indices (N, rule.neighbours), nearest first.
 
-    Nearest by the angle between the images, blurred by a Gaussian of `blur` pixels, as vectors of 50 components that
-    keep most of their squares: a stroke's strength does not count. Nor do, to first order, the maps that `augment`
-    draws (by default all affine ones): the 100 nearest by angle are ordered by tangent distance (Simard, LeCun and
-    Denker 1993), of either image from the plane that such maps move the other in. With `distortion` in pixels, the 30
-    nearest of these are ordered once more, by how far they are if each pixel may move so far (see `distortion`).
-    With `among` (N,), only the images that it leaves out are asked, and their neighbours are among those it holds.
-    `advance` is told of so many more that are done.
+    Nearest by the angle between the images, blurred by a Gaussian of `rule.blur` pixels, as vectors of 50 components
+    that keep most of their squares: a stroke's strength does not count. Nor do, to first order, the maps that `augment`
+    draws: the 100 nearest by angle are ordered by tangent distance (Simard, LeCun and Denker 1993), of either image
+    from the plane that such maps move the other in. With `rule.distortion` in pixels, the 30 nearest of these are
+    ordered once more, by how far they are if each pixel may move so far (see `distortion`). With `among` (N,), only the
+    images that it leaves out are asked, and their neighbours are among those it holds. `advance` is told of so many
+    more that are done.
 
-    Exact for these components and candidates, and work grows with N squared, or the 100 are those that faiss finds (see
-    `closest`); the other two orders grow with N. Raises ValueError if there are fewer than `count`
+    Exact for these components and candidates, and work grows with N squared, or with `rule.search` approximate the 100
+    are those that faiss finds (see `closest`); the other two orders grow with N. Raises ValueError if there are too few
     others.
     """
+    count, exact = rule.neighbours, rule.search == "exact"
     available = len(images) - 1 if among is None else int(among.sum())
     if available < count:
         raise ValueError(f"{count} neighbours need as many other images, not {available}")
     x = torch.from_numpy(np.require(images, requirements="W"))
-    points = torch.cat([part.flatten(1) for part in _blurred(x, blur)])
+    points = torch.cat([part.flatten(1) for part in _blurred(x, rule.blur)])
     axes = torch.linalg.eigh(points.T @ points)[1][:, -COMPONENTS:]  # in ascending order of squares
     directions = F.normalize(points @ axes)
-    changes = _changes(augment or Augment())
-    planes = _planes(x, blur, axes, directions, changes) if changes else None
-    slopes = gradients(torch.cat(list(_blurred(x, DISTORTION_BLUR)))) if distortion else None
-    wanted = min(max(count, DISTORTED), available) if distortion else count
+    changes = _changes(augment)
+    planes = _planes(x, rule.blur, axes, directions, changes) if changes else None
+    slopes = gradients(torch.cat(list(_blurred(x, DISTORTION_BLUR)))) if rule.distortion else None
+    wanted = min(max(count, DISTORTED), available) if rule.distortion else count
     candidates = min(max(wanted, CANDIDATES), available) if changes else wanted
     found = [torch.empty(0, count, dtype=torch.int64)]
     for mine, nearest in closest(directions, candidates, exact, None if among is None else torch.from_numpy(among)):
@@ -65,7 +63,8 @@ def nearest_neighbours(
             nearest = nearest.gather(1, _closeness(directions, planes, mine, nearest).topk(wanted).indices)
         if slopes is not None:
             apart = [
-                distances(slopes[row], slopes[others], distortion) for row, others in zip(mine, nearest, strict=True)
+                distances(slopes[row], slopes[others], rule.distortion)
+                for row, others in zip(mine, nearest, strict=True)
             ]
             nearest = nearest.gather(1, torch.stack(apart).topk(count, largest=False).indices)
         found.append(nearest)

@@ -70,10 +70,11 @@ def find(
         raise UsageError(
             f"information.neighbours {information.neighbours} need more than {len(images)} training images"
         )
-    source = _source(images[np.arange(len(images))], information, augment)
+    every = images[np.arange(len(images))]
+    source = _source(every, information, augment)
     found = _of_another_run(run, source)
     if found is None:
-        found = nearest_of(images, information, augment, advance=advance)
+        found = nearest_neighbours(every, information, augment, advance=advance)
     with atomic_file(path) as file, file.open("wb") as stream:
         np.savez(stream, neighbours=found, source=source)
 
@@ -84,29 +85,6 @@ def draw(partners: Partners, indices: NDArray[np.int64], seed: int, step: int) -
     choice = torch.randint(partners.shape[1], (len(indices),), generator=random).numpy()
     drawn: Partners = partners[indices, choice]
     return drawn
-
-
-def nearest_of(
-    images: NDArray[np.uint8] | Shards,
-    information: Information,
-    augment: Augment,
-    known: NDArray[np.bool_] | None = None,
-    advance: Callable[[int], object] = lambda _: None,
-) -> Partners:
-    """Return the indices (N, count) of the nearest others of `images` (N, C, H, W).
-
-    With `known` (N,) of those that are not, among those that are: (U, count).
-    """
-    return nearest_neighbours(
-        images[np.arange(len(images))],
-        information.neighbours,
-        information.blur,
-        augment,
-        information.distortion,
-        exact=information.search == "exact",
-        among=known,
-        advance=advance,
-    )
 
 
 def _source(images: NDArray[np.uint8], information: Information, augment: Augment) -> str:

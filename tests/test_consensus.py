@@ -136,7 +136,7 @@ def test_images_that_heads_disagree_on_follow_their_nearest(
     (settled,) = np.load(trainer.run.path / consensus.FILE)
     sure = np.arange(300) % 10 > 0
     assert (settled[sure] == said[0, sure]).all()
-    nearest = neighbours.nearest_neighbours(trainer.images[:], 5, augment=asking.augment, among=sure)
+    nearest = neighbours.nearest_neighbours(trainer.images[:], Information(), asking.augment, sure)
     counts = np.stack([np.bincount(said[0, row], minlength=10) for row in nearest])
     assert (settled[~sure] == np.where(counts.max(1) >= 3, counts.argmax(1), -1)).all()
     assert 0 < (settled < 0).sum() < 30
@@ -151,7 +151,7 @@ def test_nearest_and_classifier_have_to_agree(
     said, partners = np.arange(300) // 150, np.tile(np.arange(300)[:, None], (1, 5))
     partners[[0, 1]], partners[150] = 299, 0
     nearest = np.array([[2] * 3 + [299] * 2, [299] * 3 + [2] * 2, [200] * 5])
-    monkeypatch.setattr(consensus, "nearest_of", lambda *_: nearest)
+    monkeypatch.setattr(consensus, "nearest_neighbours", lambda *_: nearest)
     images = make_trainer(with_heads).images
     votes = Votes(said[None], np.zeros(1))
     settled = consensus.settle(votes, 10, asking, images, partners)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, gaussian_filter, sobel
 
 from infoae import closest, distortion, neighbours
-from infoae.config import Augment
+from infoae.config import Augment, Information
 from infoae.data import ImageSet
 
 ANGLE_ALONE = Augment(degrees=0, translate=0, scale=0, shear=0)
@@ -22,10 +25,20 @@ def components(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return blurred, axes, points @ axes / np.linalg.norm(points @ axes, axis=1, keepdims=True)
 
 
+def nearest(
+    images: NDArray[np.uint8],
+    count: int,
+    augment: Augment = Augment(),  # noqa: B008
+    among: NDArray[np.bool_] | None = None,
+    **rule: Any,
+) -> NDArray[np.int32]:
+    return neighbours.nearest_neighbours(images, Information(neighbours=count, **rule), augment, among)
+
+
 def test_without_augmentation_neighbours_are_those_of_a_brute_force_search(mnist: tuple[ImageSet, ImageSet]) -> None:
     """Few enough images that 50 components lose little; the nearest must agree nearly always."""
     images = mnist[0].images
-    found = neighbours.nearest_neighbours(images, 3, augment=ANGLE_ALONE)
+    found = nearest(images, 3, augment=ANGLE_ALONE)
     points = components(images)[2]
     cosine = points @ points.T
     np.fill_diagonal(cosine, -1)
@@ -60,7 +73,7 @@ def test_neighbours_are_those_of_least_tangent_distance(mnist: tuple[ImageSet, I
         distance[i] = (left**2).sum(0)
     distance += distance.T
     np.fill_diagonal(distance, np.inf)
-    found = neighbours.nearest_neighbours(images, 3)
+    found = nearest(images, 3)
     assert (found[:, :1] == distance.argsort(1)[:, :1]).mean() > 0.9
     assert np.mean([len(set(a) & set(b)) for a, b in zip(found, distance.argsort(1)[:, :3], strict=True)]) > 2.7
 
@@ -69,8 +82,8 @@ def test_an_image_that_was_moved_a_little_is_still_near(mnist: tuple[ImageSet, I
     images = mnist[0].images[:150]
     both = np.concatenate([images, np.roll(images, (1, 1), (2, 3))])
     partner = np.roll(np.arange(300), 150)
-    with_maps = (neighbours.nearest_neighbours(both, 1)[:, 0] == partner).mean()
-    without = (neighbours.nearest_neighbours(both, 1, augment=ANGLE_ALONE)[:, 0] == partner).mean()
+    with_maps = (nearest(both, 1)[:, 0] == partner).mean()
+    without = (nearest(both, 1, augment=ANGLE_ALONE)[:, 0] == partner).mean()
     assert with_maps > 0.7
     assert with_maps > 2 * without
 
@@ -109,8 +122,8 @@ def test_neighbours_by_distortion_are_the_least_distorted_of_the_thirty_nearest(
     mnist: tuple[ImageSet, ImageSet],
 ) -> None:
     images = mnist[0].images[:200]
-    found = neighbours.nearest_neighbours(images, 3, distortion=1)
-    candidates = neighbours.nearest_neighbours(images, neighbours.DISTORTED)
+    found = nearest(images, 3, distortion=1)
+    candidates = nearest(images, neighbours.DISTORTED)
     blurred = torch.from_numpy(gaussian_filter(images / 1.0, (0, 0, 0.7, 0.7), mode="mirror", truncate=5)).float()
     slopes = distortion.gradients(blurred)
     for row in range(0, 200, 20):
@@ -121,9 +134,9 @@ def test_neighbours_by_distortion_are_the_least_distorted_of_the_thirty_nearest(
 def test_no_image_is_its_own_neighbour_across_blocks(
     mnist: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = neighbours.nearest_neighbours(mnist[0].images, 4)
+    whole = nearest(mnist[0].images, 4)
     monkeypatch.setattr(closest, "ROWS", 37)
-    blocks = neighbours.nearest_neighbours(mnist[0].images, 4)
+    blocks = nearest(mnist[0].images, 4)
     assert not (blocks == np.arange(300)[:, None]).any()
     assert (blocks == whole).mean() > 0.99
 
@@ -131,29 +144,42 @@ def test_no_image_is_its_own_neighbour_across_blocks(
 def test_neighbours_mostly_show_the_same_digit(mnist: tuple[ImageSet, ImageSet]) -> None:
     train = mnist[0]
     assert train.labels is not None
-    found = neighbours.nearest_neighbours(train.images, 1)[:, 0]
+    found = nearest(train.images, 1)[:, 0]
     assert (train.labels[found] == train.labels).mean() > 0.75
 
 
 def test_images_of_several_channels_and_without_blur(mnist: tuple[ImageSet, ImageSet]) -> None:
     images = np.concatenate([mnist[0].images[:100]] * 3, axis=1)
-    assert (neighbours.nearest_neighbours(images, 1) == neighbours.nearest_neighbours(images[:, :1], 1)).mean() > 0.95
-    assert neighbours.nearest_neighbours(images, 2, blur=0).shape == (100, 2)
-    assert neighbours.nearest_neighbours(images, 2, distortion=1).shape == (100, 2)
+    assert (nearest(images, 1) == nearest(images[:, :1], 1)).mean() > 0.95
+    assert nearest(images, 2, blur=0).shape == (100, 2)
+    assert nearest(images, 2, distortion=1).shape == (100, 2)
 
 
 def test_more_neighbours_than_images_are_refused(mnist: tuple[ImageSet, ImageSet]) -> None:
     with pytest.raises(ValueError, match="5 neighbours need as many other images, not 4"):
-        neighbours.nearest_neighbours(mnist[0].images[:5], 5)
+        nearest(mnist[0].images[:5], 5)
 
 
 def test_images_left_out_have_their_neighbours_among_the_others(mnist: tuple[ImageSet, ImageSet]) -> None:
     """As a search in all images finds them, if it goes far enough."""
     images = mnist[0].images[:80]
     among = np.arange(80) % 3 > 0
-    far = neighbours.nearest_neighbours(images, 79)
+    far = nearest(images, 79)
     expected = [[other for other in far[row] if among[other]][:4] for row in np.flatnonzero(~among)]
-    assert (neighbours.nearest_neighbours(images, 4, among=among) == expected).all()
-    assert neighbours.nearest_neighbours(images, 4, among=np.ones(80, bool)).shape == (0, 4)
+    assert (nearest(images, 4, among=among) == expected).all()
+    assert nearest(images, 4, among=np.ones(80, bool)).shape == (0, 4)
     with pytest.raises(ValueError, match="4 neighbours need as many other images, not 3"):
-        neighbours.nearest_neighbours(images, 4, among=np.arange(80) < 3)
+        nearest(images, 4, among=np.arange(80) < 3)
+
+
+def test_candidates_are_searched_as_asked(mnist: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = []
+
+    def recording(directions: torch.Tensor, count: int, exact: bool, among: torch.Tensor | None) -> Any:
+        searched.append(exact)
+        return closest.closest(directions, count, exact, among)
+
+    monkeypatch.setattr(neighbours, "closest", recording)
+    for search in ("exact", "approximate"):
+        nearest(mnist[0].images, 1, search=search)
+    assert searched == [True, False]

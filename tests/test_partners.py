@@ -52,9 +52,9 @@ def test_a_run_takes_the_neighbours_of_one_beside_it_with_the_same_images_and_se
     (damaged.run.path / partners.FILE).write_bytes(b"nothing")
     asked: list[int] = []
 
-    def found_anew(images: NDArray[np.uint8], count: int, *_: object, **__: object) -> NDArray[np.int32]:
-        asked.append(count)
-        return np.zeros((len(images), count), np.int32)
+    def found_anew(images: NDArray[np.uint8], rule: Information, *_: object, **__: object) -> NDArray[np.int32]:
+        asked.append(rule.neighbours)
+        return np.zeros((len(images), rule.neighbours), np.int32)
 
     monkeypatch.setattr(partners, "nearest_neighbours", found_anew)
     assert first.partners is not None
@@ -90,21 +90,6 @@ def test_ctrl_c_while_neighbours_are_sought_says_how_to_go_on(
             launch.run(plan, "disabled")
     assert "go on with: infoae train --resume run" in capsys.readouterr().err
     assert launch.run(launch.resumed("run", tmp_path, None), "disabled")["finished"]
-
-
-def test_neighbours_are_searched_as_the_config_says(
-    make_trainer: Callable[..., Trainer], tiny_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    searched: list[bool] = []
-
-    def found_anew(images: NDArray[np.uint8], count: int, *_: object, exact: bool, **__: object) -> NDArray[np.int32]:
-        searched.append(exact)
-        return np.zeros((len(images), count), np.int32)
-
-    monkeypatch.setattr(partners, "nearest_neighbours", found_anew)
-    for search in ("exact", "approximate"):
-        make_trainer(with_neighbours(tiny_config, search=search), search)
-    assert searched == [True, False]
 
 
 def test_more_neighbours_than_images_are_one_clear_line(
