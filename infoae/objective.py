@@ -47,16 +47,22 @@ def compute(
     u: Tensor,
     c: Tensor,
     agreed: Tensor | None = None,
+    latent_only: bool = False,
 ) -> Terms:
     """Return every loss of positive weight.
 
     x (B, C, H, W) in [0, 1]; x_twin its augmented partner, needed by `information`; u (B, U) noise; c (B,) the
     over-categories to generate; agreed (2, B) the categories of x and x_twin that the heads agreed on, -1 for none,
-    once they have voted.
+    once they have voted. With `latent_only`, only the losses that need no image drawn or judged, of encoder, classifier
+    and generator; x may then be augmented, too.
     """
     weights = config.weights
-    terms: dict[str, Tensor] = {}
+    if latent_only:
+        z, *z_twin = model.encoder(x if x_twin is None else torch.cat([x, x_twin])).split(len(x))
+        z_gen = model.generator(u, _one_hot(c, model)) if weights.latent_matching else None
+        return Terms(_latent_terms(model, config, z, z_twin, z_gen, c, agreed), None)
 
+    terms: dict[str, Tensor] = {}
     z_gen = model.generator(u, _one_hot(c, model))
     x_gen = torch.sigmoid(model.decoder(z_gen))
     # The encoder sees real and generated images in one batch, so that both are normalised as they will be with the
@@ -96,24 +102,6 @@ def compute(
             real_logits = model.self_critic(x_gen, z_gen)
             terms["self_critic"] = losses.real(real_logits).mean() + losses.generated(fake_logits).mean()
     return Terms(terms, accuracy)
-
-
-def compute_latent(
-    model: InfoAE,
-    config: Objective,
-    x: Tensor,
-    x_twin: Tensor | None,
-    u: Tensor,
-    c: Tensor,
-    agreed: Tensor | None = None,
-) -> Terms:
-    """Return the losses that need no image drawn or judged: of encoder, classifier and generator.
-
-    Arguments as in `compute`, but that x may be augmented, too.
-    """
-    z, *z_twin = model.encoder(x if x_twin is None else torch.cat([x, x_twin])).split(len(x))
-    z_gen = model.generator(u, _one_hot(c, model)) if config.weights.latent_matching else None
-    return Terms(_latent_terms(model, config, z, z_twin, z_gen, c, agreed), None)
 
 
 def _latent_terms(

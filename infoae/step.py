@@ -80,9 +80,8 @@ class Step:
         inputs = self._inputs(images, index, share, partners, latent_only)
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
         with autocast, parametrize.cached():  # spectral norms are computed once a step, not once a pass
-            compute = objective.compute_latent if latent_only else objective.compute
             voted = None if agreed is None else agreed.to(self.device)
-            terms = compute(self.model, self.config.objective, *inputs, voted)
+            terms = objective.compute(self.model, self.config.objective, *inputs, voted, latent_only)
         accuracy = {} if terms.discriminator_accuracy is None else {"accuracy": terms.discriminator_accuracy}
         losses = distributed.weighted_sums(terms.losses | accuracy, share.weight)
         discriminator_accuracy = losses.pop("accuracy", None)
