@@ -19,39 +19,28 @@ LISTS = 4  # times the square root of the number of vectors
 LOOKED_INTO = 32  # lists
 
 
-def closest(
-    directions: Tensor, count: int, exact: bool = True, among: Tensor | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def closest(directions: Tensor, count: int, exact: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the rows (R,) of parts of the unit vectors `directions` (N, D), and of those closest to each (R, count).
 
-    Nearest first, never the vector itself; always exactly among up to 30,000 of them. With `among` (N,) of bools, only
-    the vectors that it leaves out are asked, and answered with those that it holds. Raises UsageError if faiss is
+    Nearest first, never the vector itself; always exactly among up to 30,000 of them. Raises UsageError if faiss is
     needed and not installed.
     """
-    every = torch.arange(len(directions))
-    asked, known = (every, every) if among is None else (every[~among], every[among])
-    search = _among_all if exact or len(known) <= FEW else _among_near
-    parts = asked.split(ROWS) if len(asked) else ()
-    return search(directions, parts, known, count)
+    search = _among_all if exact or len(directions) <= FEW else _among_near
+    return search(directions, torch.arange(len(directions)).split(ROWS), count)
 
 
-def _among_all(
-    directions: Tensor, parts: Sequence[Tensor], known: Tensor, count: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    vectors = directions[known]
+def _among_all(directions: Tensor, parts: Sequence[Tensor], count: int) -> Iterator[tuple[Tensor, Tensor]]:
     for part in parts:
-        cosine = directions[part] @ vectors.T
-        cosine[part[:, None] == known] = -torch.inf  # not itself
-        yield part, known[cosine.topk(count).indices]
+        cosine = directions[part] @ directions.T
+        cosine[torch.arange(len(part)), part] = -torch.inf  # not itself
+        yield part, cosine.topk(count).indices
 
 
-def _among_near(
-    directions: Tensor, parts: Sequence[Tensor], known: Tensor, count: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _among_near(directions: Tensor, parts: Sequence[Tensor], count: int) -> Iterator[tuple[Tensor, Tensor]]:
     need_faiss()
     import faiss
 
-    vectors, width = directions[known].contiguous().numpy(), directions.shape[1]
+    vectors, width = directions.contiguous().numpy(), directions.shape[1]
     faiss.omp_set_num_threads(torch.get_num_threads())
     centres = faiss.IndexFlatIP(width)
     index = faiss.IndexIVFFlat(centres, width, int(LISTS * len(vectors) ** 0.5), faiss.METRIC_INNER_PRODUCT)
@@ -59,7 +48,7 @@ def _among_near(
     index.add(vectors)
     index.nprobe = LOOKED_INTO
     for part in parts:
-        found = known[torch.from_numpy(index.search(directions[part].numpy(), count + 1)[1])]
+        found = torch.from_numpy(index.search(vectors[part.numpy()], count + 1)[1])
         others = found != part[:, None]
         others[others.all(1), -1] = False  # where it is not among them itself, the last is one too many
         yield part, found[others].view(-1, count)

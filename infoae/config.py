@@ -136,10 +136,11 @@ class Information(Section):
     """Epochs after these, no image drawn or judged either, on what the heads have agreed on, too."""
     agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.7
     """Share of the votes that gives an image its category."""
-    agreement_around: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the votes on its neighbours that this category needs, too; 0 does not ask them."""
-    agreement_nearest: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of its nearest images with a category that gives this to an image without; 0 leaves it without."""
+    certain_links: Annotated[int, Field(ge=0)] = 0
+    """Links from neighbour to neighbour within which all images need the same category for it to be certain; then the
+    others follow the certain ones. 0 does not ask neighbours."""
+    agreement_walks: Annotated[float, Field(gt=0.5, le=1)] = 0.8
+    """Share of the walks from neighbour to neighbour that have to end at certain images of one category for it."""
     settle_every: PositiveInt | None = None
     """After so many further epochs each, the classifier's answers settle the categories of training images anew, by the
     same shares; if not given the vote is all."""
@@ -230,11 +231,8 @@ class Config(Section):
             raise ValueError("model.num_categories auto needs information.epochs, at whose end their number is fixed")
         if self.information.epochs and not weights.information:
             raise ValueError("information.epochs train on objective.weights.information alone, which is 0")
-        asked = self.information.agreement_around or self.information.agreement_nearest
-        if asked and self.information.pairs != "neighbours":
-            raise ValueError(
-                "information.agreement_around and agreement_nearest ask neighbours: set information.pairs to them"
-            )
+        if self.information.certain_links and self.information.pairs != "neighbours":
+            raise ValueError("information.certain_links are between neighbours: set information.pairs to them")
         if self.information.consensus_epochs and not weights.consensus:
             raise ValueError("information.consensus_epochs train on objective.weights.consensus, which is 0")
         epochs, consensus_epochs = self.information.epochs, self.information.consensus_epochs

@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from infoae import clustering, distributed, evaluate, metrics
-from infoae.config import Config, Information
+from infoae.config import Information
 from infoae.errors import InfoAEError
 from infoae.files import atomic_file
 from infoae.model import InfoAE
-from infoae.neighbours import nearest_neighbours
 from infoae.run import Run
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ Floats = NDArray[np.float64]
 
 FILE = "consensus.npy"
 SAME = 0.5  # of the larger of two matched categories, that has to be in both for them to be the same
+WALK = 50  # steps
 PART = 10_000  # images that are read and encoded at once; the answers of all are held, 2 kB an image with ten heads
 
 
@@ -61,27 +61,18 @@ def of_classifier(model: InfoAE, images: NDArray[np.uint8] | Shards) -> Votes:
 
 
 def settle(
-    votes: Votes,
-    num_categories: int,
-    config: Config,
-    images: NDArray[np.uint8] | Shards,
-    partners: NDArray[np.integer[Any]] | None,
+    votes: Votes, num_categories: int, rule: Information, partners: NDArray[np.integer[Any]] | None = None
 ) -> Ints:
     """Return the categories (N,) of all training images that follow from votes and neighbours, -1 for none.
 
-    Heads may be wrong about a whole kind of images, and then its nearest decide. One classifier has learnt from these
-    already, so that what it answers has to be the same.
+    Votes may be wrong about a whole kind of images, whose neighbours are mostly of that kind, too. So with
+    `rule.certain_links` only images far from any other answer keep their category, and walks over neighbours that end
+    at these decide about the rest.
     """
-    rule = config.information
-    agreed = agreed_by(votes, num_categories, rule, partners)
-    known = agreed >= 0
-    if not rule.agreement_nearest or known.sum() < rule.neighbours:
+    agreed = agreed_by(votes, num_categories, rule.agreement)
+    if not rule.certain_links or partners is None:
         return agreed
-    nearest = nearest_neighbours(images[np.arange(len(images))], rule, config.augment, known)
-    given = spread(agreed, nearest, num_categories, rule.agreement_nearest)
-    if len(votes.categories) == 1:
-        given[given != votes.categories[0]] = -1
-    return given
+    return propagate(certain(agreed, partners, rule.certain_links), partners, num_categories, rule.agreement_walks)
 
 
 def _joint(
@@ -99,15 +90,12 @@ def _joint(
     return joint
 
 
-def agreed_by(
-    votes: Votes, num_categories: int, rule: Information, partners: NDArray[np.integer[Any]] | None = None
-) -> Ints:
-    """Return the category (N,) that enough of the votes give an image, and its partners (N, P), -1 where they do not.
+def agreed_by(votes: Votes, num_categories: int, agreement: float) -> Ints:
+    """Return the category (N,) that the share `agreement` of the votes gives an image, -1 where none has it.
 
     A head numbers its categories as it likes, so they are first matched one-to-one. Some may have other categories than
     others, such as two digits in one and a third split in two. So those vote that have the same categories as the one
-    to which this applies for most, of several the one whose `information` is greatest; the numbers are its. `rule` says
-    how many votes are enough.
+    to which this applies for most, of several the one whose `information` is greatest; the numbers are its.
     """
     heads, information = votes.categories, votes.information
     matched = [[_matched(head, other, num_categories) for head in heads] for other in heads]
@@ -118,23 +106,36 @@ def agreed_by(
         for head, numbers in zip(heads, matched[chosen], strict=True)
         if numbers is not None
     )
-    agreed: Ints = np.where(counts.max(1) >= rule.agreement * same[chosen], counts.argmax(1), -1)
-    if rule.agreement_around and partners is not None:
-        around = np.mean([counts[column, agreed] for column in partners.T], 0)
-        agreed[around < rule.agreement_around * same[chosen]] = -1
+    agreed: Ints = np.where(counts.max(1) >= agreement * same[chosen], counts.argmax(1), -1)
     return agreed
 
 
-def spread(agreed: Ints, nearest: NDArray[np.integer[Any]], num_categories: int, agreement: float) -> Ints:
-    """Give an image without a category (-1 in `agreed` (N,)) that of the share `agreement` of its nearest with one.
+def certain(agreed: Ints, partners: NDArray[np.integer[Any]], links: int) -> Ints:
+    """Keep of the categories (N,), -1 for none, those that all images within so many links to partners (N, P) have.
 
-    Their indices are `nearest` (U, P), for each of the U images without. The heads disagree where few links tell them
-    which way a kind of images belongs, and may all be wrong about it in turn; most of its nearest are rarely.
+    Where that would leave a category fewer than half of its images, it keeps those of fewer links.
     """
-    counts = np.eye(num_categories, dtype=np.int64)[agreed[nearest]].sum(1)
-    given = agreed.copy()
-    given[agreed < 0] = np.where(counts.max(1) >= agreement * nearest.shape[1], counts.argmax(1), -1)
-    return given
+    kept, known = agreed.copy(), agreed >= 0
+    count = np.bincount(agreed[known], minlength=1)  # of no images, if there are none with a category
+    enough = np.ones(len(count), bool)
+    for _ in range(links):
+        known = known & (known[partners] & (agreed[partners] == agreed[:, None])).all(1)
+        enough &= 2 * np.bincount(agreed[known], minlength=len(count)) >= count
+        kept[~known & enough[agreed]] = -1
+    return kept
+
+
+def propagate(certain: Ints, partners: NDArray[np.integer[Any]], num_categories: int, agreement: float) -> Ints:
+    """Give each image the category in which the share `agreement` of its walks end, -1 if no category has that.
+
+    A walk steps to any of the partners (N, P), all alike, until it is at an image with a category (label propagation,
+    Zhu and Ghahramani 2002, over links of equal weight); one that takes more than WALK steps ends nowhere.
+    """
+    one_hot = np.vstack([np.eye(num_categories), np.zeros(num_categories)]).astype(np.float32)
+    ends, known = one_hot[certain], (certain >= 0)[:, None]
+    for _ in range(WALK):
+        ends = np.where(known, ends, ends[partners].mean(1))
+    return np.where(ends.max(1) >= agreement, ends.argmax(1), -1)
 
 
 def _matched(vote: Ints, other: Ints, num_categories: int) -> Ints | None:

@@ -27,7 +27,6 @@ def nearest_neighbours(
     images: NDArray[np.uint8],
     rule: Information,
     augment: Augment,
-    among: NDArray[np.bool_] | None = None,
     advance: Callable[[int], object] = lambda _: None,
 ) -> NDArray[np.int32]:
     """Return the nearest other images of each image: (N, C, H, W) -> indices (N, rule.neighbours), nearest first.
@@ -36,16 +35,14 @@ def nearest_neighbours(
     that keep most of their squares: a stroke's strength does not count. Nor do, to first order, the maps that `augment`
     draws: the 100 nearest by angle are ordered by tangent distance (Simard, LeCun and Denker 1993), of either image
     from the plane that such maps move the other in. With `rule.distortion` in pixels, the 30 nearest of these are
-    ordered once more, by how far they are if each pixel may move so far (see `distortion`). With `among` (N,), only the
-    images that it leaves out are asked, and their neighbours are among those it holds. `advance` is told of so many
-    more that are done.
+    ordered once more, by how far they are if each pixel may move so far (see `distortion`). `advance` is
+    told of so many more that are done.
 
     Exact for these components and candidates, and work grows with N squared, or with `rule.search` approximate the 100
     are those that faiss finds (see `closest`); the other two orders grow with N. Raises ValueError if there are too few
     others.
     """
-    count, exact = rule.neighbours, rule.search == "exact"
-    available = len(images) - 1 if among is None else int(among.sum())
+    count, exact, available = rule.neighbours, rule.search == "exact", len(images) - 1
     if available < count:
         raise ValueError(f"{count} neighbours need as many other images, not {available}")
     x = torch.from_numpy(np.require(images, requirements="W"))
@@ -58,7 +55,7 @@ def nearest_neighbours(
     wanted = min(max(count, DISTORTED), available) if rule.distortion else count
     candidates = min(max(wanted, CANDIDATES), available) if changes else wanted
     found = [torch.empty(0, count, dtype=torch.int64)]
-    for mine, nearest in closest(directions, candidates, exact, None if among is None else torch.from_numpy(among)):
+    for mine, nearest in closest(directions, candidates, exact):
         if planes is not None:
             nearest = nearest.gather(1, _closeness(directions, planes, mine, nearest).topk(wanted).indices)
         if slopes is not None:

@@ -223,7 +223,7 @@ class Trainer:
                 votes = consensus.of_heads(model, self.images, self.partners)
             else:
                 votes = consensus.of_classifier(model, self.images)
-            settled = consensus.settle(votes, model.num_categories, self.config, self.images, self.partners)
+            settled = consensus.settle(votes, model.num_categories, self.config.information, self.partners)
             consensus.save(self.run, settled, self.settlement)
         self.agreed = consensus.load(self.run, len(self.images), self.settlement, self.step.device)
 

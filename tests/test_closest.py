@@ -44,19 +44,6 @@ def test_the_closest_are_those_of_a_sort_by_cosine(directions: torch.Tensor, exa
     assert indices[5, 0] == 4
 
 
-@pytest.mark.parametrize("exact", [True, False])
-def test_those_left_out_are_answered_with_those_that_are_held(directions: torch.Tensor, exact: bool) -> None:
-    among = torch.rand(3000, generator=torch.Generator().manual_seed(1)) < 0.7
-    parts = list(closest.closest(directions, 5, exact, among))
-    assert torch.equal(torch.cat([rows for rows, _ in parts]), torch.arange(3000)[~among])
-    indices = torch.cat([nearest for _, nearest in parts])
-    assert among[indices].all()
-    cosine = directions[~among].double() @ directions.double().T
-    expected = cosine.masked_fill(~among, -1).argsort(1, descending=True)[:, :5]
-    assert (indices[:, :, None] == expected[:, None, :]).any(2).float().mean() > (0.999 if exact else 0.95)
-    assert not list(closest.closest(directions, 5, exact, torch.ones(3000, dtype=torch.bool)))
-
-
 def test_few_vectors_are_searched_exactly_and_need_no_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     vectors = F.normalize(torch.randn(50, 4, generator=torch.Generator().manual_seed(0)))

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoae import configuration, consensus, losses, neighbours
-from infoae.config import Config, Information
+from infoae import configuration, consensus, losses
+from infoae.config import Config
 from infoae.consensus import Ints, Votes
 from infoae.errors import InfoAEError, UsageError
 from infoae.trainer import Trainer
@@ -33,8 +33,8 @@ def with_heads() -> Config:
     return configuration.load("smoke", SETTINGS)
 
 
-def agreed_by(votes: Ints, information: Sequence[float], k: int, **rule: float) -> Ints:
-    return consensus.agreed_by(Votes(votes, np.array(information)), k, Information(**rule))
+def agreed_by(votes: Ints, information: Sequence[float], k: int) -> Ints:
+    return consensus.agreed_by(Votes(votes, np.array(information)), k, 0.7)
 
 
 def test_consensus_is_the_cross_entropy_of_the_merged_answers() -> None:
@@ -94,71 +94,95 @@ def test_three_heads_in_ten_cannot_keep_an_image_out_and_four_can() -> None:
     assert (agreed[40:] == votes[0, 40:]).all()
 
 
-def test_neighbours_that_say_something_else_keep_an_image_out() -> None:
-    """Heads of four; the share of votes for an image's own category, averaged over its two neighbours."""
-    truth = np.arange(400) % 4
-    votes = np.tile(truth, (4, 1))
-    votes[0, 1] = votes[1, 1] = 3  # half of the votes on image 1 are for another category than its own
-    partners = np.stack([np.arange(400), np.roll(np.arange(400), 4)], 1)  # of the same category
-    partners[5] = [0, 2]  # of two others
-    partners[9] = [1, 13]  # of which the votes for category 1 are 2 of 4 and 4 of 4
-    found = {
-        around: consensus.agreed_by(
-            Votes(votes, np.arange(4.0)), 4, Information(agreement=1.0, agreement_around=around), partners
-        )
-        for around in (0.0, 0.75, 0.76)
-    }
-    assert np.flatnonzero(found[0.0] != truth).tolist() == [1]
-    assert np.flatnonzero(found[0.75] != truth).tolist() == [1, 5]
-    assert np.flatnonzero(found[0.76] != truth).tolist() == [1, 5, 9]
-    assert (found[0.76][[1, 5, 9]] == -1).all()
+def ring(count: int) -> Ints:
+    """Partners of images in a ring: the one before and the one after."""
+    return np.stack([np.roll(np.arange(count), shift) for shift in (1, -1)], 1)
 
 
-def test_an_image_without_a_category_gets_that_of_most_of_its_nearest_with_one() -> None:
-    agreed = np.array([0, 0, 0, 0, 1, 1, -1, -1, -1])
-    nearest = np.array([[0, 1, 2, 3, 4], [0, 1, 2, 4, 5], [4, 5, 0, 1, 2]])
-    assert consensus.spread(agreed, nearest, 3, 0.8).tolist() == [0, 0, 0, 0, 1, 1, 0, -1, -1]
-    assert consensus.spread(agreed, nearest, 3, 0.6).tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 0]
-    assert (consensus.spread(agreed[:6], np.zeros((0, 5), int), 3, 0.8) == agreed[:6]).all()
+@pytest.mark.parametrize("links", [1, 2, 3])
+def test_what_all_images_within_so_many_links_have_is_certain(links: int) -> None:
+    """A ring of two categories of fifty images, and an image no one agreed on."""
+    agreed = np.arange(100) // 50
+    agreed[25] = -1
+    expected = agreed.copy()
+    for odd in (0, 25, 50, 99, 49):
+        reach = links if odd == 25 else links - 1
+        expected[np.arange(odd - reach, odd + reach + 1) % 100] = -1
+    assert (consensus.certain(agreed, ring(100), links) == expected).all()
 
 
-def test_images_that_heads_disagree_on_follow_their_nearest(
+def test_a_category_keeps_half_of_its_images() -> None:
+    """A ring of categories of 80, 7 and 13 images: four links would leave 72, none and 5 of them."""
+    agreed = np.repeat([0, 1, 2], [80, 7, 13])
+    certain = consensus.certain(agreed, ring(100), 4)
+    assert [np.flatnonzero(certain == category).tolist() for category in range(3)] == [
+        list(range(4, 76)),
+        list(range(81, 86)),
+        list(range(90, 97)),
+    ]
+
+
+@given(st.integers(0, 2**16), st.integers(0, 4))
+def test_certain_against_a_search_along_the_links(seed: int, links: int) -> None:
+    random = np.random.default_rng(seed)
+    partners, agreed = random.integers(0, 60, (60, 2)), np.where(random.random(60) < 0.05, 1, 0)
+
+    def within(image: int, left: int) -> set[int]:
+        return {image}.union(*(within(other, left - 1) for other in partners[image] if left))
+
+    alike = np.array([all(agreed[other] == agreed[image] for other in within(image, links)) for image in range(60)])
+    if all(2 * alike[agreed == each].sum() >= (agreed == each).sum() for each in set(agreed)):
+        assert (consensus.certain(agreed, partners, links) == np.where(alike, agreed, -1)).all()
+
+
+@given(st.integers(0, 2**16))
+def test_walks_end_as_the_absorbing_chain_says(seed: int) -> None:
+    """Against the fundamental matrix of an absorbing Markov chain (Kemeny and Snell 1960)."""
+    random = np.random.default_rng(seed)
+    partners, certain = random.integers(0, 40, (40, 3)), np.where(random.random(40) < 0.5, np.arange(40) % 3, -1)
+    certain[:3] = [0, 1, 2]
+    step = np.zeros((40, 40))
+    np.add.at(step, (np.repeat(np.arange(40), 3), partners.ravel()), 1 / 3)
+    free = certain < 0
+    chance = np.linalg.pinv(np.eye(free.sum()) - step[free][:, free]) @ step[free][:, ~free] @ np.eye(3)[certain[~free]]
+    found = {share: consensus.propagate(certain, partners, 3, share) for share in (0.55, 0.8)}
+    for share, categories in found.items():
+        assert (categories[~free] == certain[~free]).all()
+        clear = np.abs(chance - share).min(1) > 1e-3  # what is still walking after so many steps may decide the rest
+        expected = np.where(chance.max(1) >= share, chance.argmax(1), -1)
+        assert (categories[free][clear] == expected[clear]).all()
+
+
+def test_without_any_agreement_nothing_is_certain() -> None:
+    nothing = np.full(10, -1)
+    assert (consensus.certain(nothing, ring(10), 2) == -1).all()
+    assert (consensus.propagate(nothing, ring(10), 3, 0.8) == -1).all()
+
+
+def test_walks_that_end_nowhere_give_nothing() -> None:
+    """The last two images are each other's partners."""
+    partners = np.array([[1], [0], [1], [4], [3]])
+    assert consensus.propagate(np.array([0, 0, -1, -1, -1]), partners, 2, 0.8).tolist() == [0, 0, 0, -1, -1]
+
+
+def test_a_kind_that_votes_are_wrong_about_follows_its_links_outwards(
     make_trainer: Callable[..., Trainer], with_heads: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of three heads one says something else about every tenth image."""
-    rule = {"pairs": "neighbours", "agreement": 1.0, "agreement_nearest": 0.6}
-    asking = configuration.replaced(with_heads, {f"information.{key}": value for key, value in rule.items()}, "test")
-    said = np.tile(np.arange(300) // 30, (3, 1))
-    said[2, ::10] = (said[2, ::10] + 1) % 10
+    """Ten images amid the thirty of a category are given another; settled in the trainer."""
+    rule = {"information.pairs": "neighbours", "information.certain_links": 3}
+    asking = configuration.replaced(with_heads, rule, "test")
+    truth = np.arange(300) // 30
+    said = np.tile(truth, (3, 1))
+    said[:, 10:20] = 5
     monkeypatch.setattr(consensus, "of_heads", lambda *_: Votes(said, np.arange(3.0)))
     trainer = make_trainer(asking)
+    trainer.partners = ring(300).astype(np.int32)
+    trainer.partners[10:20, 1] = 24  # half of their links lead out, to a right one
     trainer.fit([])
     (settled,) = np.load(trainer.run.path / consensus.FILE)
-    sure = np.arange(300) % 10 > 0
-    assert (settled[sure] == said[0, sure]).all()
-    nearest = neighbours.nearest_neighbours(trainer.images[:], Information(), asking.augment, sure)
-    counts = np.stack([np.bincount(said[0, row], minlength=10) for row in nearest])
-    assert (settled[~sure] == np.where(counts.max(1) >= 3, counts.argmax(1), -1)).all()
-    assert 0 < (settled < 0).sum() < 30
-
-
-def test_nearest_and_classifier_have_to_agree(
-    make_trainer: Callable[..., Trainer], with_heads: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An image whose neighbours are given something else keeps its category if its nearest sure ones have it."""
-    rule = {"pairs": "neighbours", "agreement_around": 1.0, "agreement_nearest": 0.6}
-    asking = configuration.replaced(with_heads, {f"information.{key}": value for key, value in rule.items()}, "test")
-    said, partners = np.arange(300) // 150, np.tile(np.arange(300)[:, None], (1, 5))
-    partners[[0, 1]], partners[150] = 299, 0
-    nearest = np.array([[2] * 3 + [299] * 2, [299] * 3 + [2] * 2, [200] * 5])
-    monkeypatch.setattr(consensus, "nearest_neighbours", lambda *_: nearest)
-    images = make_trainer(with_heads).images
-    votes = Votes(said[None], np.zeros(1))
-    settled = consensus.settle(votes, 10, asking, images, partners)
-    assert settled[[0, 1, 150]].tolist() == [0, -1, 1]
-    assert (np.delete(settled, 1) == np.delete(said, 1)).all()
-    heads = Votes(np.stack([said, said]), np.arange(2.0))
-    assert consensus.settle(heads, 10, asking, images, partners)[[0, 1, 150]].tolist() == [0, 1, 1]
+    assert (settled[10:20] == 0).all()
+    assert ((settled == truth) | (settled < 0)).all()
+    assert (settled >= 0).mean() > 0.8
 
 
 def test_each_category_keeps_an_over_category() -> None:
@@ -180,7 +204,7 @@ def test_heads_that_mix_things_up_do_not_vote(
     answers = torch.from_numpy(np.stack([good, np.roll(good, 3, 1), bad], 1)).float()
     monkeypatch.setattr(model, "classify_heads", lambda images: answers[: len(images)])
     images = np.zeros((200, 1, 28, 28), np.uint8)
-    agreed = consensus.agreed_by(consensus.of_heads(model, images, np.arange(200)[:, None]), 10, Information())
+    agreed = consensus.agreed_by(consensus.of_heads(model, images, np.arange(200)[:, None]), 10, 0.7)
     assert (agreed >= 0).all()
     assert all(len(set(agreed[truth == digit])) == 1 for digit in range(10))
     assert len(set(agreed)) == 10
@@ -222,10 +246,9 @@ def test_categories_can_be_learnt_and_settled_before_images_are_drawn(
     assert trainer.run.checkpoint("best") == trainer.run.checkpoint("newest")  # before, networks draw nothing yet
 
 
-@pytest.mark.parametrize("key", ["agreement_around", "agreement_nearest"])
-def test_twins_have_no_neighbours_to_ask(key: str) -> None:
-    with pytest.raises(UsageError, match=r"agreement_around and agreement_nearest ask neighbours"):
-        configuration.load("smoke", [*SETTINGS, "information.pairs=twins", f"information.{key}=0.9"])
+def test_twins_have_no_links() -> None:
+    with pytest.raises(UsageError, match=r"information.certain_links are between neighbours"):
+        configuration.load("smoke", [*SETTINGS, "information.pairs=twins", "information.certain_links=2"])
 
 
 @pytest.mark.parametrize("stop_after", [9, 12, 15, 18, 20])

@@ -44,7 +44,7 @@ OVER = (
 )
 SETTLED = (
     *OVER,
-    "information.agreement_around=0.3",
+    "information.certain_links=1",
     "information.settle_every=1",
     "information.consensus_epochs=1",
     "train.epochs=3",

@@ -29,10 +29,9 @@ def nearest(
     images: NDArray[np.uint8],
     count: int,
     augment: Augment = Augment(),  # noqa: B008
-    among: NDArray[np.bool_] | None = None,
     **rule: Any,
 ) -> NDArray[np.int32]:
-    return neighbours.nearest_neighbours(images, Information(neighbours=count, **rule), augment, among)
+    return neighbours.nearest_neighbours(images, Information(neighbours=count, **rule), augment)
 
 
 def test_without_augmentation_neighbours_are_those_of_a_brute_force_search(mnist: tuple[ImageSet, ImageSet]) -> None:
@@ -160,24 +159,12 @@ def test_more_neighbours_than_images_are_refused(mnist: tuple[ImageSet, ImageSet
         nearest(mnist[0].images[:5], 5)
 
 
-def test_images_left_out_have_their_neighbours_among_the_others(mnist: tuple[ImageSet, ImageSet]) -> None:
-    """As a search in all images finds them, if it goes far enough."""
-    images = mnist[0].images[:80]
-    among = np.arange(80) % 3 > 0
-    far = nearest(images, 79)
-    expected = [[other for other in far[row] if among[other]][:4] for row in np.flatnonzero(~among)]
-    assert (nearest(images, 4, among=among) == expected).all()
-    assert nearest(images, 4, among=np.ones(80, bool)).shape == (0, 4)
-    with pytest.raises(ValueError, match="4 neighbours need as many other images, not 3"):
-        nearest(images, 4, among=np.arange(80) < 3)
-
-
 def test_candidates_are_searched_as_asked(mnist: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch) -> None:
     searched = []
 
-    def recording(directions: torch.Tensor, count: int, exact: bool, among: torch.Tensor | None) -> Any:
+    def recording(directions: torch.Tensor, count: int, exact: bool) -> Any:
         searched.append(exact)
-        return closest.closest(directions, count, exact, among)
+        return closest.closest(directions, count, exact)
 
     monkeypatch.setattr(neighbours, "closest", recording)
     for search in ("exact", "approximate"):
