@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import classify, few_labels, neighbours, scaling, score, unbalanced
+from benchmarks import classify, few_labels, neighbours, scaling, score, settled, unbalanced
 from infoae import closest, data
 from infoae.data import ImageSet, load
 from infoae.run import Run
@@ -155,3 +156,29 @@ def test_neighbours_measures_what_faiss_finds(tmp_path: Path, monkeypatch: pytes
     sizes = json.loads((tmp_path / "out").read_text())["sizes"]
     assert [size["images"] for size in sizes] == [600, 1200]
     assert all(0.9 < size["recall_of_100"] <= 1 for size in sizes)
+
+
+def test_settled_counts_what_is_given_and_right() -> None:
+    """Two classes, numbered the other way round; one image without a category and one of three wrong."""
+    found = settled.counts(np.array([1, 1, 0, 0, -1]), np.array([0, 0, 1, 0, 1]), 2)
+    assert (found["given"], found["right"]) == (0.8, 0.75)
+    assert found["kinds"][0] == (0, 1, 1)
+
+
+def test_settled_reads_a_run(
+    lively_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Categories that are the labels; links between images beside each other, of other digits as a rule."""
+    folder = shutil.copytree(lively_run.path, tmp_path / lively_run.name)
+    labels = np.asarray(data.load(lively_run.config().data, "train").labels)
+    np.save(folder / "consensus.npy", labels[None])
+    np.savez(folder / "neighbours.npz", neighbours=np.roll(np.arange(len(labels)), 1)[:, None])
+    monkeypatch.setattr(sys, "argv", ["settled.py", str(folder), "--links", "1"])
+    settled.main()
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{lively_run.name}, settlement 1: 100.0% given, 100.00% of these right")
+    assert [line.split(":")[0].strip() for line in others] == [
+        f"{lively_run.name}, classifier",
+        "1 links, certain",
+        "1 links, settled",
+    ]
