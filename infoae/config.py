@@ -11,6 +11,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 ReconstructionDistance = Literal["squared", "absolute", "cross-entropy"]
+Merging = Literal["information", "cut"]
 Norm = Literal["batch", "spectral", "none"]
 DataName = Literal["mnist", "fashion-mnist", "kmnist", "emnist", "usps", "svhn", "cifar10", "shards"]
 
@@ -134,6 +135,9 @@ class Information(Section):
     """First epochs on this loss (and latent_matching) alone: no image is drawn or judged, at a fraction of the cost."""
     consensus_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs after these, no image drawn or judged either, on what the heads have agreed on, too."""
+    merging: Merging = "information"
+    """What merging over-categories keeps most of: information, or with cut the part of each category whose partners
+    are in it, too, in which rare categories count as much as common ones."""
     agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.7
     """Share of the votes that gives an image its category."""
     certain_links: Annotated[int, Field(ge=0)] = 0

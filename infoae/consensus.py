@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from infoae import clustering, distributed, evaluate, metrics
-from infoae.config import Information
+from infoae.config import Information, Merging
 from infoae.errors import InfoAEError
 from infoae.files import atomic_file
 from infoae.model import InfoAE
@@ -38,17 +38,22 @@ class Votes:
     """(H,) nats between the categories of an image and of its partners."""
 
 
-def of_heads(model: InfoAE, images: NDArray[np.uint8] | Shards, partners: NDArray[np.integer[Any]] | None) -> Votes:
+def of_heads(
+    model: InfoAE,
+    images: NDArray[np.uint8] | Shards,
+    partners: NDArray[np.integer[Any]] | None,
+    merging: Merging = "information",
+) -> Votes:
     """Return the votes of the heads of `model`.
 
     Images (N, C, H, W), and the indices of the partners of each (N, P), or None where its partner is its augmented
-    twin. Each head's over-categories are merged by the information between its answers for images and for all their
+    twin. Each head's over-categories are merged (see `clustering`) by its answers for images and for all their
     partners: kinds of the same thing may have few links, which a part of the pairs could miss.
     """
     parts = np.array_split(np.arange(len(images)), -(-len(images) // PART))
     answers = torch.cat([model.classify_heads(images[part]) for part in parts])
     joints = [_joint(model, answers, images, part, None if partners is None else partners[part]) for part in parts]
-    merged = [clustering.merge(each / each.sum(), model.num_categories) for each in np.sum(joints, 0)]
+    merged = [clustering.merge(each / each.sum(), model.num_categories, merging) for each in np.sum(joints, 0)]
     one_hot = np.stack([np.eye(model.num_categories)[category_of] for category_of, _ in merged])
     votes = [(answers[part].numpy().swapaxes(0, 1) @ one_hot).argmax(2) for part in parts]
     return Votes(np.concatenate(votes, 1), np.array([left for _, left in merged]))

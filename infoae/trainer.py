@@ -220,7 +220,7 @@ class Trainer:
         """Settle the categories of all training images: by the vote of the heads, later by the classifier's answers."""
         if distributed.is_main():
             if self.settlement == 1:
-                votes = consensus.of_heads(model, self.images, self.partners)
+                votes = consensus.of_heads(model, self.images, self.partners, self.config.information.merging)
             else:
                 votes = consensus.of_classifier(model, self.images)
             settled = consensus.settle(votes, model.num_categories, self.config.information, self.partners)
@@ -239,7 +239,8 @@ class Trainer:
             if self.agreed is None:
                 nearest = np.arange(len(over)) if self.partners is None else self.partners[: len(over), 0]
                 joint = evaluate.joints_of_pairs(model, answers, self.images[nearest])[0]
-                merged = clustering.merge(joint, self._number(model, joint))[0]
+                merging = self.config.information.merging
+                merged = clustering.merge(joint, self._number(model, joint), merging)[0]
             else:
                 merged = consensus.categories_of(over.numpy(), self.agreed[: len(over)], model.num_categories)
             category_of, frequency = torch.from_numpy(merged), over.mean(0)
