@@ -114,6 +114,8 @@ class Objective(Section):
     weights: Weights = Weights()
     reconstruction_distance: ReconstructionDistance = "squared"
     """Distance of R_l (reading: the paper names none)."""
+    encoder_gradient: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Part of the gradient of reconstructions that reaches the encoder through the decoder; all of it in the paper."""
     self_critic_fakes: Literal["encoded", "reconstructed", "cycle"] = "encoded"
     """The self-critic's fake pairs (reading): encoded (x, z), reconstructed (x_recon, z), cycle (x_gen, z_cycle)."""
 

@@ -69,7 +69,7 @@ def compute(
     # running statistics.
     images = [x, x_gen] if x_twin is None else [x, x_gen, x_twin]
     z, z_cycle, *z_twin = model.encoder(torch.cat(images)).split(len(x))
-    x_recon_logits = model.decoder(z)
+    x_recon_logits = model.decoder(torch.lerp(z.detach(), z, config.encoder_gradient))
     x_recon = torch.sigmoid(x_recon_logits)
 
     if weights.reconstruction:

@@ -152,3 +152,27 @@ def test_the_discriminator_is_not_shown_what_the_decoder_need_not_pass_off(
         expected = losses.real(model.discriminator(x)).mean() + losses.generated(model.discriminator(x_gen)).mean()
     assert terms["discriminator"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert expected.item() < 10 * math.log(2)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.1, 1.0])
+def test_a_part_of_what_reconstructions_say_reaches_the_encoder(
+    part: float, model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> None:
+    """Their values and the decoder's gradient are those of the whole."""
+    model.eval()  # batch statistics would change from one pass to the next
+    gradients, values = {}, {}
+    for each in (1.0, part):
+        model.zero_grad()
+        reconstruction = objective.compute(model, config.Objective(encoder_gradient=each), *batch).losses[
+            "reconstruction"
+        ]
+        reconstruction.backward()
+        values[each] = reconstruction.item()
+        gradients[each] = [
+            torch.cat([torch.zeros(1) if p.grad is None else p.grad.flatten() for p in network.parameters()])
+            for network in (model.encoder, model.decoder)
+        ]
+    assert values[part] == values[1.0]
+    assert torch.allclose(gradients[part][0], part * gradients[1.0][0], rtol=1e-4, atol=1e-6 * values[1.0])
+    assert torch.allclose(gradients[part][1], gradients[1.0][1])
+    assert gradients[1.0][0].abs().max() > 1e-3
