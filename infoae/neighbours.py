@@ -13,13 +13,12 @@ from torch import Tensor
 from infoae.augment import blurred, warped
 from infoae.closest import closest
 from infoae.config import Augment, Information
-from infoae.distortion import distances, gradients
 
 COMPONENTS = 50
 CANDIDATES = 100  # by angle, which are then compared by tangent distance
 BLURRED = 1000  # images at once
-DISTORTED = 30  # by tangent distance, which are then compared by the image distortion model
-DISTORTION_BLUR = 0.7  # pixels, before gradients are taken for it
+DISTORTED = 30  # by tangent distance, which are then registered and compared by the image distortion model
+DISTORTION_BLUR = 0.7  # pixels, for that
 STEP = 0.1  # of the entries of a map, for differences: 1.4 pixels at the edge of 28
 
 
@@ -35,8 +34,8 @@ def nearest_neighbours(
     that keep most of their squares: a stroke's strength does not count. Nor do, to first order, the maps that `augment`
     draws: the 100 nearest by angle are ordered by tangent distance (Simard, LeCun and Denker 1993), of either image
     from the plane that such maps move the other in. With `rule.distortion` in pixels, the 30 nearest of these are
-    ordered once more, by how far they are if each pixel may move so far (see `distortion`). `advance` is
-    told of so many more that are done.
+    ordered once more: registered by such maps, by how far they are if each pixel may still move so far (see
+    `distortion`). `advance` is told of so many more that are done.
 
     Exact for these components and candidates, and work grows with N squared, or with `rule.search` approximate the 100
     are those that faiss finds (see `closest`); the other two orders grow with N. Raises ValueError if there are too few
@@ -49,21 +48,20 @@ def nearest_neighbours(
     points = torch.cat([part.flatten(1) for part in _blurred(x, rule.blur)])
     axes = torch.linalg.eigh(points.T @ points)[1][:, -COMPONENTS:]  # in ascending order of squares
     directions = F.normalize(points @ axes)
-    changes = _changes(augment)
-    planes = _planes(x, rule.blur, axes, directions, changes) if changes else None
-    slopes = gradients(torch.cat(list(_blurred(x, DISTORTION_BLUR)))) if rule.distortion else None
+    varied = _varied(augment)
+    planes = _planes(x, rule.blur, axes, directions, varied) if varied.any() else None
+    sharper = torch.cat(list(_blurred(x, DISTORTION_BLUR))) if rule.distortion else None
     wanted = min(max(count, DISTORTED), available) if rule.distortion else count
-    candidates = min(max(wanted, CANDIDATES), available) if changes else wanted
+    candidates = min(max(wanted, CANDIDATES), available) if planes is not None else wanted
     found = [torch.empty(0, count, dtype=torch.int64)]
     for mine, nearest in closest(directions, candidates, exact):
         if planes is not None:
             nearest = nearest.gather(1, _closeness(directions, planes, mine, nearest).topk(wanted).indices)
-        if slopes is not None:
-            apart = [
-                distances(slopes[row], slopes[others], rule.distortion)
-                for row, others in zip(mine, nearest, strict=True)
-            ]
-            nearest = nearest.gather(1, torch.stack(apart).topk(count, largest=False).indices)
+        if sharper is not None:
+            from infoae.distortion import distances  # numba takes a while to import
+
+            apart = distances(sharper, mine, nearest, varied, rule.distortion)
+            nearest = nearest.gather(1, apart.topk(count, largest=False).indices)
         found.append(nearest)
         advance(len(mine))
     return torch.cat(found).numpy().astype(np.int32)
@@ -75,20 +73,15 @@ def _blurred(x: Tensor, blur: float) -> Iterator[Tensor]:
     return (blurred(part, blur) if blur else part for part in parts)
 
 
-def _changes(augment: Augment) -> list[Tensor]:
-    """Return a small change (2, 3) of the identity map for each of its entries that `augment` varies."""
-    columns = [0, 1] if augment.degrees or augment.scale or augment.shear else []
-    changes = []
-    for row in range(2):
-        for column in columns + ([2] if augment.translate or augment.crop else []):
-            change = torch.zeros(2, 3)
-            change[row, column] = STEP
-            changes.append(change)
-    return changes
+def _varied(augment: Augment) -> Tensor:
+    """Return which entries of an affine map (2, 3) `augment` draws."""
+    linear = bool(augment.degrees or augment.scale or augment.shear)
+    return torch.tensor([linear, linear, bool(augment.translate or augment.crop)]).expand(2, 3)
 
 
-def _planes(x: Tensor, blur: float, axes: Tensor, directions: Tensor, changes: list[Tensor]) -> Tensor:
-    """Return orthonormal directions (N, D, T) in which an image moves with each change of its map and in strength."""
+def _planes(x: Tensor, blur: float, axes: Tensor, directions: Tensor, varied: Tensor) -> Tensor:
+    """Return orthonormal directions (N, D, T) in which images move with each varied entry of a map and in strength."""
+    changes = STEP * torch.eye(6).view(6, 2, 3)[varied.reshape(6)]
     tangents = []
     for part in _blurred(x, blur):
         moved = [warped(part, _map(change, part)) - warped(part, _map(-change, part)) for change in changes]

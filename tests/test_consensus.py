@@ -146,6 +146,7 @@ def test_walks_end_as_the_absorbing_chain_says(seed: int) -> None:
     known = certain >= 0
     step[known] = np.eye(40)[known]
     chance = np.linalg.matrix_power(step, consensus.WALK)[:, known] @ np.eye(3)[certain[known]]
+    chance /= np.maximum(chance.sum(1, keepdims=True), 1e-12)  # of the walks that end
     for share in (0.55, 0.8):
         found = consensus.propagate(certain, partners, 3, share)
         clear = np.abs(chance - share).min(1) > 1e-4
