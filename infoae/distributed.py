@@ -87,29 +87,8 @@ def total(value: Tensor, count: int) -> Tensor:
     return sums
 
 
-class _Gather(torch.autograd.Function):
-    """Every rank's rows, in their order. Each rank computes something else of them, so gradients are summed."""
-
-    @staticmethod
-    def forward(context: Any, value: Tensor, rows: slice, count: int) -> Tensor:
-        context.rows = rows
-        gathered = value.new_zeros(count, *value.shape[1:])
-        gathered[rows] = value
-        dist.all_reduce(gathered)
-        return gathered
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        summed = gradients[0].contiguous().clone()
-        dist.all_reduce(summed)
-        return summed[context.rows], None, None
-
-
 def gather(value: Tensor) -> tuple[Tensor, slice]:
-    """Return the rows (B, ...) of all ranks in their order, with gradient, and which are this rank's, those of `value`.
-
-    The loss is to be the `total` over ranks of what each computes for its own rows.
-    """
+    """Return the rows (B, ...) of all ranks in their order, without gradient, and which are those of `value`."""
     if size() == 1:
         return value, slice(0, len(value))
     counts = torch.zeros(size(), dtype=torch.int64, device=value.device)
@@ -117,7 +96,9 @@ def gather(value: Tensor) -> tuple[Tensor, slice]:
     dist.all_reduce(counts)
     start = int(counts[: dist.get_rank()].sum())
     mine = slice(start, start + len(value))
-    gathered: Tensor = _Gather.apply(value, mine, int(counts.sum()))
+    gathered = value.new_zeros(int(counts.sum()), *value.shape[1:])
+    gathered[mine] = value.detach()
+    dist.all_reduce(gathered)
     return gathered, mine
 
 

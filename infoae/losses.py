@@ -92,27 +92,30 @@ def latent_matching(z_gen: Tensor, c: Tensor, z: Tensor, p: Tensor) -> Tensor:
     alike and positive otherwise (Székely and Rizzo 2013). It is averaged over the categories as encoded, and divided
     by the average of E|Y - Y'|, so that it has no unit: 0.41 where the generator draws nothing but the mean of many
     dimensions. Not in the paper. The pairs are those of the whole batch, on whatever ranks its images are, each rank
-    computing those of its own latents with all; a category asked for less than twice is left out.
+    computing those of its own latents with all; a category asked for less than twice is left out. z and p get no
+    gradient: the generator follows the encoder, not the reverse.
     """
     with torch.autocast(z.device.type, enabled=False):
-        asked = F.one_hot(c, p.shape[1])
-        widths = [z.shape[1], z.shape[1], p.shape[1], p.shape[1]]
-        rows, mine = distributed.gather(torch.cat([z_gen.float(), z.float(), asked.float(), p.float()], 1))
-        z_gen, z, asked, p = rows.split(widths, 1)
+        z_gen, z, p = z_gen.float(), z.detach().float(), p.detach().float()
+        rows, mine = distributed.gather(torch.cat([z_gen.detach(), z, p, c[:, None]], 1))
+        all_gen, z, p, c = rows.split([z.shape[1], z.shape[1], p.shape[1], 1], 1)
+        asked = F.one_hot(c[:, 0].long(), p.shape[1]).float()
         weight = p.mean(0) * (asked.sum(0) > 1)
         tiny = torch.finfo(p.dtype).tiny
         asked, p = (membership / membership.sum(0).clamp_min(tiny) for membership in (asked, p))
-        between = ((asked[mine] * weight) @ p.T * torch.cdist(z_gen[mine], z)).sum()
-        within, spread = _within(z_gen, asked, weight, mine), _within(z, p, weight, mine)
-        between, within, spread = distributed.total(torch.stack([between, within, spread]), len(z_gen[mine])).unbind()
+        between = ((asked[mine] * weight) @ p.T * torch.cdist(z_gen, z)).sum()
+        within, spread = _within(z_gen, all_gen, asked, weight, mine), _within(z[mine], z, p, weight, mine)
+        # A pair of generated latents is in two rows, once for each of them, but has its gradient in the first alone.
+        within = 2 * within - within.detach()
+        between, within, spread = distributed.total(torch.stack([between, within, spread]), len(z_gen)).unbind()
         return (2 * between - within - spread) / spread.clamp_min(tiny)
 
 
-def _within(values: Tensor, membership: Tensor, weight: Tensor, mine: slice) -> Tensor:
+def _within(rows: Tensor, values: Tensor, membership: Tensor, weight: Tensor, mine: slice) -> Tensor:
     """Sum over categories of weight (K,) times E|V - V'|, V and V' being two of values (B, D) by membership (B, K).
 
-    Of that sum over pairs, the part in which V is one of the rows `mine`.
+    Of that sum over pairs, the part in which V is one of `rows` (R, D), which are the values `mine`.
     """
     different = (1 - membership.square().sum(0)).clamp_min(1e-6)  # how often two draws are not of the same row
     pairs = (membership[mine] * (weight / different)) @ membership.T
-    return (pairs * torch.cdist(values[mine], values)).sum()
+    return (pairs * torch.cdist(rows, values)).sum()

@@ -124,8 +124,8 @@ def _latent_terms(
         if weights.consensus and head_logits_twin is not None and agreed is not None:
             both = torch.cat([logits, head_logits_twin[0]])
             terms["consensus"] = losses.consensus(both, model.category_of, agreed.flatten()).mean()
-        if weights.latent_matching and z_gen is not None:  # the generator follows the encoder, not the reverse
-            terms["latent_matching"] = losses.latent_matching(z_gen, c, z.detach(), logits.detach().softmax(1))
+        if weights.latent_matching and z_gen is not None:
+            terms["latent_matching"] = losses.latent_matching(z_gen, c, z, logits.softmax(1))
     return terms
 
 

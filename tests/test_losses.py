@@ -125,6 +125,25 @@ def test_latent_matching_is_the_energy_distance_over_the_spread(seed: int) -> No
     assert result == pytest.approx(brute_force_energy_distance(z_gen, c, z, p), rel=1e-3, abs=1e-4)
 
 
+def test_latent_matching_has_the_gradient_of_its_value() -> None:
+    """Against central differences of the brute-force distance; what is encoded gets none."""
+    random = np.random.default_rng(0)
+    z_gen, z = random.normal(size=(6, 3)), random.normal(1, 2, size=(6, 3))
+    c, p = np.array([0, 0, 1, 1, 1, 0]), random.dirichlet(np.ones(2), 6)
+    tensors = [torch.tensor(each, requires_grad=True) for each in (z_gen, z, p)]
+    losses.latent_matching(tensors[0], torch.tensor(c), *tensors[1:]).backward()
+    expected = np.zeros_like(z_gen)
+    for place in np.ndindex(*z_gen.shape):
+        moved = np.zeros_like(z_gen)
+        moved[place] = 1e-4
+        up, down = (brute_force_energy_distance(z_gen + sign * moved, c, z, p) for sign in (1, -1))
+        expected[place] = (up - down) / 2e-4
+    assert tensors[0].grad is not None
+    np.testing.assert_allclose(tensors[0].grad.numpy(), expected, rtol=1e-3, atol=1e-5)
+    assert tensors[1].grad is None
+    assert tensors[2].grad is None
+
+
 def test_latent_matching_is_zero_for_equal_distributions_and_says_what_a_collapse_costs() -> None:
     random = torch.Generator().manual_seed(0)
     c, dimensions = torch.arange(2).repeat(500), 200
