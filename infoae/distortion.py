@@ -23,7 +23,8 @@ SOBEL = torch.tensor([[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, 0.0, -1.0]]) / 4
 ROWS = 100  # images at once: for each pixel of these 80 bytes are held
 ITERATIONS = 3  # of Gauss-Newton
 RIDGE = 0.1  # keeps maps near the identity: times the mean square of a derivative, for each pixel moved at the edge
-FOLDED = 0.2  # least area that a step may leave of an image
+FOLDED = 0.2  # least area that a map may leave of an image
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 Array = NDArray[Any]
 Affine = tuple[float, float, float, float, float, float]
@@ -34,7 +35,9 @@ def distances(images: Tensor, rows: Tensor, others: Tensor, varied: Tensor, reac
 
     Each other image is first warped by the affine map that brings it closest, of whose entries only those that are
     `varied` (2, 3) differ from the identity's. Then each pixel of the image's gradients, with the 3 x 3 around it, is
-    compared with that pixel of the other's, within `reach` pixels across and down, that is most like it.
+    compared with that pixel of the other's, within `reach` pixels across and down, that is most like it. Added is the
+    same with the two in each other's place, the image warped by the inverse map: what one has and the other lacks
+    counts either way.
     """
     out = np.empty(others.shape, np.float32)
     iterations, threads = ITERATIONS if varied.any() else 0, torch.get_num_threads()
@@ -94,20 +97,37 @@ def _measure(
 ) -> None:
     """Fill every so many rows of `out` (R, S), from the `first` on."""
     channels, height, width = images.shape[1:]
-    padded = np.zeros((channels, height + 2, width + 2), np.float32)
+    here = np.zeros((channels, height + 2, width + 2), np.float32)
+    there, moved = np.zeros_like(here), np.zeros_like(here)
     warped = np.empty((channels, height, width), np.float32)
-    slopes_other = np.zeros((2 * channels, height + 2 * reach, width + 2 * reach), np.float32)
+    slopes_moved = np.zeros((2 * channels, height + 2 * reach, width + 2 * reach), np.float32)
+    slopes_other = np.empty((2 * channels, height, width), np.float32)
     for row in range(first, len(mine), every):
+        _place(mine[row], here, 1)
         for column in range(others.shape[1]):
-            _place(images[others[row, column]], padded, 1)
-            affine = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+            _place(images[others[row, column]], there, 1)
+            affine = IDENTITY
             for _ in range(iterations):
-                _warp(padded, affine, warped)
+                _warp(there, affine, warped)
                 affine = _step(affine, warped, mine[row], steepest[row], inverse[row], ridge[row])
-            _warp(padded, affine, warped)
-            _place(warped, padded, 1)
-            _sobel(padded, slopes_other, reach)
-            out[row, column] = _least_distortion(slopes[row], slopes_other, reach)
+            _warp(there, affine, warped)
+            _place(warped, moved, 1)
+            _sobel(moved, slopes_moved, reach)
+            apart = _least_distortion(slopes[row], slopes_moved, reach)
+            _warp(here, _inverted(affine), warped)
+            _place(warped, moved, 1)
+            _sobel(moved, slopes_moved, reach)
+            _sobel(there, slopes_other, 0)
+            out[row, column] = apart + _least_distortion(slopes_other, slopes_moved, reach)
+
+
+@numba.njit(fastmath=True, nogil=True)
+def _inverted(affine: Affine) -> Affine:
+    a, b, c, d, e, f = affine
+    area = a * e - b * d
+    if area < FOLDED:
+        return IDENTITY
+    return (e / area, -b / area, (b * f - e * c) / area, -d / area, a / area, (d * c - a * f) / area)
 
 
 @numba.njit(fastmath=True, nogil=True)

@@ -123,7 +123,8 @@ def test_distortion_is_the_least_over_every_pixels_moves(reach: int) -> None:
     slopes = np.stack([[sobel(image, axis, mode="constant") for axis in (1, 0)] for image in x]) / 4
     found = distortion.gradients(torch.from_numpy(x[:, None]).float())
     np.testing.assert_allclose(found.abs().numpy(), np.abs(slopes), atol=1e-5)
-    expected = [distance_pixel_by_pixel(slopes[0], other, reach) for other in slopes[1:]]
+    ways = [((slopes[0], other), (other, slopes[0])) for other in slopes[1:]]
+    expected = [sum(distance_pixel_by_pixel(a, b, reach) for a, b in both) for both in ways]
     np.testing.assert_allclose(distances(x[:, None], ~EVERY, reach), expected, rtol=1e-4)
 
 
