@@ -119,10 +119,8 @@ def test_a_killed_worker_costs_a_restart_and_no_metric(
 
 def test_a_loss_that_is_not_finite_ends_it_with_its_message(ray_cluster: Any, tmp_path: Path) -> None:
     broken = plan(tmp_path, "broken", "optim.learning_rate=1e30")
-    started = time.monotonic()
     with pytest.raises(InfoAEError, match=r"step 2: .* = nan.*lower optim\.learning_rate"):
         workers.run(broken, "disabled", Request(2, 2, 1, ray_cluster.address), None, 3)
-    assert time.monotonic() - started < 60
     assert len(json.loads((tmp_path / "broken" / "environment.json").read_text())) == 1  # not tried again
 
 
