@@ -132,8 +132,7 @@ class Information(Section):
     search: Literal["exact", "approximate"] = "exact"
     """Compare each image with all, or with those that faiss finds near it: for more than some 200,000 images."""
     distortion: Annotated[int, Field(ge=0)] = 0
-    """Pixels by which parts of a stroke may have moved in a neighbour that was registered; purer, for 2.5 ms an image
-    and thread at 1."""
+    """Pixels by which parts of a stroke may have moved in a neighbour; purer, for 0.5 ms an image and thread at 1."""
     epochs: Annotated[int, Field(ge=0)] = 0
     """First epochs on this loss (and latent_matching) alone: no image is drawn or judged, at a fraction of the cost."""
     consensus_epochs: Annotated[int, Field(ge=0)] = 0
@@ -146,7 +145,7 @@ class Information(Section):
     certain_links: Annotated[int, Field(ge=0)] = 0
     """Links from neighbour to neighbour within which all images need the same category for it to be certain; then the
     others follow the certain ones. 0 does not ask neighbours."""
-    agreement_walks: Annotated[float, Field(gt=0.5, le=1)] = 0.7
+    agreement_walks: Annotated[float, Field(gt=0.5, le=1)] = 0.8
     """Share of the walks from neighbour to neighbour, of those that end, that end at certain images of one category."""
     settle_every: PositiveInt | None = None
     """After so many further epochs each, the classifier's answers settle the categories of training images anew, by the
