@@ -132,7 +132,7 @@ class Information(Section):
     search: Literal["exact", "approximate"] = "exact"
     """Compare each image with all, or with those that faiss finds near it: for more than some 200,000 images."""
     distortion: Annotated[int, Field(ge=0)] = 0
-    """Pixels by which parts of a stroke may have moved in a neighbour; purer, for 0.5 ms an image and thread at 1."""
+    """Pixels by which parts of a stroke may have moved in a neighbour; purer, for 0.6 ms an image and thread at 1."""
     epochs: Annotated[int, Field(ge=0)] = 0
     """First epochs on this loss (and latent_matching) alone: no image is drawn or judged, at a fraction of the cost."""
     consensus_epochs: Annotated[int, Field(ge=0)] = 0

@@ -1,7 +1,7 @@
 """The image distortion model: how far an image is from another whose pixels may each have moved a little.
 
 Keysers, Deselaers, Gollan and Ney 2007, "Deformation models for image recognition". Compiled by numba: array operations
-took fifteen times as long. Registering images first makes neighbours purer and categories worse (docs/lab-notes.md).
+took nine times as long. Registering images first makes neighbours purer, but loses whole kinds (docs/lab-notes.md).
 """
 
 from __future__ import annotations
