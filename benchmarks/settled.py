@@ -67,7 +67,8 @@ def main() -> None:
         if arguments.links:
             votes = consensus.of_classifier(model, train.images)
             show(f"{run.name}, classifier", counts(votes.categories[0], labels, model.num_categories))
-            links = np.load(run.path / partners.FILE, allow_pickle=False)["neighbours"]
+            nearest = np.load(run.path / partners.FILE, allow_pickle=False)["neighbours"]
+            links = nearest[:, : config.information.neighbours]
             for number in arguments.links:
                 certain = consensus.certain(votes.categories[0], links, number)
                 show(f"  {number} links, certain", counts(certain, labels, model.num_categories))

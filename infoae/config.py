@@ -127,12 +127,16 @@ class Information(Section):
     """The partner of an image, then augmented: the image itself, or one of its nearest neighbours."""
     neighbours: PositiveInt = 5
     """Nearest neighbours a partner is drawn from."""
+    merging_neighbours: PositiveInt | None = None
+    """Nearest neighbours whose answers decide before the vote which over-categories belong together; as many as
+    neighbours if not given. More of them keep links between kinds of the same thing."""
     blur: Annotated[float, Field(ge=0)] = 1.0
     """Gaussian blur in pixels before neighbours are sought; makes them purer on strokes."""
     search: Literal["exact", "approximate"] = "exact"
     """Compare each image with all, or with those that faiss finds near it: for more than some 200,000 images."""
     distortion: Annotated[int, Field(ge=0)] = 0
-    """Pixels by which parts of a stroke may have moved in a neighbour; purer, for 0.6 ms an image and thread at 1."""
+    """Pixels by which parts of a stroke may have moved in a neighbour that was registered; purer, for 1.6 ms an image
+    and thread at 1."""
     epochs: Annotated[int, Field(ge=0)] = 0
     """First epochs on this loss (and latent_matching) alone: no image is drawn or judged, at a fraction of the cost."""
     consensus_epochs: Annotated[int, Field(ge=0)] = 0
@@ -150,6 +154,10 @@ class Information(Section):
     settle_every: PositiveInt | None = None
     """After so many further epochs each, the classifier's answers settle the categories of training images anew, by the
     same shares; if not given the vote is all."""
+
+    def kept_neighbours(self) -> int:
+        """Return how many nearest neighbours of each image a run keeps."""
+        return max(self.neighbours, self.merging_neighbours or 0)
 
 
 class Augment(Section):

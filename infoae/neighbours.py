@@ -17,8 +17,8 @@ from infoae.config import Augment, Information
 COMPONENTS = 50
 CANDIDATES = 100  # by angle, which are then compared by tangent distance
 BLURRED = 1000  # images at once
-DISTORTED = 30  # by tangent distance, which are then compared by the image distortion model
-DISTORTION_BLUR = 0.7  # pixels, before gradients are taken for it
+DISTORTED = 30  # by tangent distance, which are then registered and compared by the image distortion model
+DISTORTION_BLUR = 0.7  # pixels, for that
 STEP = 0.1  # of the entries of a map, for differences: 1.4 pixels at the edge of 28
 
 
@@ -28,20 +28,20 @@ def nearest_neighbours(
     augment: Augment,
     advance: Callable[[int], object] = lambda _: None,
 ) -> NDArray[np.int32]:
-    """Return the nearest other images of each image: (N, C, H, W) -> indices (N, rule.neighbours), nearest first.
+    """Return the nearest other images of each image: (N, C, H, W) -> indices (N, P), nearest first.
 
-    Nearest by the angle between the images, blurred by a Gaussian of `rule.blur` pixels, as vectors of 50 components
-    that keep most of their squares: a stroke's strength does not count. Nor do, to first order, the maps that `augment`
-    draws: the 100 nearest by angle are ordered by tangent distance (Simard, LeCun and Denker 1993), of either image
-    from the plane that such maps move the other in. With `rule.distortion` in pixels, the 30 nearest of these are
-    ordered once more, by how far they are if each pixel may move so far (see `distortion`). `advance` is
-    told of so many more that are done.
+    P is `rule.kept_neighbours()`. Nearest by the angle between the images, blurred by a Gaussian of `rule.blur` pixels,
+    as vectors of 50 components that keep most of their squares: a stroke's strength does not count. Nor do, to first
+    order, the maps that `augment` draws: the 100 nearest by angle are ordered by tangent distance (Simard, LeCun and
+    Denker 1993), of either image from the plane that such maps move the other in. With `rule.distortion` in pixels, the
+    30 nearest of these are ordered once more: registered by such maps, by how far they are if each pixel may still move
+    so far (see `distortion`). `advance` is told of so many more that are done.
 
     Exact for these components and candidates, and work grows with N squared, or with `rule.search` approximate the 100
     are those that faiss finds (see `closest`); the other two orders grow with N. Raises ValueError if there are too few
     others.
     """
-    count, exact, available = rule.neighbours, rule.search == "exact", len(images) - 1
+    count, exact, available = rule.kept_neighbours(), rule.search == "exact", len(images) - 1
     if available < count:
         raise ValueError(f"{count} neighbours need as many other images, not {available}")
     x = torch.from_numpy(np.require(images, requirements="W"))
@@ -50,19 +50,17 @@ def nearest_neighbours(
     directions = F.normalize(points @ axes)
     varied = _varied(augment)
     planes = _planes(x, rule.blur, axes, directions, varied) if varied.any() else None
-    slopes = None
-    if rule.distortion:
-        from infoae.distortion import distances, gradients  # numba takes a while to import
-
-        slopes = gradients(torch.cat(list(_blurred(x, DISTORTION_BLUR))))
+    sharper = torch.cat(list(_blurred(x, DISTORTION_BLUR))) if rule.distortion else None
     wanted = min(max(count, DISTORTED), available) if rule.distortion else count
     candidates = min(max(wanted, CANDIDATES), available) if planes is not None else wanted
     found = [torch.empty(0, count, dtype=torch.int64)]
     for mine, nearest in closest(directions, candidates, exact):
         if planes is not None:
             nearest = nearest.gather(1, _closeness(directions, planes, mine, nearest).topk(wanted).indices)
-        if slopes is not None:
-            apart = distances(slopes, mine, nearest, rule.distortion)
+        if sharper is not None:
+            from infoae.distortion import distances  # numba takes a while to import
+
+            apart = distances(sharper, mine, nearest, varied, rule.distortion)
             nearest = nearest.gather(1, apart.topk(count, largest=False).indices)
         found.append(nearest)
         advance(len(mine))

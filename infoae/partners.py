@@ -32,7 +32,7 @@ FILE = "neighbours.npz"
 DAMAGED = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile)
 
 Partners = NDArray[np.int32]
-"""Indices (N, count) of the neighbours of each image, nearest first."""
+"""Indices (N, P) of neighbours of each image, nearest first."""
 
 
 def load(
@@ -42,7 +42,7 @@ def load(
 
     Raises UsageError if there are too few images, InfoAEError if what the run's folder keeps is damaged.
     """
-    found = np.zeros((len(images), information.neighbours), np.int32)
+    found = np.zeros((len(images), information.kept_neighbours()), np.int32)
     if distributed.is_main():
         find(run, images, information, augment)
         try:
@@ -66,9 +66,10 @@ def find(
     path = run.path / FILE
     if path.exists():
         return
-    if len(images) <= information.neighbours:
+    kept = information.kept_neighbours()
+    if len(images) <= kept:
         raise UsageError(
-            f"information.neighbours {information.neighbours} need more than {len(images)} training images"
+            f"{kept} neighbours an image need more than {len(images)} training images: information.neighbours"
         )
     every = images[np.arange(len(images))]
     source = _source(every, information, augment)
@@ -89,8 +90,9 @@ def draw(partners: Partners, indices: NDArray[np.int64], seed: int, step: int) -
 
 def _source(images: NDArray[np.uint8], information: Information, augment: Augment) -> str:
     """Return a digest of all that neighbours follow from: images (N, C, H, W), settings and version."""
-    settings = information.model_dump(include={"neighbours", "blur", "distortion", "search"})
-    digest = hashlib.blake2b(repr((__version__, images.shape, settings, augment.model_dump())).encode(), digest_size=16)
+    settings = information.model_dump(include={"blur", "distortion", "search"})
+    made_of = (__version__, images.shape, information.kept_neighbours(), settings, augment.model_dump())
+    digest = hashlib.blake2b(repr(made_of).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(images).data)
     return digest.hexdigest()
 

@@ -93,9 +93,10 @@ class Trainer:
         self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()
         torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
         self.step = Step(InfoAE(config.model), config, device, precision)
-        self.partners = None
+        self.nearest = self.partners = None
         if config.compares_neighbours():
-            self.partners = partners.load(run, self.images, config.information, config.augment, device)
+            self.nearest = partners.load(run, self.images, config.information, config.augment, device)
+            self.partners = self.nearest[:, : config.information.neighbours]
         self.agreed: NDArray[np.int64] | None = None
         self.done, self.seconds, self.settlement = 0, 0.0, 0
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size)
@@ -219,11 +220,13 @@ class Trainer:
     def _settle(self, model: InfoAE) -> None:
         """Settle the categories of all training images: by the vote of the heads, later by the classifier's answers."""
         if distributed.is_main():
+            information = self.config.information
             if self.settlement == 1:
-                votes = consensus.of_heads(model, self.images, self.partners, self.config.information.merging)
+                nearest = None if self.nearest is None else self.nearest[:, : information.merging_neighbours]
+                votes = consensus.of_heads(model, self.images, nearest, information.merging)
             else:
                 votes = consensus.of_classifier(model, self.images)
-            settled = consensus.settle(votes, model.num_categories, self.config.information, self.partners)
+            settled = consensus.settle(votes, model.num_categories, information, self.partners)
             consensus.save(self.run, settled, self.settlement)
         self.agreed = consensus.load(self.run, len(self.images), self.settlement, self.step.device)
 

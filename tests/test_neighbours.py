@@ -107,6 +107,16 @@ def distance_pixel_by_pixel(a: np.ndarray, b: np.ndarray, reach: int) -> float:
     return total
 
 
+EVERY = torch.ones(2, 3, dtype=torch.bool)
+
+
+def distances(x: np.ndarray, varied: torch.Tensor, reach: int = 1) -> NDArray[np.float32]:
+    """Distances of the first of the images (N, C, H, W) from the others."""
+    images = torch.from_numpy(x).float()
+    found = distortion.distances(images, torch.zeros(1).long(), torch.arange(1, len(x))[None], varied, reach)
+    return np.asarray(found[0])
+
+
 @pytest.mark.parametrize("reach", [1, 2])
 def test_distortion_is_the_least_over_every_pixels_moves(reach: int) -> None:
     x = np.random.default_rng(reach).random((4, 9, 7))
@@ -114,8 +124,38 @@ def test_distortion_is_the_least_over_every_pixels_moves(reach: int) -> None:
     found = distortion.gradients(torch.from_numpy(x[:, None]).float())
     np.testing.assert_allclose(found.abs().numpy(), np.abs(slopes), atol=1e-5)
     expected = [distance_pixel_by_pixel(slopes[0], other, reach) for other in slopes[1:]]
-    apart = distortion.distances(found, torch.zeros(1).long(), torch.arange(1, 4)[None], reach)
-    np.testing.assert_allclose(apart[0].numpy(), expected, rtol=1e-4)
+    np.testing.assert_allclose(distances(x[:, None], ~EVERY, reach), expected, rtol=1e-4)
+
+
+def test_an_image_is_found_again_through_an_affine_map(
+    mnist: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """scipy's maps of a real image, in two channels; what is left after registration is what interpolating blurs."""
+    monkeypatch.setattr(distortion, "ITERATIONS", 20)
+    monkeypatch.setattr(distortion, "RIDGE", 1e-4)
+    image = gaussian_filter(mnist[0].images[0, 0] / 255, 0.7)
+    centre = np.full(2, 13.5)
+    maps = [
+        (np.array([[1.0, 0.15], [0.0, 1.0]]), np.zeros(2)),  # slant
+        (np.array([[0.9, 0.0], [0.0, 1.1]]), np.zeros(2)),
+        (np.array([[np.cos(0.2), np.sin(0.2)], [-np.sin(0.2), np.cos(0.2)]]), np.array([1.0, -0.5])),
+        (np.eye(2), np.array([1.5, 1.0])),
+    ]
+    moved = [affine_transform(image, linear, centre - linear @ centre + shift, order=1) for linear, shift in maps]
+    x = np.stack([image, *moved])[:, None].repeat(2, 1)
+    registered, as_they_are = distances(x, EVERY, 0), distances(x, ~EVERY, 0)
+    assert (registered < 0.1 * as_they_are).all()
+    shifts = torch.tensor([[False, False, True]]).expand(2, 3)
+    only_shifted = distances(x, shifts, 0)
+    assert only_shifted[3] < 0.1 * as_they_are[3]
+    assert (only_shifted[:3] > 2 * registered[:3]).all()  # a slant or a rotation is no shift
+
+
+def test_blank_and_equal_images_have_distances() -> None:
+    image = np.random.default_rng(0).random((1, 28, 28))
+    assert distances(np.stack([image, image]), EVERY) < 1e-6
+    assert distances(np.zeros((2, 1, 28, 28)), EVERY) == 0
+    assert np.isfinite(distances(np.stack([np.zeros_like(image), image]), EVERY)).all()
 
 
 def test_neighbours_by_distortion_are_the_least_distorted_of_the_thirty_nearest(
@@ -126,7 +166,7 @@ def test_neighbours_by_distortion_are_the_least_distorted_of_the_thirty_nearest(
     candidates = nearest(images, neighbours.DISTORTED)
     blurred = torch.from_numpy(gaussian_filter(images / 1.0, (0, 0, 0.7, 0.7), mode="mirror", truncate=5)).float()
     rows = torch.arange(0, 200, 20)
-    apart = distortion.distances(distortion.gradients(blurred), rows, torch.from_numpy(candidates[rows]).long(), 1)
+    apart = distortion.distances(blurred, rows, torch.from_numpy(candidates[rows]).long(), EVERY, 1)
     for row, nearest_first in zip(rows, apart.argsort(1)[:, :3].numpy(), strict=True):
         assert set(found[row]) == set(candidates[row][nearest_first])
 

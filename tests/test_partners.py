@@ -11,10 +11,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from infoae import configuration, launch, partners
+from infoae import configuration, consensus, launch, partners
 from infoae.config import Augment, Config, Information
+from infoae.consensus import Votes
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
+from infoae.neighbours import nearest_neighbours
 from infoae.run import Run
 from infoae.trainer import Trainer
 from tests.conftest import TINY
@@ -32,6 +34,40 @@ def test_partners_come_from_the_neighbours_and_vary(make_trainer: Callable[..., 
     first, second = (partners.draw(found, indices, 0, step) for step in (0, 1))
     assert (found[indices] == first[:, None]).any(1).all()
     assert (first != second).any()
+
+
+@pytest.mark.parametrize(("merging", "kept"), [(None, 3), (2, 3), (7, 7)])
+def test_more_neighbours_merge_than_are_partners(
+    make_trainer: Callable[..., Trainer],
+    tiny_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    merging: int | None,
+    kept: int,
+) -> None:
+    """Of the same neighbours, nearest first: the vote gets its number, pairs and links the other."""
+    heads = {"model.num_over_categories": 20, "model.num_heads": 3, "objective.weights.consensus": 1}
+    rule = {"pairs": "neighbours", "neighbours": 3, "merging_neighbours": merging, "epochs": 1, "certain_links": 1}
+    wanted = (
+        heads | {f"information.{name}": value for name, value in rule.items()} | {"objective.weights.information": 1}
+    )
+    trainer = make_trainer(configuration.replaced(tiny_config, wanted, "test"))
+    given: dict[str, NDArray[np.int32]] = {}
+
+    def of_heads(*arguments: Any) -> Votes:
+        given["vote"] = arguments[2]
+        return Votes(np.tile(np.arange(300) % 10, (3, 1)), np.zeros(3))
+
+    def settle(*arguments: Any) -> consensus.Ints:
+        given["links"] = arguments[3]
+        return np.arange(300) % 10
+
+    monkeypatch.setattr(consensus, "of_heads", of_heads)
+    monkeypatch.setattr(consensus, "settle", settle)
+    trainer.fit([])
+    expected = nearest_neighbours(trainer.images[:], Information(neighbours=kept), tiny_config.augment)
+    np.testing.assert_array_equal(given["vote"], expected[:, : merging or 3])
+    np.testing.assert_array_equal(given["links"], expected[:, :3])
+    np.testing.assert_array_equal(trainer.partners, expected[:, :3])
 
 
 def test_damaged_neighbours_are_one_clear_line(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
@@ -95,5 +131,5 @@ def test_ctrl_c_while_neighbours_are_sought_says_how_to_go_on(
 def test_more_neighbours_than_images_are_one_clear_line(
     make_trainer: Callable[..., Trainer], tiny_config: Config
 ) -> None:
-    with pytest.raises(UsageError, match=r"information\.neighbours 300 need more than 300 training images"):
+    with pytest.raises(UsageError, match=r"300 neighbours an image need more than 300 training images"):
         make_trainer(with_neighbours(tiny_config, neighbours=300))
