@@ -1,4 +1,4 @@
-"""Which images a step sees: every image once an epoch, in an order that follows from the seed and the epoch alone."""
+"""Which images a step sees: every image equally often an epoch, in an order that follows from seed and epoch alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,40 @@ from infoae.seeds import Stream, generator
 
 
 def batches(
-    seed: int, epoch: int, num_images: int, batch_size: int, shard_sizes: Sequence[int] = ()
+    seed: int, epoch: int, num_images: int, batch_size: int, shard_sizes: Sequence[int] = (), least_steps: int = 1
 ) -> list[NDArray[np.int64]]:
     """Return the image indices of each step of an epoch: every image once, batches equal to within one image.
 
-    Images that lie in many shards are mixed among MIXED_SHARDS of them at a time, drawn anew each epoch.
+    Where that would be fewer than `least_steps`, it is done again, in another order, until there are as many. Images
+    that lie in many shards are mixed among MIXED_SHARDS of them at a time, drawn anew each time.
     """
-    random = generator(seed, Stream.ORDER, epoch)
+    passes = _passes(num_images, batch_size, least_steps)
+    numbers = range(epoch * passes, (epoch + 1) * passes)
+    return [rows for number in numbers for rows in _pass(seed, number, num_images, batch_size, shard_sizes)]
+
+
+def steps_an_epoch(num_images: int, batch_size: int, least_steps: int = 1) -> int:
+    """Return into how many batches an epoch is split."""
+    return _passes(num_images, batch_size, least_steps) * _steps_a_pass(num_images, batch_size)
+
+
+def smallest_batch(num_images: int, batch_size: int) -> int:
+    """Return the size of the smallest batch of an epoch."""
+    return num_images // _steps_a_pass(num_images, batch_size)
+
+
+def _passes(num_images: int, batch_size: int, least_steps: int) -> int:
+    return -(-least_steps // _steps_a_pass(num_images, batch_size))
+
+
+def _steps_a_pass(num_images: int, batch_size: int) -> int:
+    return -(-num_images // batch_size)
+
+
+def _pass(
+    seed: int, number: int, num_images: int, batch_size: int, shard_sizes: Sequence[int]
+) -> list[NDArray[np.int64]]:
+    random = generator(seed, Stream.ORDER, number)
     if len(shard_sizes) <= MIXED_SHARDS:
         order = torch.randperm(num_images, generator=random).numpy()
     else:
@@ -27,14 +54,4 @@ def batches(
         drawn = torch.randperm(len(shards), generator=random).split(MIXED_SHARDS)
         mixed = [np.concatenate([shards[shard] for shard in group.tolist()]) for group in drawn]
         order = np.concatenate([rows[torch.randperm(len(rows), generator=random).numpy()] for rows in mixed])
-    return np.array_split(order, steps_an_epoch(num_images, batch_size))
-
-
-def steps_an_epoch(num_images: int, batch_size: int) -> int:
-    """Return into how many batches an epoch is split."""
-    return -(-num_images // batch_size)
-
-
-def smallest_batch(num_images: int, batch_size: int) -> int:
-    """Return the size of the smallest batch of an epoch."""
-    return num_images // steps_an_epoch(num_images, batch_size)
+    return np.array_split(order, _steps_a_pass(num_images, batch_size))

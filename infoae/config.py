@@ -202,7 +202,9 @@ class Train(Section):
     """How long, how much at once, and on what."""
 
     epochs: PositiveInt = 5
-    """Passes over the training images."""
+    """Passes over the training images, or more of them where those are few (see least_steps)."""
+    least_steps: PositiveInt = 1
+    """Of an epoch: with fewer images than that takes, each is seen several times in it."""
     patience: PositiveInt | None = None
     """Stop early, when the label-free score has not risen for so many epochs; trains all of them if not given."""
     batch_size: Annotated[int, Field(ge=2)] = 128

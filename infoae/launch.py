@@ -49,7 +49,7 @@ class Plan:
             "images": len(self.train),
             "image_shape": list(self.train.images.shape[1:]),
             "epochs": self.config.train.epochs,
-            "steps": self.config.train.epochs * steps_an_epoch(len(self.train), batch),
+            "steps": self.config.train.epochs * steps_an_epoch(len(self.train), batch, self.config.train.least_steps),
             "device": str(self.device),
             "precision": str(self.precision).removeprefix("torch."),
             "global_batch": batch,

@@ -99,7 +99,7 @@ class Trainer:
             self.partners = self.nearest[:, : config.information.neighbours]
         self.agreed: NDArray[np.int64] | None = None
         self.done, self.seconds, self.settlement = 0, 0.0, 0
-        self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size)
+        self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size, config.train.least_steps)
         self.vote_step = config.information.epochs * self.steps_per_epoch
         self.latent_steps = self.vote_step + config.information.consensus_epochs * self.steps_per_epoch
         self.total_steps = config.train.epochs * self.steps_per_epoch
@@ -134,7 +134,8 @@ class Trainer:
         stopped = False
         while self.done < self.total_steps and not stopped and not self._stops_early():
             epoch, position = divmod(self.done, self.steps_per_epoch)
-            order = batches(self.config.seed, epoch, len(self.images), self.config.train.batch_size, self.shard_sizes)
+            train, seed = self.config.train, self.config.seed
+            order = batches(seed, epoch, len(self.images), train.batch_size, self.shard_sizes, train.least_steps)
             for indices in order[position:]:
                 self._train_step(indices, reporters)
                 stopped = distributed.agreed(should_stop(), self.step.device)
@@ -287,5 +288,6 @@ class Trainer:
 
     def _moment(self, images_per_second: float) -> Moment:
         epoch = -(-self.done // self.steps_per_epoch)
-        left = round((self.total_steps - self.done) * len(self.images) / self.steps_per_epoch)
+        images_a_step = len(self.images) / steps_an_epoch(len(self.images), self.config.train.batch_size)
+        left = round((self.total_steps - self.done) * images_a_step)
         return Moment(self.done, self.total_steps, epoch, self.config.train.epochs, left, images_per_second)

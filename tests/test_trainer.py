@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from infoae import checkpoint, evaluate
-from infoae.batches import batches
+from infoae import checkpoint, configuration, evaluate
+from infoae.batches import batches, steps_an_epoch
 from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
@@ -27,11 +27,13 @@ class Recorder:
 
     def __init__(self) -> None:
         self.steps: list[int] = []
+        self.images_left: list[int] = []
         self.logs: list[Metrics] = []
         self.evaluations: list[Metrics] = []
 
     def stepped(self, moment: Moment) -> None:
         self.steps.append(moment.step)
+        self.images_left.append(moment.images_left)
 
     def logged(self, moment: Moment, metrics: Metrics) -> None:
         self.logs.append(metrics)
@@ -70,6 +72,18 @@ def test_each_image_is_seen_once_an_epoch_in_even_batches(seed: int, epoch: int,
     sizes = {len(part) for part in parts}
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
+
+
+@given(st.integers(0, 5), st.integers(1, 300), st.integers(2, 70), st.integers(1, 40))
+def test_few_images_are_seen_equally_often_in_enough_steps(epoch: int, count: int, batch: int, least: int) -> None:
+    parts = batches(0, epoch, count, batch, least_steps=least)
+    steps = -(-count // batch)
+    assert len(parts) == steps_an_epoch(count, batch, least)
+    assert least <= len(parts) < least + steps
+    passes = [np.concatenate(parts[first : first + steps]).tolist() for first in range(0, len(parts), steps)]
+    assert all(sorted(order) == list(range(count)) for order in passes)
+    following = batches(0, epoch + 1, count, batch, least_steps=least)[:steps]
+    assert count < 9 or np.concatenate(following).tolist() not in passes
 
 
 def test_the_order_differs_by_epoch_and_seed_and_repeats() -> None:
@@ -126,6 +140,23 @@ def test_a_run_stopped_after_any_step_resumes_bit_equal(
         return [{k: v for k, v in line.items() if k not in timing} for line in trainer.run.metrics()]
 
     assert measured(resumed) == measured(unbroken)
+
+
+def test_an_epoch_of_two_passes_stopped_in_the_second_resumes_bit_equal(
+    make_trainer: MakeTrainer, tiny_config: Config
+) -> None:
+    few = configuration.replaced(tiny_config, {"train.least_steps": 8, "train.epochs": 1}, "test")
+    unbroken, stopped, recorder = make_trainer(few, "unbroken"), make_trainer(few, "stopped"), Recorder()
+    assert unbroken.fit([recorder])
+    assert recorder.images_left == [50 * left for left in range(11, -1, -1)]
+    assert not stopped.fit([], should_stop=lambda: stopped.done == 7)
+    resumed = make_trainer(few, "stopped")
+    resumed.resume()
+    assert resumed.fit([])
+    expected, found = state(unbroken.step), state(resumed.step)
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    evaluated = [line["step"] for line in resumed.run.metrics() if "evaluation/mutual_information" in line]
+    assert evaluated == [12]
 
 
 def test_metrics_written_after_the_last_checkpoint_are_dropped_on_resume(
