@@ -48,6 +48,8 @@ class Model(Section):
     """Channels after the first convolution; they double at each halving of the image."""
     hidden_dim: PositiveInt = 256
     """Units between the two layers of generator and classifier, and where the self-critic joins image and latent."""
+    generator_hidden_dim: PositiveInt | None = None
+    """Of the generator, if more: it takes many for generated latents as varied as encoded ones."""
     latent_dim: PositiveInt = 64
     """Z, values in a latent."""
     num_categories: Annotated[int, Field(ge=2)] | Literal["auto"] = 10
@@ -190,6 +192,8 @@ class Optim(Section):
     """How both learning rates follow the batch: not at all, or times (train.batch_size / reference_batch)^1/2 or ^1."""
     reference_batch: PositiveInt = 128
     """The batch that the learning rates were chosen for; used by learning_rate_scaling alone."""
+    decay_epochs: Annotated[int, Field(ge=0)] = 0
+    """Last epochs, over which both learning rates fall to 0 in a straight line."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Decay of Adam's first moment."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999

@@ -42,7 +42,10 @@ class InfoAE(nn.Module):
         self.encoder = networks.Encoder(*shape, config.latent_dim)
         self.decoder = networks.Decoder(*shape, config.latent_dim)
         self.generator = networks.Generator(
-            config.noise_dim, self.num_over_categories, config.hidden_dim, config.latent_dim
+            config.noise_dim,
+            self.num_over_categories,
+            config.generator_hidden_dim or config.hidden_dim,
+            config.latent_dim,
         )
         self.classifier = networks.Classifier(config.latent_dim, config.hidden_dim, self.num_over_categories)
         self.discriminator = networks.Discriminator(*shape, config.critic_norm)

@@ -53,6 +53,7 @@ class Step:
         rate, critic_rate = config.learning_rates()
         self.model_optimizer = torch.optim.Adam(model.model_parameters(), rate, betas, fused=True)
         self.critic_optimizer = torch.optim.Adam(model.critic_parameters(), critic_rate, betas, fused=True)
+        self._rates = {self.model_optimizer: rate, self.critic_optimizer: critic_rate}
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
         self.average = None
         if config.optim.ema_decay:
@@ -110,6 +111,12 @@ class Step:
         if self.average is not None:
             self.average.update_parameters(self.model)
         return StepResult(losses, discriminator_accuracy)
+
+    def scale_learning_rates(self, factor: float) -> None:
+        """Take `factor` times the configured learning rates from now on."""
+        for optimizer, rate in self._rates.items():
+            for group in optimizer.param_groups:
+                group["lr"] = factor * rate
 
     def compile(self) -> None:
         """Compile each network in place; the first step then takes a minute."""

@@ -157,6 +157,7 @@ class Trainer:
     def _train_step(self, indices: NDArray[np.int64], reporters: Sequence[Reporter]) -> None:
         started = time.perf_counter()
         share = distributed.share(len(indices))
+        self.step.scale_learning_rates(self._decay())
         result = self.step(
             torch.from_numpy(self.images[indices[share.slice]]),
             self.done,
@@ -177,6 +178,11 @@ class Trainer:
             self._write(metrics)
             for reporter in reporters:
                 reporter.logged(moment, metrics)
+
+    def _decay(self) -> float:
+        """Return the part of the learning rates that the next step takes."""
+        steps = self.config.optim.decay_epochs * self.steps_per_epoch
+        return min(1.0, (self.total_steps - self.done) / steps) if steps else 1.0
 
     def _finish_epoch(self, reporters: Sequence[Reporter]) -> float | None:
         """Merge the over-categories anew, the same on all ranks, and measure the model on the main one.

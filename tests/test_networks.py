@@ -22,6 +22,13 @@ def test_the_six_networks_map_the_stated_shapes(image_size: int, channels: int) 
     assert model.discriminator(x).shape == model.self_critic(x, z).shape == (2,)
 
 
+def test_the_generator_may_have_more_hidden_units() -> None:
+    sizes = [InfoAE(Model(channels=1, image_size=8, hidden_dim=8, generator_hidden_dim=wider)) for wider in (None, 24)]
+    for model, generator_units in zip(sizes, (8, 24), strict=True):
+        units = [network.layers[0].out_features for network in (model.generator, model.classifier)]
+        assert units == [generator_units, 8]
+
+
 def test_stages_halve_down_to_four_pixels() -> None:
     assert networks.stage_sizes(28) == [28, 14, 7, 3]
     assert networks.stage_sizes(32) == [32, 16, 8, 4]

@@ -159,6 +159,34 @@ def test_an_epoch_of_two_passes_stopped_in_the_second_resumes_bit_equal(
     assert evaluated == [12]
 
 
+def test_learning_rates_fall_in_a_straight_line_over_the_last_epochs(
+    make_trainer: MakeTrainer, tiny_config: Config
+) -> None:
+    """Six steps an epoch, the last of three decays; a resumed run takes the rates of its steps."""
+    settings = {
+        "train.epochs": 3,
+        "optim.decay_epochs": 1,
+        "optim.learning_rate": 0.006,
+        "optim.critic_learning_rate": 0.003,
+    }
+    decaying = configuration.replaced(tiny_config, settings, "test")
+    rates: list[tuple[float, float]] = []
+
+    class Watcher(Recorder):
+        def stepped(self, moment: Moment) -> None:
+            super().stepped(moment)
+            optimizers = trainer.step.model_optimizer, trainer.step.critic_optimizer
+            rates.append((optimizers[0].param_groups[0]["lr"], optimizers[1].param_groups[0]["lr"]))
+
+    trainer = make_trainer(decaying)
+    trainer.fit([Watcher()], should_stop=lambda: trainer.done == 15)
+    trainer = make_trainer(decaying)
+    trainer.resume()
+    trainer.fit([Watcher()])
+    parts = np.array([1.0] * 12 + [6 / 6, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    np.testing.assert_allclose(rates, parts[:, None] * [0.006, 0.003])
+
+
 def test_metrics_written_after_the_last_checkpoint_are_dropped_on_resume(
     make_trainer: MakeTrainer, tiny_config: Config
 ) -> None:
