@@ -69,7 +69,8 @@ def find(
     kept = information.kept_neighbours()
     if len(images) <= kept:
         raise UsageError(
-            f"{kept} neighbours an image need more than {len(images)} training images: information.neighbours"
+            f"{kept} neighbours an image (the larger of information.neighbours and merging_neighbours) need more than "
+            f"{len(images)} training images"
         )
     every = images[np.arange(len(images))]
     source = _source(every, information, augment)
