@@ -167,7 +167,9 @@ def describe_batch(config: Config) -> str:
     """Return the batch, and the learning rates that it leads to, in words."""
     rate, critic_rate = config.learning_rates()
     rule = config.optim.learning_rate_scaling
-    return f"batch {config.train.batch_size} in all, learning rates {rate:g} and {critic_rate:g} (scaling: {rule})"
+    rates = f"batch {config.train.batch_size} in all, learning rates {rate:g} and {critic_rate:g} (scaling: {rule})"
+    decay = config.optim.decay_epochs
+    return f"{rates}, which fall to 0 over the last {decay} epochs" if decay else rates
 
 
 def evaluate_run(run: Run, test: ImageSet, which: str, device: torch.device) -> dict[str, Any]:
