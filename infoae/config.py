@@ -49,7 +49,7 @@ class Model(Section):
     hidden_dim: PositiveInt = 256
     """Units between the two layers of generator and classifier, and where the self-critic joins image and latent."""
     generator_hidden_dim: PositiveInt | None = None
-    """Of the generator, if more: it takes many for generated latents as varied as encoded ones."""
+    """Of the generator, hidden_dim if not given: it takes many for latents as varied as encoded ones."""
     latent_dim: PositiveInt = 64
     """Z, values in a latent."""
     num_categories: Annotated[int, Field(ge=2)] | Literal["auto"] = 10

@@ -2,7 +2,7 @@
 
 Registration is inverse compositional Gauss-Newton: Baker and Matthews 2004, "Lucas-Kanade 20 years on". What is left is
 measured by the image distortion model: Keysers, Deselaers, Gollan and Ney 2007, "Deformation models for image
-recognition". What is done for each pair is compiled by numba: array operations took five times as long for half of it.
+recognition". What is done for each pair is compiled by numba: array operations took nine times as long for it.
 """
 
 from __future__ import annotations
