@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from infoae import InfoAE
+from infoae.config import Model
 from infoae.data import ImageSet
 from infoae.run import Run
 
@@ -83,6 +84,11 @@ def test_latents_and_categories_out_of_range_are_refused(model: InfoAE) -> None:
 def test_generation_follows_its_seed(model: InfoAE) -> None:
     assert torch.equal(model.generate(1, 4, seed=5), model.generate(1, 4, seed=5))
     assert not torch.equal(model.generate(1, 4, seed=5), model.generate(1, 4, seed=6))
+
+
+def test_noise_may_have_fewer_values_than_there_are_over_categories() -> None:
+    config = Model(channels=1, image_size=8, width=4, latent_dim=6, noise_dim=3, num_over_categories=20)
+    assert InfoAE(config).eval().generate(4, 7).shape == (7, 1, 8, 8)
 
 
 def test_using_a_model_leaves_it_in_the_mode_it_was_in(model: InfoAE, mnist: tuple[ImageSet, ImageSet]) -> None:
