@@ -239,6 +239,15 @@ class Config(Section):
     train: Train = Train()
 
     @model_validator(mode="after")
+    def _decay_fits(self) -> Self:
+        if self.optim.decay_epochs > self.train.epochs:
+            raise ValueError(
+                f"optim.decay_epochs {self.optim.decay_epochs} are the last of train.epochs, which are only "
+                f"{self.train.epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _information_epochs_fit(self) -> Self:
         weights = self.objective.weights
         model = self.model

@@ -162,7 +162,8 @@ class InfoAE(nn.Module):
         """Draw a latent from the generator for each category index (B,) -> (B, Z)."""
         u = torch.rand(len(categories), self.noise_dim, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         c = F.one_hot(self.choose_over(categories, u[:, 0]).cpu(), self.num_over_categories).float()
-        return self._run(torch.cat([u, c], 1).split(BATCH), lambda uc: self.generator(*uc.tensor_split([u.shape[1]], 1)))
+        parts = torch.cat([u, c], 1).split(BATCH)
+        return self._run(parts, lambda uc: self.generator(*uc.tensor_split([self.noise_dim], 1)))
 
     def draw_categories(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw category indices (count,) on the CPU, each as often as `prior` (K,) says."""
