@@ -53,14 +53,20 @@ def compute(
 
     x (B, C, H, W) in [0, 1]; x_twin its augmented partner, needed by `information`; u (B, U) noise; c (B,) the
     over-categories to generate; agreed (2, B) the categories of x and x_twin that the heads agreed on, -1 for none,
-    once they have voted. With `latent_only`, only the losses that need no image drawn or judged, of encoder, classifier
-    and generator; x may then be augmented, too.
+    once they have voted. With `latent_only`, only the losses that need no image generated or judged, of encoder,
+    classifier and generator, and from the vote on the decoder's reconstruction, which does not move the encoder then; x
+    may be augmented, too.
     """
     weights = config.weights
     if latent_only:
         z, *z_twin = model.encoder(x if x_twin is None else torch.cat([x, x_twin])).split(len(x))
         z_gen = model.generator(u, _one_hot(c, model)) if weights.latent_matching else None
-        return Terms(_latent_terms(model, config, z, z_twin, z_gen, c, agreed), None)
+        latent_terms = _latent_terms(model, config, z, z_twin, z_gen, c, agreed)
+        if agreed is None or not weights.reconstruction:
+            return Terms(latent_terms, None)
+        x_recon_logits = model.decoder(z.detach())
+        distances = losses.reconstruction(x_recon_logits, x, config.reconstruction_distance)
+        return Terms(latent_terms | {"reconstruction": distances.mean()}, None)
 
     terms: dict[str, Tensor] = {}
     z_gen = model.generator(u, _one_hot(c, model))

@@ -72,7 +72,7 @@ class Step:
 
         `partners` (B, C, H, W) are what the information loss compares them with, the images themselves if not given;
         `agreed` (2, B) the categories of both that the heads agreed on, -1 for none; `latent_only` leaves out
-        every loss for which an image is drawn or judged, and the networks of those.
+        every loss for which an image is generated or judged, and the networks of those.
         With several ranks, `images` are this rank's share of a batch of `total`. Noise, categories and augmentation of
         the batch follow from the seed and `index` alone. Raises InfoAEError before any update, on all ranks, if a loss
         is not finite.
@@ -145,7 +145,7 @@ class Step:
         x, x_twin = self._to_input(images), None
         if config.objective.weights.information:
             x_twin = self._augmented(x if partners is None else self._to_input(partners), share, random)
-        if latent_only:  # nothing is reconstructed, so that x can be augmented, too
+        if latent_only:  # no image is judged beside it, so that x can be augmented, too
             x = self._augmented(x, share, random)
         return x, x_twin, u, self.model.choose_over(category, u[:, 0])
 

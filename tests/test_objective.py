@@ -176,3 +176,16 @@ def test_a_part_of_what_reconstructions_say_reaches_the_encoder(
     assert torch.allclose(gradients[part][0], part * gradients[1.0][0], rtol=1e-4, atol=1e-6 * values[1.0])
     assert torch.allclose(gradients[part][1], gradients[1.0][1])
     assert gradients[1.0][0].abs().max() > 1e-3
+
+
+def test_from_the_vote_on_the_decoder_learns_before_images_are_generated(
+    model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]
+) -> None:
+    settings = with_weights(**NEW)
+    latent = {"information", "latent_matching"}
+    assert set(objective.compute(model, settings, *batch, None, latent_only=True).losses) == latent
+    terms = objective.compute(model, settings, *batch, AGREED, latent_only=True).losses
+    assert set(terms) == latent | {"consensus", "reconstruction"}
+    terms["reconstruction"].backward()
+    moved = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved == {"decoder"}
