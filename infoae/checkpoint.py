@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
+from infoae import metrics
 from infoae.errors import InfoAEError
 from infoae.files import atomic_folder, write_json
 from infoae.step import Step
@@ -49,7 +50,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, step: Step) -> Path:
-    """Write a checkpoint under `folder`, then remove all but the newest and the best. Returns its folder."""
+    """Write a checkpoint under `folder`, then remove what neither is nor decides the newest or best. Returns it."""
     path = folder / f"step-{checkpoint.step:08d}"
     if not path.exists():
         with atomic_folder(path) as temporary:
@@ -108,18 +109,26 @@ def newest(folder: Path) -> Path | None:
 
 
 def best(folder: Path) -> Path | None:
-    """Return the folder with the highest label-free score, the newest if none was scored."""
-    scores = {path: read(path).score for path in _all(folder)}
-    scored = [(score, path) for path, score in scores.items() if score is not None]
-    return max(scored)[1] if scored else newest(folder)
+    """Return the folder of the last checkpoint whose label-free score is as good as the highest (`metrics.choose`).
+
+    The newest if none was scored.
+    """
+    scored = _scored(folder)
+    return scored[metrics.choose([score for score, _ in scored])][1] if scored else newest(folder)
 
 
 def epochs_since_best(folder: Path) -> int:
     """Return how many whole epochs were done since the label-free score was highest, 0 if none was scored."""
-    at_best, at_last = best(folder), newest(folder)
-    if at_best is None or at_last is None or read(at_best).score is None:
+    scored, at_last = _scored(folder), newest(folder)
+    if not scored or at_last is None:
         return 0
-    return read(at_last).epoch - read(at_best).epoch
+    return read(at_last).epoch - read(max(scored)[1]).epoch
+
+
+def _scored(folder: Path) -> list[tuple[float, Path]]:
+    """Return the score and folder of each checkpoint that has a score, oldest first."""
+    scores = ((read(path).score, path) for path in _all(folder))
+    return [(score, path) for score, path in scores if score is not None]
 
 
 def _all(folder: Path) -> list[Path]:
@@ -127,7 +136,8 @@ def _all(folder: Path) -> list[Path]:
 
 
 def _prune(folder: Path) -> None:
-    keep = {newest(folder), best(folder)}
+    highest = max(_scored(folder), default=(0.0, None))[1]  # what later scores are compared with
+    keep = {newest(folder), best(folder), highest}
     unfinished = set(folder.glob(".step-*"))  # of a process that died while it wrote
     for path in {*_all(folder), *unfinished} - keep:
         shutil.rmtree(path)

@@ -140,10 +140,10 @@ class Information(Section):
     """Pixels by which parts of a stroke may have moved in a neighbour that was registered; purer, for 1.6 ms an image
     and thread at 1."""
     epochs: Annotated[int, Field(ge=0)] = 0
-    """First epochs on this loss (and latent_matching) alone: no image is generated or judged, at a fraction of the cost."""
+    """First epochs on this loss (and latent_matching) alone: no image is generated or judged, at a part of the cost."""
     consensus_epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs after these, no image generated or judged either, on what the heads have agreed on, too; the decoder learns
-    to reconstruct, without moving the encoder."""
+    """Epochs after these, no image generated or judged either, on what the heads have agreed on, too; the decoder
+    learns to reconstruct, without moving the encoder."""
     merging: Merging = "information"
     """What merging over-categories keeps most of: information, or with cut the part of each category whose partners
     are in it, too, in which rare categories count as much as common ones."""

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+SCORE_RESOLUTION = 0.01
+"""Nats that the label-free score may differ by from one set of as many images to another."""
+
+
+def choose(scores: Sequence[float]) -> int:
+    """Return the place of the last of the label-free scores of a training that is as good as the highest.
+
+    A smaller difference than SCORE_RESOLUTION says nothing, and the generator, which it does not see, learns longest.
+    """
+    good = np.flatnonzero(np.asarray(scores) >= max(scores) - SCORE_RESOLUTION)
+    return int(good[-1])
 
 
 def confusion_matrix(categories: Ints, classes: Ints, num_categories: int, num_classes: int) -> Ints:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from infoae import configuration
+from infoae import configuration, metrics
 from infoae import space as searching
 from infoae.config import Config
 from infoae.errors import InfoAEError
@@ -24,6 +24,8 @@ Status = Literal["unfinished", "finished", "stopped", "failed"]
 Search = Literal["random", "grid", "optuna"]
 Scheduling = Literal["asha", "none"]
 Metric = Literal["mutual_information", "recovered"]
+
+SCORE = "evaluation/mutual_information"
 
 
 class Epoch(BaseModel):
@@ -132,20 +134,18 @@ def load(name: str, runs: Path) -> tuple[Sweep, Path]:
 def epochs(run: Run, metric: Metric) -> list[Epoch]:
     """Read from a run's metrics what it had reached at the end of each epoch.
 
-    Its best checkpoint is that of the highest label-free score (mutual information), the later of equals, which
-    evaluate and export would use; an epoch below it does not change the score. Epochs of information alone have no
-    such checkpoint: their score is 0.
+    That is its best checkpoint by the label-free score (mutual information; `metrics.choose`), which evaluate and
+    export would use. Epochs of information alone have no such checkpoint: their score is 0.
     """
     found: list[Epoch] = []
-    best: dict[str, Any] = {}
+    scored: list[dict[str, Any]] = []
     for line in run.metrics():
-        information = line.get("evaluation/mutual_information")
-        if information is None:
+        if SCORE not in line:
             continue
-        complete = "evaluation/recovered" in line
-        if complete and (not best or information >= best["evaluation/mutual_information"]):
-            best = line
-        found.append(Epoch(epoch=len(found) + 1, score=best[f"evaluation/{metric}"] if best else 0.0))
+        if "evaluation/recovered" in line:
+            scored.append(line)
+        best = scored[metrics.choose([each[SCORE] for each in scored])] if scored else {}
+        found.append(Epoch(epoch=len(found) + 1, score=best.get(f"evaluation/{metric}", 0.0)))
     return found
 
 

@@ -42,6 +42,15 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path, step: Step) -> None:
     assert checkpoint.newest(tmp_path) == tmp_path / "step-00000005"
 
 
+def test_of_checkpoints_as_good_the_last_is_the_best(tmp_path: Path, step: Step) -> None:
+    """The generator, which the score does not see, learns longest; and a slow fall is no plateau."""
+    kept = []
+    for number, score in enumerate([1.0, 2.0, 1.995, 1.991, 1.985, 1.98, 1.999, 2.5, 2.2]):
+        save(tmp_path, step, number, score)
+        kept.append((int(checkpoint.best(tmp_path).name[-1]), len(list(tmp_path.iterdir()))))  # type: ignore[union-attr]
+    assert kept == [(0, 1), (1, 1), (2, 2), (3, 2), (3, 3), (3, 3), (6, 2), (7, 1), (7, 2)]
+
+
 def test_without_a_score_the_newest_is_the_best(tmp_path: Path, step: Step) -> None:
     save(tmp_path, step, 1)
     save(tmp_path, step, 2)

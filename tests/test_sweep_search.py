@@ -84,7 +84,7 @@ def test_asha_judges_no_trial_before_everything_is_trained(settings: list[str], 
 
 
 @pytest.mark.parametrize(
-    ("metric", "scores"), [("mutual_information", [0, 1.5, 1.5, 1.8]), ("recovered", [0, 0.6, 0.6, 0.9])]
+    ("metric", "scores"), [("mutual_information", [0, 1.5, 1.5, 1.8, 1.795]), ("recovered", [0, 0.6, 0.6, 0.9, 1.0])]
 )
 def test_epochs_of_information_alone_have_no_score(metric: Any, scores: list[float], tmp_path: Path) -> None:
     lines: list[dict[str, float]] = [
@@ -93,6 +93,7 @@ def test_epochs_of_information_alone_have_no_score(metric: Any, scores: list[flo
         {"step": 10, "evaluation/mutual_information": 1.5, "evaluation/recovered": 0.6},
         {"step": 15, "evaluation/mutual_information": 1.4, "evaluation/recovered": 0.7},
         {"step": 20, "evaluation/mutual_information": 1.8, "evaluation/recovered": 0.9},
+        {"step": 25, "evaluation/mutual_information": 1.795, "evaluation/recovered": 1.0},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert [epoch.score for epoch in sweep_record.epochs(Run(tmp_path), metric)] == scores
