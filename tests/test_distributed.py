@@ -79,7 +79,9 @@ def configured(*overrides: str) -> Config:
 
 
 @pytest.mark.parametrize(
-    ("settings", "of_loss", "of_move"), [((), 1e-3, 0.03), (OVER, 1e-2, 0.25)], ids=["plain", "over-categories"]
+    ("settings", "of_loss", "of_move"),
+    [((), 1e-3, 0.03), (OVER, 1e-2, 0.25), ((*OVER, "information.consensus_epochs=1", "train.epochs=3"), 1e-2, 0.25)],
+    ids=["plain", "over-categories", "consensus epochs"],
 )
 def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: float, of_move: float) -> None:
     """Over 20 steps of fp32 the losses agree to 1e-3 of their size, each weight tensor to 3 % of how far it moved.
