@@ -211,7 +211,8 @@ class Train(Section):
     least_steps: PositiveInt = 1
     """Of an epoch: with fewer images than that takes, each is seen several times in it."""
     patience: PositiveInt | None = None
-    """Stop early, when the label-free score has not risen for so many epochs; trains all of them if not given."""
+    """Stop early, when the label-free score has not risen for so many epochs; trains all of them if not given. Learning
+    rates fall over the last of all epochs, which such a run may not reach."""
     batch_size: Annotated[int, Field(ge=2)] = 128
     """Images a step, in all: with several workers each takes its share, and the result stays that of one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
