@@ -243,12 +243,9 @@ def test_categories_can_be_learnt_and_settled_before_images_are_drawn(
     logged = [line for line in trainer.run.metrics() if "images_per_second" in line]
     epochs = [[line for line in logged if epoch < line["epoch"] <= epoch + 1] for epoch in range(4)]
     after_the_vote, at_last = [False, True, True, True], [False, False, False, True]
-    for name, expected in (
-        ("consensus", after_the_vote),
-        ("reconstruction", after_the_vote),
-        ("decoder_generated", at_last),
-    ):
-        assert [{f"loss/{name}" in line for line in lines} for lines in epochs] == [{each} for each in expected]
+    expected = {"consensus": after_the_vote, "reconstruction": after_the_vote, "decoder_generated": at_last}
+    for name, there in expected.items():
+        assert [{f"loss/{name}" in line for line in lines} for lines in epochs] == [{each} for each in there]
     assert trainer.run.checkpoint("best") == trainer.run.checkpoint("newest")  # before, networks draw nothing yet
 
 
