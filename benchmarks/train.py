@@ -31,7 +31,15 @@ from infoae.step import Step
 from infoae.trainer import with_image_shape
 
 # What the plain loop does not do is left out of both.
-ALIKE = ["model.num_over_categories=null", "information.pairs=twins", "objective.weights.latent_matching=0"]
+ALIKE = [
+    "model.num_over_categories=null",
+    "model.num_heads=1",
+    "objective.weights.consensus=0",
+    "objective.weights.latent_matching=0",
+    "information.pairs=twins",
+    "information.certain_links=0",
+    "information.consensus_epochs=0",
+]
 
 
 class PillowImages(torch.utils.data.Dataset[Tensor]):

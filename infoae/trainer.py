@@ -208,7 +208,7 @@ class Trainer:
         label_free = evaluate.label_free(model, images, probabilities=probabilities)
         complete = self.done > self.latent_steps
         measures = {"mutual_information": label_free.mutual_information}
-        if complete:  # there is nothing to see of a generator and a decoder that were not trained yet
+        if complete:  # before, no image that was generated has been trained on
             measures |= asdict(evaluate.generated(model, images, probabilities.argmax(1)))
         metrics = {f"evaluation/{name}": value for name, value in measures.items() if np.isfinite(value)}
         self._write(metrics)

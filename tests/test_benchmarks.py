@@ -10,11 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import classify, few_labels, neighbours, scaling, score, settled, unbalanced
-from infoae import closest, data
+from benchmarks import classify, few_labels, neighbours, scaling, score, settled, train, unbalanced
+from infoae import closest, configuration, data
 from infoae.data import ImageSet, load
 from infoae.run import Run
 from tests.conftest import TINY
+
+
+@pytest.mark.parametrize("recipe", ["mnist", "mnist-best", "mnist-paper"])
+def test_every_recipe_has_a_plain_counterpart(recipe: str) -> None:
+    assert not configuration.load(recipe, train.ALIKE).objective.weights.consensus
 
 
 def test_few_labels_draws_from_each_class_and_names_by_majority() -> None:
