@@ -26,12 +26,12 @@ def merge(joint: Floats, num_categories: int, merging: Merging = "information") 
     Tishby 2002): what was merged early may belong elsewhere once there are fewer. Returns the category of each of the M
     (M,), numbered by falling probability, and the mutual information in nats that is left.
     """
-    losses, value = (merging_losses, _information) if merging == "information" else (_cut_losses, _uncut)
+    losses, gains = (merging_losses, _information_gains) if merging == "information" else (_cut_losses, _uncut_gains)
     groups = next(groups for groups, _ in _merges(joint, losses) if len(groups) == num_categories)
     categories = np.empty(len(joint), np.int64)
     for number, group in enumerate(groups):
         categories[group] = number
-    categories = _moved(joint, categories, value)
+    categories = _moved(joint, categories, gains)
     merged = merged_joint(joint, categories)
     rank = np.argsort(np.argsort(-merged.sum(1), kind="stable"))
     return rank[categories], _information(merged)
@@ -60,34 +60,44 @@ def choose_number(kept: dict[int, float]) -> int:
     return max(bends, key=bends.__getitem__, default=max(kept))
 
 
-def _merges(joint: Floats, losses: Callable[[Floats], Floats]) -> Iterator[tuple[list[list[int]], Floats]]:
-    """Yield the groups of categories and their joint distribution, before the first merge and after each."""
+def _merges(joint: Floats, losses: Callable[[Floats, Floats], Floats]) -> Iterator[tuple[list[list[int]], Floats]]:
+    """Yield the groups of categories and their joint distribution, before the first merge and after each.
+
+    The sums that `merging_losses` needs are M^3 logarithms; a merge changes them in M^2 places.
+    """
     groups = [[index] for index in range(len(joint))]
     joint = joint.astype(np.float64, copy=True)
+    sums = _sums_of_pairs(joint)
     yield groups, joint
     while len(groups) > 1:
-        first, second = np.unravel_index(losses(joint).argmin(), joint.shape)
+        first, second = np.unravel_index(losses(joint, sums).argmin(), joint.shape)
+        one, other = joint[:, first].copy(), joint[:, second].copy()
+        sums += _of_pairs(one + other) - _of_pairs(one) - _of_pairs(other)
         joint[first] += joint[second]
         joint[:, first] += joint[:, second]
-        joint = np.delete(np.delete(joint, second, 0), second, 1)
+        joint, sums = (np.delete(np.delete(each, second, 0), second, 1) for each in (joint, sums))
         groups[first] += groups.pop(second)
+        place = first - (second < first)
+        sums[place] = sums[:, place] = _xlogx(joint[place] + joint).sum(1)
         yield groups, joint
 
 
-def _moved(joint: Floats, categories: NDArray[np.int64], value: Callable[[Floats], float]) -> NDArray[np.int64]:
-    """Move one of the M at a time to the category where it keeps the most of `value`, until no move gains any."""
-    kept, moved = value(merged_joint(joint, categories)), True
+def _moved(
+    joint: Floats, categories: NDArray[np.int64], gains: Callable[[Floats, Floats, float], Floats]
+) -> NDArray[np.int64]:
+    """Move one of the M at a time to the category where it gains the most, until no move gains any."""
+    moved = True
     while moved:
         moved = False
         for one in np.flatnonzero(joint.sum(1) > 0):
-            for category in range(categories.max() + 1):
-                if np.count_nonzero(categories == categories[one]) == 1:
-                    break  # a category keeps its last one
-                tried = categories.copy()
-                tried[one] = category
-                would_keep = value(merged_joint(joint, tried))
-                if would_keep > kept + LEAST_GAIN:
-                    categories, kept, moved = tried, would_keep, True
+            if np.count_nonzero(categories == categories[one]) == 1:
+                continue  # a category keeps its last one
+            others, links = joint.copy(), joint[one].copy()
+            others[one] = others[:, one] = links[one] = 0
+            rest = merged_joint(others, categories)
+            gained = gains(rest, np.bincount(categories, links, len(rest)), float(joint[one, one]))
+            if gained.max() > gained[categories[one]] + LEAST_GAIN:
+                categories[one], moved = gained.argmax(), True
     return categories
 
 
@@ -95,29 +105,56 @@ def _information(joint: Floats) -> float:
     return float(_xlogx(joint).sum() - 2 * _xlogx(joint.sum(1)).sum())
 
 
-def merging_losses(joint: Floats) -> Floats:
+def _information_gains(rest: Floats, links: Floats, own: float) -> Floats:
+    """Return the information gained (K,) by putting one more into each category, up to what is the same for all.
+
+    `rest` (K, K) is the joint distribution of the others, `links` (K,) and `own` that of the one with them and itself.
+    """
+    inside, marginal = np.diag(rest), rest.sum(1) + links
+    cells = _xlogx(rest + links) - _xlogx(rest)
+    outside = 2 * (cells.sum(1) - np.diag(cells))
+    diagonal = _xlogx(inside + 2 * links + own) - _xlogx(inside)
+    return outside + diagonal - 2 * (_xlogx(marginal + links.sum() + own) - _xlogx(marginal))
+
+
+def _uncut_gains(rest: Floats, links: Floats, own: float) -> Floats:
+    """Return as `_information_gains` what is gained of the sum of the part of each category whose partners are in it."""
+    inside, marginal, tiny = np.diag(rest), rest.sum(1) + links, np.finfo(np.float64).tiny
+    more = (inside + 2 * links + own) / np.maximum(marginal + links.sum() + own, tiny)
+    return more - inside / np.maximum(marginal, tiny)
+
+
+def merging_losses(joint: Floats, sums: Floats | None = None) -> Floats:
     """Return the information lost by merging each pair, at [i, j] with i < j; infinity elsewhere.
 
-    I = sum f(P_kl) - 2 sum f(P_k) with f(p) = p log p, so only the terms of rows and columns i and j change.
+    I = sum f(P_kl) - 2 sum f(P_k) with f(p) = p log p, so only the terms of rows and columns i and j change. `sums` are
+    those over k of f(P_ik + P_jk), made anew if not given.
     """
+    sums = _sums_of_pairs(joint) if sums is None else sums
     cells, marginal = _xlogx(joint), joint.sum(1)
     rows = cells.sum(1)
-    merged_rows = _xlogx(joint[:, None, :] + joint[None, :, :])  # f(P_ik + P_jk) for every pair and k
     diagonal, i, j = np.diag(joint), *np.indices(joint.shape)
-    outside = merged_rows.sum(2) - merged_rows[i, j, i] - merged_rows[i, j, j]  # over k other than i and j
+    outside = sums - _xlogx(diagonal[i] + joint) - _xlogx(joint + diagonal[j])  # over k other than i and j
     before = 2 * (rows[i] + rows[j]) - cells[i, i] - 2 * cells[i, j] - cells[j, j]
     after = 2 * outside + _xlogx(diagonal[i] + 2 * joint + diagonal[j])
     gained = 2 * (_xlogx(marginal[i] + marginal[j]) - _xlogx(marginal)[i] - _xlogx(marginal)[j])
     return np.where(i < j, before - after + gained, np.inf)
 
 
-def _uncut(joint: Floats) -> float:
-    """Sum over categories of the part of each whose partners are in it, too; 0 for one that is never answered."""
-    return float((np.diag(joint) / np.maximum(joint.sum(1), np.finfo(np.float64).tiny)).sum())
+def _sums_of_pairs(joint: Floats) -> Floats:
+    """Return the sums over k of f(P_ik + P_jk), (M, M)."""
+    return np.stack([_xlogx(row + joint).sum(1) for row in joint])
 
 
-def _cut_losses(joint: Floats) -> Floats:
-    """Return what merging each pair loses of `_uncut`, at [i, j] with i < j; infinity elsewhere."""
+def _of_pairs(column: Floats) -> Floats:
+    return _xlogx(column[:, None] + column)
+
+
+def _cut_losses(joint: Floats, _: Floats | None = None) -> Floats:
+    """Return what merging each pair loses of the sum over categories of the part of each whose partners are in it, too.
+
+    At [i, j] with i < j; infinity elsewhere.
+    """
     inside, marginal, i, j = np.diag(joint), joint.sum(1), *np.indices(joint.shape)
     tiny = np.finfo(np.float64).tiny
     parts = inside / np.maximum(marginal, tiny)

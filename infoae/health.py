@@ -5,7 +5,6 @@ The bounds are rules of thumb, from runs on MNIST that went well and badly (docs
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -24,29 +23,32 @@ WINNING, CHANCE = 0.98, 0.55
 FOOLED = 8.0  # nats: the self-critic believes no pair of the encoder's
 
 
-def distinction(joint: Floats, first: int, second: int) -> float:
-    """Return how cleanly two categories of a joint distribution (K, K) of answers for pairs are told apart, 0 to 1.
+def distinctions(joint: Floats) -> Floats:
+    """Return how cleanly each two categories of a joint distribution (K, K) of answers for pairs are told apart, 0 to 1.
 
     It is the information that merging them loses, over what telling them apart without error would be worth; 1 also
-    where it loses more, because other categories go with only one of them.
+    where it loses more, because other categories go with only one of them. At [i, j] with i < j; 1 elsewhere.
     """
-    low, high = sorted((first, second))
-    p = joint.sum(1)[[low, high]]
-    if not p.all():
-        return 1.0  # one that is never answered is mixed up with none
-    perfect = float(-(p * np.log(p / p.sum())).sum())
-    return min(float(clustering.merging_losses(joint)[low, high]) / perfect, 1.0)
+    p = joint.sum(1)
+    answered = p > 0
+    p = np.where(answered, p, 1.0)  # one that is never answered is mixed up with none
+    i, j = np.indices(joint.shape)
+    both = p[i] + p[j]
+    perfect = both * np.log(both) - (p * np.log(p))[i] - (p * np.log(p))[j]
+    pairs = (i < j) & answered[i] & answered[j]
+    found: Floats = np.where(pairs, np.minimum(clustering.merging_losses(joint) / perfect, 1.0), 1.0)
+    return found
 
 
 def of_categories(joint: Floats, category_of: NDArray[np.int64]) -> Iterator[str]:
     """Yield what is suspicious about categories, merged from over-categories with a joint distribution (M, M)."""
     num_categories = int(category_of.max()) + 1
     merged = clustering.merged_joint(joint, category_of)
-    pairs = [(distinction(merged, i, j), i, j) for i, j in itertools.combinations(range(num_categories), 2)]
-    alike = sorted(pair for pair in pairs if pair[0] < CLEAN)
-    if alike:
-        told_apart, first, second = alike[0]
-        more = f", and so may {len(alike) - 1} more pairs" if len(alike) > 1 else ""
+    apart = distinctions(merged)
+    if alike := int((apart < CLEAN).sum()):
+        first, second = np.unravel_index(apart.argmin(), apart.shape)
+        told_apart = apart[first, second]
+        more = f", and so may {alike - 1} more pairs" if alike > 1 else ""
         yield (
             f"categories {first} and {second} may be one thing (told apart by {told_apart:.0%}){more}: train longer, "
             "or ask for fewer categories"
@@ -56,7 +58,7 @@ def of_categories(joint: Floats, category_of: NDArray[np.int64]) -> Iterator[str
         if parts is None:
             continue
         smaller = parts.sum(1)[:2].min() / parts.sum(1)[:2].sum()
-        told_apart = distinction(parts, 0, 1)
+        told_apart = distinctions(parts)[0, 1]
         if smaller >= PART and told_apart > CLEAN:
             yield (
                 f"category {category} may hold two things, {smaller:.0%} of it the second (told apart by "
