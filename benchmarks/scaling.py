@@ -33,9 +33,9 @@ from infoae import configuration, data, distributed
 from infoae.batches import batches
 from infoae.device import resolve_precision
 from infoae.files import write_json
+from infoae.launch import with_image_shape
 from infoae.model import InfoAE
 from infoae.step import Step
-from infoae.trainer import with_image_shape
 
 COMMAND = [sys.executable, "-c", "from infoae.cli.main import main; main()"]
 WARM_UP = 3  # steps

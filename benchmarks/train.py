@@ -26,9 +26,9 @@ from infoae.augment import augmented
 from infoae.batches import batches
 from infoae.config import Config
 from infoae.device import resolve_device, resolve_precision
+from infoae.launch import with_image_shape
 from infoae.model import InfoAE
 from infoae.step import Step
-from infoae.trainer import with_image_shape
 
 # What the plain loop does not do is left out of both.
 ALIKE = [

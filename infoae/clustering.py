@@ -118,7 +118,7 @@ def _information_gains(rest: Floats, links: Floats, own: float) -> Floats:
 
 
 def _uncut_gains(rest: Floats, links: Floats, own: float) -> Floats:
-    """Return as `_information_gains` what is gained of the sum of the part of each category whose partners are in it."""
+    """Return as `_information_gains` what the sum of the parts of categories whose partners are in them gains."""
     inside, marginal, tiny = np.diag(rest), rest.sum(1) + links, np.finfo(np.float64).tiny
     more = (inside + 2 * links + own) / np.maximum(marginal + links.sum() + own, tiny)
     return more - inside / np.maximum(marginal, tiny)

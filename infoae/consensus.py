@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 FILE = "consensus.npy"
-SAME = 0.5  # of the larger of two matched categories, that has to be in both for them to be the same
+SAME = 2 / 3  # of the larger of two matched categories, that has to be in both for them to be the same
 WALK = 200  # steps
 PART = 10_000  # images that are read and encoded at once; the answers of all are held, 2 kB an image with ten heads
 
@@ -67,17 +67,22 @@ def of_classifier(model: InfoAE, images: NDArray[np.uint8] | Shards) -> Votes:
 
 def settle(
     votes: Votes, num_categories: int, rule: Information, partners: NDArray[np.integer[Any]] | None = None
-) -> Ints:
+) -> tuple[Ints, dict[str, float]]:
     """Return the categories (N,) of all training images that follow from votes and neighbours, -1 for none.
+
+    And how well that went: `labelled`, the share of images with a category, and `heads_agreeing`, the mean share of
+    the heads that have a category.
 
     Votes may be wrong about a whole kind of images, whose neighbours are mostly of that kind, too. So with
     `rule.certain_links` only images far from any other answer keep their category, and walks over neighbours that end
     at these decide about the rest.
     """
-    agreed = agreed_by(votes, num_categories, rule.agreement)
-    if not rule.certain_links or partners is None:
-        return agreed
-    return propagate(certain(agreed, partners, rule.certain_links), partners, num_categories, rule.agreement_walks)
+    numbers = same_categories(votes, num_categories)
+    agreed = agreed_by(votes, numbers, rule.agreement)
+    if rule.certain_links and partners is not None:
+        agreed = certain(agreed, partners, rule.certain_links)
+        agreed = propagate(agreed, partners, num_categories, rule.agreement_walks)
+    return agreed, {"labelled": float((agreed >= 0).mean()), "heads_agreeing": float((numbers >= 0).mean())}
 
 
 def _joint(
@@ -95,24 +100,31 @@ def _joint(
     return joint
 
 
-def agreed_by(votes: Votes, num_categories: int, agreement: float) -> Ints:
-    """Return the category (N,) that the share `agreement` of the votes gives an image, -1 where none has it.
+def same_categories(votes: Votes, num_categories: int) -> Ints:
+    """Return the number (H, K) of each head's categories in one of the heads, -1 for those that it does not have.
 
-    A head numbers its categories as it likes, so they are first matched one-to-one. Some may have other categories than
-    others, such as two digits in one and a third split in two. So those vote that have the same categories as the one
-    to which this applies for most, of several the one whose `information` is greatest; the numbers are its.
+    A head numbers its categories as it likes, so they are matched one-to-one. Some heads may have other categories than
+    others, such as two digits in one and a third split in two. So the numbers are those of the head that shares most
+    with the others, of several the one whose `information` is greatest.
     """
-    heads, information = votes.categories, votes.information
-    matched = [[_matched(head, other, num_categories) for head in heads] for other in heads]
-    same = [sum(numbers is not None for numbers in row) for row in matched]
-    chosen = max(range(len(heads)), key=lambda head: (same[head], information[head]))
-    counts = sum(
-        np.eye(num_categories, dtype=np.int64)[numbers[head]]
-        for head, numbers in zip(heads, matched[chosen], strict=True)
-        if numbers is not None
-    )
-    agreed: Ints = np.where(counts.max(1) >= agreement * same[chosen], counts.argmax(1), -1)
-    return agreed
+    heads = votes.categories
+    matched = np.array([[_matched(head, other, num_categories) for head in heads] for other in heads])
+    shared = (matched >= 0).sum((1, 2))
+    chosen = max(range(len(heads)), key=lambda head: (shared[head], votes.information[head]))
+    numbers: Ints = matched[chosen]
+    return numbers
+
+
+def agreed_by(votes: Votes, numbers: Ints, agreement: float) -> Ints:
+    """Return the category (N,) of an image where the share `agreement` of the heads that have it say so, -1 elsewhere.
+
+    `numbers` (H, K) are from `same_categories`.
+    """
+    num_categories = numbers.shape[1]
+    one_hot = np.vstack([np.eye(num_categories, dtype=np.int64), np.zeros((1, num_categories), np.int64)])
+    counts = sum(one_hot[number[head]] for head, number in zip(votes.categories, numbers, strict=True))
+    category = counts.argmax(1)
+    return np.where(counts.max(1) >= agreement * one_hot[numbers].sum((0, 1))[category], category, -1)
 
 
 def certain(agreed: Ints, partners: NDArray[np.integer[Any]], links: int) -> Ints:
@@ -146,13 +158,13 @@ def propagate(certain: Ints, partners: NDArray[np.integer[Any]], num_categories:
     return np.where(ends.max(1) >= agreement * np.where(ended > 0, ended, np.inf), ends.argmax(1), -1)
 
 
-def _matched(vote: Ints, other: Ints, num_categories: int) -> Ints | None:
-    """Return which category of `other` (N,) each of `vote` (N,) is, None if they are not the same."""
+def _matched(vote: Ints, other: Ints, num_categories: int) -> Ints:
+    """Return which category of `other` (N,) each of `vote` (N,) is, (K,), -1 for one that it does not have."""
     shared = metrics.confusion_matrix(vote, other, num_categories, num_categories)
     matching = metrics.match_categories(shared)
     numbers = np.array([matching[category] for category in range(num_categories)])
     in_both = shared[np.arange(num_categories), numbers]
-    return numbers if (in_both >= SAME * np.maximum(shared.sum(1), shared.sum(0)[numbers])).all() else None
+    return np.where(in_both >= SAME * np.maximum(shared.sum(1), shared.sum(0)[numbers]), numbers, -1)
 
 
 def categories_of(over: Floats, agreed: Ints, num_categories: int) -> Ints:

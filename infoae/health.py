@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 CLEAN = 0.7  # of a perfect distinction: kinds of one digit are told apart by less, two digits by more
 PART = 0.25  # of a category: what is smaller is an odd style, not a second thing
 BALANCED = 0.9
+AGREEING = 0.6  # of the heads, or of the images: 1.0 and 0.95 in good runs
 RECOVERED = 0.9
 DIVERSE = 0.4
 WINNING, CHANCE = 0.98, 0.55
@@ -24,7 +25,7 @@ FOOLED = 8.0  # nats: the self-critic believes no pair of the encoder's
 
 
 def distinctions(joint: Floats) -> Floats:
-    """Return how cleanly each two categories of a joint distribution (K, K) of answers for pairs are told apart, 0 to 1.
+    """Return how cleanly each two categories are told apart, 0 to 1, from the joint distribution (K, K) for pairs.
 
     It is the information that merging them loses, over what telling them apart without error would be worth; 1 also
     where it loses more, because other categories go with only one of them. At [i, j] with i < j; 1 elsewhere.
@@ -40,9 +41,15 @@ def distinctions(joint: Floats) -> Floats:
     return found
 
 
+def of_joint(joint: Floats, category_of: NDArray[np.int64]) -> dict[str, float]:
+    """Return how cleanly the two most alike categories and the halves of the most divided are told apart, 0 to 1."""
+    merged = clustering.merged_joint(joint, category_of)
+    split = [told_apart for _, told_apart, _ in _divided(joint, category_of)]
+    return {"least_told_apart": float(distinctions(merged).min()), "most_divided": max(split, default=0.0)}
+
+
 def of_categories(joint: Floats, category_of: NDArray[np.int64]) -> Iterator[str]:
     """Yield what is suspicious about categories, merged from over-categories with a joint distribution (M, M)."""
-    num_categories = int(category_of.max()) + 1
     merged = clustering.merged_joint(joint, category_of)
     apart = distinctions(merged)
     if alike := int((apart < CLEAN).sum()):
@@ -53,13 +60,8 @@ def of_categories(joint: Floats, category_of: NDArray[np.int64]) -> Iterator[str
             f"categories {first} and {second} may be one thing (told apart by {told_apart:.0%}){more}: train longer, "
             "or ask for fewer categories"
         )
-    for category in range(num_categories):
-        parts = _halves(joint, category_of, category)
-        if parts is None:
-            continue
-        smaller = parts.sum(1)[:2].min() / parts.sum(1)[:2].sum()
-        told_apart = distinctions(parts)[0, 1]
-        if smaller >= PART and told_apart > CLEAN:
+    for category, told_apart, smaller in _divided(joint, category_of):
+        if told_apart > CLEAN:
             yield (
                 f"category {category} may hold two things, {smaller:.0%} of it the second (told apart by "
                 f"{told_apart:.0%}): ask for more categories, try --categories auto, or another seed"
@@ -76,6 +78,22 @@ def of_measures(measures: Mapping[str, float]) -> Iterator[str]:
         )
     elif balance is not None and balance < BALANCED:
         yield f"some categories are far larger than others (balance {balance:.2f}): right only if the data are so"
+    if measures.get("least_told_apart", 1.0) < CLEAN:
+        yield (
+            f"two categories may be one thing (told apart by {measures['least_told_apart']:.0%}): train longer, or ask "
+            "for fewer categories"
+        )
+    if measures.get("most_divided", 0.0) > CLEAN:
+        yield (
+            f"a category may hold two things (told apart by {measures['most_divided']:.0%}): ask for more categories, "
+            "try --categories auto, or another seed"
+        )
+    if measures.get("heads_agreeing", 1.0) < AGREEING or measures.get("labelled", 1.0) < AGREEING:
+        yield (
+            f"the heads agree little: a category is shared by {measures.get('heads_agreeing', 1.0):.0%} of them on "
+            f"average, and {measures.get('labelled', 1.0):.0%} of the images were given one by their vote; raise "
+            "information.epochs, or ask for another number of categories"
+        )
     recovered = measures.get("recovered")
     if recovered is not None and recovered < RECOVERED:
         yield (
@@ -102,6 +120,16 @@ def of_measures(measures: Mapping[str, float]) -> Iterator[str]:
             f"the self-critic believes none of the encoder's pairs (encoder_adversarial {fooled:.1f} nats): lower "
             "optim.critic_learning_rate, or set objective.self_critic_fakes=reconstructed"
         )
+
+
+def _divided(joint: Floats, category_of: NDArray[np.int64]) -> Iterator[tuple[int, float, float]]:
+    """Yield categories of two sizeable parts, how cleanly these are told apart, and how much of it the smaller is."""
+    for category in range(int(category_of.max()) + 1):
+        parts = _halves(joint, category_of, category)
+        if parts is not None:
+            smaller = float(parts.sum(1)[:2].min() / parts.sum(1)[:2].sum())
+            if smaller >= PART:
+                yield category, float(distinctions(parts)[0, 1]), smaller
 
 
 def _halves(joint: Floats, category_of: NDArray[np.int64], category: int) -> Floats | None:

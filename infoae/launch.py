@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
 from typing import Any
 
 import torch
 
-from infoae import checkpoint, closest, configuration, data, environment, partners
+from infoae import checkpoint, closest, configuration, data, environment, health, partners
 from infoae.batches import steps_an_epoch
 from infoae.config import Config
 from infoae.data import ImageSet, ShardSet
@@ -23,7 +25,10 @@ from infoae.image_progress import progress as image_progress
 from infoae.progress import TrainingProgress, counted
 from infoae.run import Run
 from infoae.tracking import Mode, wandb_reporter
-from infoae.trainer import Trainer, with_image_shape
+from infoae.trainer import Trainer
+
+GAME = ("discriminator_accuracy", "loss/encoder_adversarial")
+GAME_STEPS = 10  # logged ones: a single step says little
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,25 @@ def checked(config: Config, runs: Path, recipe: str, name: str | None, found: Ru
     if config.compares_neighbours() and config.information.search == "approximate":
         closest.need_faiss()
     train, test = data.load_training(config.data), data.load(config.data, "test")
+    if not len(test) or test.images.shape[1:] != train.images.shape[1:]:
+        raise UsageError(
+            f"the test images of {config.data.name} are {tuple(test.images.shape)}, those to train on are "
+            f"{tuple(train.images.shape)}: the same channels, height and width are needed, and at least one"
+        )
     return Plan(with_image_shape(config, train), train, test, device, precision, runs, recipe, name, found)
+
+
+def with_image_shape(config: Config, train: ImageSet | ShardSet) -> Config:
+    """Fill in the image's channels and size from the data. Raises UsageError if the config says otherwise."""
+    _, channels, height, width = train.images.shape
+    if height != width:
+        raise UsageError(f"images are {height} x {width} pixels; the networks need square ones")
+    for key, found in (("channels", channels), ("image_size", height)):
+        wanted = getattr(config.model, key)
+        if wanted not in (None, found):
+            raise UsageError(f"model.{key} is {wanted}, but the images of {config.data.name} have {found}")
+    model = config.model.model_copy(update={"channels": channels, "image_size": height})
+    return config.model_copy(update={"model": model})
 
 
 def restarts(plan: Plan, count: int) -> list[Plan]:
@@ -180,9 +203,16 @@ def evaluate_run(run: Run, test: ImageSet, which: str, device: torch.device) -> 
     model = run.load_model(which).to(device)
     saved = checkpoint.read(path)
     content = evaluate(model, test).to_dict()
+    content["warnings"] += health.of_measures(_game(run))
     content |= {"run": run.name, "checkpoint": path.name, "checkpoint_step": saved.step, "score": saved.score}
     write_json(run.path / "evaluation.json", content)
     return content
+
+
+def _game(run: Run) -> dict[str, float]:
+    """Return the mean over the last logged steps of what tells how the adversarial game stands."""
+    logged = deque((line for line in run.metrics() if "discriminator_accuracy" in line), GAME_STEPS)
+    return {name: fmean(line[name] for line in logged) for name in GAME if logged and name in logged[-1]}
 
 
 def describe(result: dict[str, Any]) -> str:

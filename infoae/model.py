@@ -60,7 +60,7 @@ class InfoAE(nn.Module):
         # chooses each.
         self.category_of: Tensor
         self.chosen_up_to: Tensor
-        merged = self.num_over_categories > self.num_categories
+        merged = config.num_over_categories is not None  # as many as categories are numbered anew by the vote, too
         self.register_buffer("category_of", torch.arange(self.num_over_categories), persistent=merged)
         self.register_buffer(
             "chosen_up_to", torch.zeros(self.num_categories, self.num_over_categories), persistent=merged

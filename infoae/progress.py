@@ -26,8 +26,17 @@ SHOWN = {
     "discriminator": "discriminator_accuracy",
 }
 
-GAME = ("discriminator_accuracy", "loss/encoder_adversarial")  # the rest is judged at the end, when it can be
+JUDGED = (
+    ("discriminator_accuracy",),
+    ("loss/encoder_adversarial",),
+    ("categories_unused", "balance"),
+    ("least_told_apart",),
+    ("most_divided",),
+    ("recovered",),
+    ("diversity_pixels",),
+)
 PATIENCE = 4  # ends of epochs in a row: the first epochs of a game are one-sided in good runs, too
+VOTE = ("heads_agreeing", "labelled")  # said at once: the vote is not repeated
 
 
 class _Bar:
@@ -64,7 +73,7 @@ class TrainingProgress(_Bar):
             TextColumn("{task.fields[status]}"),
         )
         self._task: TaskID | None = None
-        self._losses, self._measures, self._one_sided = "", Metrics(), Counter[str]()
+        self._losses, self._measures, self._suspicious = "", Metrics(), Counter[str]()
         self._last_line = 0.0
         self._rate = 0.0
         self._workers, self._team = 1, ""
@@ -99,14 +108,13 @@ class TrainingProgress(_Bar):
 
     def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:  # noqa: ARG002
         values = {key.removeprefix("evaluation/"): value for key, value in metrics.items()}
-        line = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in values.items())
+        line = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in values.items())
         self.say(f"epoch {moment.epoch}/{moment.total_epochs} done: {line}")
-        for name in GAME:
-            if name not in self._measures:
-                continue
-            warnings = list(health.of_measures({name: self._measures[name]}))
-            self._one_sided[name] = self._one_sided[name] + 1 if warnings else 0
-            if self._one_sided[name] == PATIENCE:
+        measures = self._measures | values
+        for names in (*JUDGED, VOTE):
+            warnings = list(health.of_measures({name: measures[name] for name in names if name in measures}))
+            self._suspicious[names[0]] = self._suspicious[names[0]] + 1 if warnings else 0
+            if self._suspicious[names[0]] == (1 if names == VOTE else PATIENCE):
                 self.say(f"warning: {warnings[0]}")
 
     def saved(self, moment: Moment) -> None:
@@ -115,6 +123,10 @@ class TrainingProgress(_Bar):
     def _rates(self) -> str:
         each = f" ({self._rate / self._workers:,.0f} a worker; {self._team})" if self._team else ""
         return f"{self._rate:,.0f} images/s{each}"
+
+
+def _short(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:.3f}"
 
 
 def counted(number: int, what: str) -> str:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae import checkpoint, clustering, consensus, distributed, evaluate, partners
+from infoae import checkpoint, clustering, consensus, distributed, evaluate, health, partners
 from infoae.batches import batches, steps_an_epoch
 from infoae.checkpoint import Checkpoint
 from infoae.config import Config
@@ -57,19 +57,6 @@ class Reporter(Protocol):
 
     def saved(self, moment: Moment) -> None:
         """A checkpoint is written, and metrics.jsonl up to it."""
-
-
-def with_image_shape(config: Config, data: ImageSet | ShardSet) -> Config:
-    """Fill in the image's channels and size from the data. Raises UsageError if the config says otherwise."""
-    _, channels, height, width = data.images.shape
-    if height != width:
-        raise UsageError(f"images are {height} x {width} pixels; the networks need square ones")
-    for key, found in (("channels", channels), ("image_size", height)):
-        wanted = getattr(config.model, key)
-        if wanted not in (None, found):
-            raise UsageError(f"model.{key} is {wanted}, but the images of {config.data.name} have {found}")
-    model = config.model.model_copy(update={"channels": channels, "image_size": height})
-    return config.model_copy(update={"model": model})
 
 
 class Trainer:
@@ -192,11 +179,12 @@ class Trainer:
         """
         model, images = self.step.evaluated_model(), self.images[: evaluate.SCORE_IMAGES]
         answers = model.classify_heads(images) if distributed.is_main() else None
+        seen: Metrics = {}
         if model.num_over_categories > model.num_categories:
-            self._merge(model, answers)
+            seen |= self._merge(model, answers)
         if self._settlements() > self.settlement:
             self.settlement = self._settlements()
-            self._settle(model)
+            seen |= self._settle(model)
             self._merge(model, answers)
         if answers is None:
             return None
@@ -207,7 +195,8 @@ class Trainer:
             probabilities = model.classify(images).numpy().astype(np.float64)
         label_free = evaluate.label_free(model, images, probabilities=probabilities)
         complete = self.done > self.latent_steps
-        measures = {"mutual_information": label_free.mutual_information}
+        measures = {"mutual_information": label_free.mutual_information, "balance": label_free.balance}
+        measures |= {"categories_unused": model.num_categories - label_free.categories_used} | seen
         if complete:  # before, no image that was generated has been trained on
             measures |= asdict(evaluate.generated(model, images, probabilities.argmax(1)))
         metrics = {f"evaluation/{name}": value for name, value in measures.items() if np.isfinite(value)}
@@ -224,8 +213,12 @@ class Trainer:
             return 0
         return 1 + (self.done - self.vote_step) // (every * self.steps_per_epoch) if every else 1
 
-    def _settle(self, model: InfoAE) -> None:
-        """Settle the categories of all training images: by the vote of the heads, later by the classifier's answers."""
+    def _settle(self, model: InfoAE) -> Metrics:
+        """Settle the categories of all training images: by the vote of the heads, later by the classifier's answers.
+
+        Returns how well that went, on the main rank.
+        """
+        measures: Metrics = {}
         if distributed.is_main():
             information = self.config.information
             if self.settlement == 1:
@@ -233,15 +226,18 @@ class Trainer:
                 votes = consensus.of_heads(model, self.images, nearest, information.merging)
             else:
                 votes = consensus.of_classifier(model, self.images)
-            settled = consensus.settle(votes, model.num_categories, information, self.partners)
+            settled, measures = consensus.settle(votes, model.num_categories, information, self.partners)
             consensus.save(self.run, settled, self.settlement)
         self.agreed = consensus.load(self.run, len(self.images), self.settlement, self.step.device)
+        return measures
 
-    def _merge(self, model: InfoAE, answers: Tensor | None) -> None:
+    def _merge(self, model: InfoAE, answers: Tensor | None) -> Metrics:
         """Merge anew: by what the heads agreed on, before the vote those between which images and partners move most.
 
         `answers` (N, H, M) are the main rank's model's for the first images; the others are told what comes out.
+        Returns what the joint distribution says of the categories, on the main rank before the vote.
         """
+        measures: Metrics = {}
         category_of = torch.zeros(model.num_over_categories, dtype=torch.int64)
         frequency = torch.zeros(model.num_over_categories, dtype=torch.float64)
         if answers is not None:
@@ -251,12 +247,14 @@ class Trainer:
                 joint = evaluate.joints_of_pairs(model, answers, self.images[nearest])[0]
                 merging = self.config.information.merging
                 merged = clustering.merge(joint, self._number(model, joint), merging)[0]
+                measures = health.of_joint(joint, merged)
             else:
                 merged = consensus.categories_of(over.numpy(), self.agreed[: len(over)], model.num_categories)
             category_of, frequency = torch.from_numpy(merged), over.mean(0)
         category_of, frequency = (distributed.from_main(each, self.step.device) for each in (category_of, frequency))
         for each in {id(m): m for m in (model, self.step.model)}.values():
             each.merge(category_of.to(self.step.device), frequency.to(self.step.device))
+        return measures
 
     def _number(self, model: InfoAE, joint: NDArray[np.float64]) -> int:
         """Return how many categories to merge into; where they are to be found, that is settled before the vote."""

@@ -16,8 +16,9 @@ os.environ["WANDB_ERROR_REPORTING"] = "false"
 from infoae import config, configuration, launch
 from infoae.config import Config
 from infoae.data import ImageSet
+from infoae.launch import with_image_shape
 from infoae.run import Run
-from infoae.trainer import Trainer, with_image_shape
+from infoae.trainer import Trainer
 
 TINY = (
     "data.limit=300",

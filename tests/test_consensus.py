@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoae import configuration, consensus, losses
-from infoae.config import Config
+from infoae.config import Config, Information
 from infoae.consensus import Ints, Votes
 from infoae.errors import InfoAEError, UsageError
 from infoae.trainer import Trainer
 from tests.conftest import TINY
+from tests.test_certain import ring
 
 SETTINGS = (
     *TINY,
@@ -34,7 +35,8 @@ def with_heads() -> Config:
 
 
 def agreed_by(votes: Ints, information: Sequence[float], k: int) -> Ints:
-    return consensus.agreed_by(Votes(votes, np.array(information)), k, 0.7)
+    found = Votes(votes, np.array(information))
+    return consensus.agreed_by(found, consensus.same_categories(found, k), 0.7)
 
 
 def test_consensus_is_the_cross_entropy_of_the_merged_answers() -> None:
@@ -75,13 +77,22 @@ def test_heads_that_number_their_categories_differently_still_agree(k: int, head
     assert (agreed[1:] == votes[best, 1:]).all()
 
 
-def test_a_head_with_other_categories_does_not_vote() -> None:
-    """Not even if it keeps most information: it stands alone."""
+def test_a_head_votes_on_the_categories_that_others_have() -> None:
+    """One that has 1 and 2 in one category and 3 in two stands alone with these, even if it keeps most information."""
     truth = np.arange(400) % 4
-    odd = np.where(truth == 3, np.arange(400) // 4 % 2 * 2 + 1, np.minimum(truth, 1) * 2)  # 1 and 2 in one, 3 in two
-    agreed = agreed_by(np.stack([odd, truth, 3 - truth, truth]), [2.0, 1.0, 1.5, 1.2], 4)
-    assert (agreed == 3 - truth).all()
-    assert (agreed_by(np.stack([odd, truth]), [2.0, 1.0], 4) == odd).all()
+    odd = np.where(truth == 3, np.arange(400) // 4 % 2 * 2 + 1, np.minimum(truth, 1) * 2)
+    votes = Votes(np.stack([odd, truth, 3 - truth, truth]), np.array([2.0, 1.0, 1.5, 1.2]))
+    numbers = consensus.same_categories(votes, 4)
+    assert numbers[0].tolist() == [3, -1, -1, -1]
+    assert (numbers[1:] == [[3, 2, 1, 0], [0, 1, 2, 3], [3, 2, 1, 0]]).all()
+    assert (consensus.agreed_by(votes, numbers, 1.0) == 3 - truth).all()
+    settled, measures = consensus.settle(votes, 4, Information(agreement=1.0))
+    assert (settled == 3 - truth).all()
+    assert measures == {"labelled": 1.0, "heads_agreeing": 13 / 16}
+    dissent = truth.copy()
+    dissent[0] = 1  # of category 0, which all four have
+    votes = Votes(np.stack([odd, truth, 3 - truth, dissent]), votes.information)
+    assert np.flatnonzero(consensus.agreed_by(votes, numbers, 1.0) < 0).tolist() == [0]
 
 
 def test_three_heads_in_ten_cannot_keep_an_image_out_and_four_can() -> None:
@@ -92,78 +103,6 @@ def test_three_heads_in_ten_cannot_keep_an_image_out_and_four_can() -> None:
     agreed = agreed_by(votes, np.arange(10).tolist(), 4)
     assert (agreed[:40] == np.where(votes[0, :40] == 0, 0, -1)).all()
     assert (agreed[40:] == votes[0, 40:]).all()
-
-
-def ring(count: int) -> Ints:
-    """Partners of images in a ring: the one before and the one after."""
-    return np.stack([np.roll(np.arange(count), shift) for shift in (1, -1)], 1)
-
-
-@pytest.mark.parametrize("links", [1, 2, 3])
-def test_what_all_images_within_so_many_links_have_is_certain(links: int) -> None:
-    """A ring of two categories of fifty images, and an image no one agreed on."""
-    agreed = np.arange(100) // 50
-    agreed[25] = -1
-    expected = agreed.copy()
-    for odd in (0, 25, 50, 99, 49):
-        reach = links if odd == 25 else links - 1
-        expected[np.arange(odd - reach, odd + reach + 1) % 100] = -1
-    assert (consensus.certain(agreed, ring(100), links) == expected).all()
-
-
-def test_a_category_keeps_half_of_its_images() -> None:
-    """A ring of categories of 80, 7 and 13 images: four links would leave 72, none and 5 of them."""
-    agreed = np.repeat([0, 1, 2], [80, 7, 13])
-    certain = consensus.certain(agreed, ring(100), 4)
-    assert [np.flatnonzero(certain == category).tolist() for category in range(3)] == [
-        list(range(4, 76)),
-        list(range(81, 86)),
-        list(range(90, 97)),
-    ]
-
-
-@given(st.integers(0, 2**16), st.integers(0, 4))
-def test_certain_against_a_search_along_the_links(seed: int, links: int) -> None:
-    random = np.random.default_rng(seed)
-    partners, agreed = random.integers(0, 60, (60, 2)), np.where(random.random(60) < 0.05, 1, 0)
-
-    def within(image: int, left: int) -> set[int]:
-        return {image}.union(*(within(other, left - 1) for other in partners[image] if left))
-
-    alike = np.array([all(agreed[other] == agreed[image] for other in within(image, links)) for image in range(60)])
-    if all(2 * alike[agreed == each].sum() >= (agreed == each).sum() for each in set(agreed)):
-        assert (consensus.certain(agreed, partners, links) == np.where(alike, agreed, -1)).all()
-
-
-@given(st.integers(0, 2**16))
-def test_walks_end_as_the_absorbing_chain_says(seed: int) -> None:
-    """Against the power of the transition matrix of an absorbing Markov chain."""
-    random = np.random.default_rng(seed)
-    partners, certain = random.integers(0, 40, (40, 3)), np.where(random.random(40) < 0.5, np.arange(40) % 3, -1)
-    certain[:3] = [0, 1, 2]
-    step = np.zeros((40, 40))
-    np.add.at(step, (np.repeat(np.arange(40), 3), partners.ravel()), 1 / 3)
-    known = certain >= 0
-    step[known] = np.eye(40)[known]
-    chance = np.linalg.matrix_power(step, consensus.WALK)[:, known] @ np.eye(3)[certain[known]]
-    chance /= np.maximum(chance.sum(1, keepdims=True), 1e-12)  # of the walks that end
-    for share in (0.55, 0.8):
-        found = consensus.propagate(certain, partners, 3, share)
-        clear = np.abs(chance - share).min(1) > 1e-4
-        assert (found[clear] == np.where(chance.max(1) >= share, chance.argmax(1), -1)[clear]).all()
-        assert (found[known] == certain[known]).all()
-
-
-def test_without_any_agreement_nothing_is_certain() -> None:
-    nothing = np.full(10, -1)
-    assert (consensus.certain(nothing, ring(10), 2) == -1).all()
-    assert (consensus.propagate(nothing, ring(10), 3, 0.8) == -1).all()
-
-
-def test_walks_that_end_nowhere_give_nothing() -> None:
-    """The last two images are each other's partners."""
-    partners = np.array([[1], [0], [1], [4], [3]])
-    assert consensus.propagate(np.array([0, 0, -1, -1, -1]), partners, 2, 0.8).tolist() == [0, 0, 0, -1, -1]
 
 
 def test_a_kind_that_votes_are_wrong_about_follows_its_links_outwards(
@@ -205,7 +144,8 @@ def test_heads_that_mix_things_up_do_not_vote(
     answers = torch.from_numpy(np.stack([good, np.roll(good, 3, 1), bad], 1)).float()
     monkeypatch.setattr(model, "classify_heads", lambda images: answers[: len(images)])
     images = np.zeros((200, 1, 28, 28), np.uint8)
-    agreed = consensus.agreed_by(consensus.of_heads(model, images, np.arange(200)[:, None]), 10, 0.7)
+    votes = consensus.of_heads(model, images, np.arange(200)[:, None])
+    agreed = consensus.agreed_by(votes, consensus.same_categories(votes, 10), 0.7)
     assert (agreed >= 0).all()
     assert all(len(set(agreed[truth == digit])) == 1 for digit in range(10))
     assert len(set(agreed)) == 10

@@ -57,9 +57,9 @@ def test_more_neighbours_merge_than_are_partners(
         given["vote"] = arguments[2]
         return Votes(np.tile(np.arange(300) % 10, (3, 1)), np.zeros(3))
 
-    def settle(*arguments: Any) -> consensus.Ints:
+    def settle(*arguments: Any) -> tuple[consensus.Ints, dict[str, float]]:
         given["links"] = arguments[3]
-        return np.arange(300) % 10
+        return np.arange(300) % 10, {}
 
     monkeypatch.setattr(consensus, "of_heads", of_heads)
     monkeypatch.setattr(consensus, "settle", settle)

@@ -12,9 +12,10 @@ from infoae import checkpoint, configuration, evaluate
 from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
+from infoae.launch import with_image_shape
 from infoae.run import Run
 from infoae.step import Step
-from infoae.trainer import Metrics, Moment, Trainer, with_image_shape
+from infoae.trainer import Metrics, Moment, Trainer
 
 MakeTrainer = Callable[..., Trainer]
 

@@ -70,6 +70,8 @@ def read_labels(path: Path, num_images: int) -> NDArray[np.int64]:
     labels = _load(path)
     if labels.shape != (num_images,) or labels.dtype.kind not in "iu":
         raise InfoAEError(f"{path} holds {labels.dtype} {labels.shape}: a whole number for each of {num_images} needed")
+    if num_images and labels.min() < 0:
+        raise InfoAEError(f"{path} holds {labels.min()}: classes are 0 and up")
     return labels.astype(np.int64)
 
 
