@@ -18,6 +18,8 @@ from infoae.cli.options import (
     print_json,
 )
 
+MOST_CLASSES = 12  # that a terminal has columns for; evaluation.json and the figure have all
+
 
 def evaluate(
     run: RunArgument = "latest",
@@ -63,15 +65,17 @@ def _print_tables(result: dict[str, Any]) -> None:
             measures.add_row(f"{group.replace('_', '-')}: {key.replace('_', ' ')}", text)
     console.print(measures)
     categories = Table("category", "images", title="categories")
-    if "confusion" in result:
-        for column in ("class", "purity", *(f"is {label}" for label in range(len(result["confusion"][0])))):
+    classes = len(result["confusion"][0]) if "confusion" in result else 0
+    shown = range(classes if classes <= MOST_CLASSES else 0)
+    if classes:
+        for column in ("class", "purity", *(f"is {label}" for label in shown)):
             categories.add_column(column, justify="right")
     for category, size in enumerate(result["category_sizes"]):
         row = [str(category), str(size)]
-        if "confusion" in result:
+        if classes:
             matched = result["matching"].get(category)
             row += ["-" if matched is None else str(matched), f"{result['purity'][category]:.3f}"]
-            row += [str(count) for count in result["confusion"][category]]
+            row += [str(result["confusion"][category][label]) for label in shown]
         categories.add_row(*row)
     console.print(categories)
     for warning in result["warnings"]:

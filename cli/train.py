@@ -80,13 +80,14 @@ def train(
 
     Ctrl-C saves and says how to go on. One worker trains in this process; more need Ray (docs/distributed.md).
     """
-    from infoae import cluster, launch
+    from infoae import cluster, configuration, launch
     from infoae.errors import UsageError
     from infoae.run import Run
     from infoae.storage import parse
 
     request = cluster.Request(*cluster.parse_nodes(nodes), workers_per_node, address)
     store = None if storage is None else parse(storage)
+    here = "auto" if request.needs_ray else None  # the workers' machines have the device asked for, or say not
     if store is not None and not request.needs_ray:
         raise UsageError("--storage is for several workers: give --nodes or --workers-per-node too")
 
@@ -125,22 +126,28 @@ def train(
                 raise UsageError(f"--{flag} cannot change when a run is resumed; only --epochs can")
         if store is not None:
             store.pull(Run(runs / Path(resume).name))
-        plan = launch.resumed(resume, runs, epochs)
+        plan = launch.resumed(resume, runs, epochs, here)
     else:
-        plan = launch.planned(config, [*(settings or []), *overrides], runs, name)
+        over = [] if categories is None else configuration.over_categories(config, settings or [], categories)
+        plan = launch.planned(config, [*(settings or []), *over, *overrides], runs, name, here)
     if dry_run:
         summary = plan.summary()
         print_json(summary) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in summary.items()))
         return
     results = []
     for one in [plan] if restarts == 1 else launch.restarts(plan, restarts):
-        if request.needs_ray:
+        if request.needs_ray and not (one.resumed is not None and one.resumed.is_finished(one.config)):
             from infoae import workers
 
             results.append(workers.run(one, wandb.value, request, store, retries))
         else:
             results.append(launch.run(one, wandb.value))
         if not results[-1]["finished"]:
+            if restarts > 1:
+                group = str(results[-1]["run"]).removesuffix(f"-{one.config.seed}")
+                typer.echo(
+                    f"run {len(results)} of {restarts}; to go on, repeat the command with --name {group}", err=True
+                )
             break
     result = results[-1] if restarts == 1 or not results[-1]["finished"] else launch.best_of(results)
     if as_json:

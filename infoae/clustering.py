@@ -95,7 +95,7 @@ def _moved(
             others, links = joint.copy(), joint[one].copy()
             others[one] = others[:, one] = links[one] = 0
             rest = merged_joint(others, categories)
-            gained = gains(rest, np.bincount(categories, links, len(rest)), float(joint[one, one]))
+            gained = gains(rest, np.bincount(categories, links, len(rest)).astype(np.float64), float(joint[one, one]))
             if gained.max() > gained[categories[one]] + LEAST_GAIN:
                 categories[one], moved = gained.argmax(), True
     return categories
@@ -114,14 +114,16 @@ def _information_gains(rest: Floats, links: Floats, own: float) -> Floats:
     cells = _xlogx(rest + links) - _xlogx(rest)
     outside = 2 * (cells.sum(1) - np.diag(cells))
     diagonal = _xlogx(inside + 2 * links + own) - _xlogx(inside)
-    return outside + diagonal - 2 * (_xlogx(marginal + links.sum() + own) - _xlogx(marginal))
+    gained: Floats = outside + diagonal - 2 * (_xlogx(marginal + links.sum() + own) - _xlogx(marginal))
+    return gained
 
 
 def _uncut_gains(rest: Floats, links: Floats, own: float) -> Floats:
     """Return as `_information_gains` what the sum of the parts of categories whose partners are in them gains."""
     inside, marginal, tiny = np.diag(rest), rest.sum(1) + links, np.finfo(np.float64).tiny
     more = (inside + 2 * links + own) / np.maximum(marginal + links.sum() + own, tiny)
-    return more - inside / np.maximum(marginal, tiny)
+    gained: Floats = more - inside / np.maximum(marginal, tiny)
+    return gained
 
 
 def merging_losses(joint: Floats, sums: Floats | None = None) -> Floats:

@@ -30,6 +30,19 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return parse(text, str(path), overrides)
 
 
+def over_categories(source: str | Path, overrides: Sequence[str], categories: str) -> list[str]:
+    """Return the override by which over-categories keep their proportion to more `categories` than a recipe has.
+
+    None where there are enough, where `overrides` say how many, and for auto. Raises UsageError as `load` does.
+    """
+    model = load(source, overrides).model
+    over, usual = model.num_over_categories, model.num_categories
+    told = any(override.startswith("model.num_over_categories=") for override in overrides)
+    if over is None or usual == "auto" or told or not categories.isdigit() or int(categories) <= usual:
+        return []
+    return [f"model.num_over_categories={over * int(categories) // usual}"]
+
+
 def read_named(source: str | Path, known: Mapping[str, Path], what: str) -> tuple[Path, str]:
     """Return path and text of the file, a `what`, that `source` names among `known` or is. Raises UsageError."""
     path = known.get(str(source), Path(source))

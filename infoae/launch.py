@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -45,31 +46,36 @@ class Plan:
     name: str | None
     resumed: Run | None
 
+    @property
+    def total_steps(self) -> int:
+        """Of all epochs."""
+        train = self.config.train
+        return train.epochs * steps_an_epoch(len(self.train), train.batch_size, train.least_steps)
+
     def summary(self) -> dict[str, Any]:
         """Return what --dry-run prints."""
-        batch = self.config.train.batch_size
         return {
             "recipe": self.recipe,
             "data": self.config.data.name,
             "images": len(self.train),
             "image_shape": list(self.train.images.shape[1:]),
             "epochs": self.config.train.epochs,
-            "steps": self.config.train.epochs * steps_an_epoch(len(self.train), batch, self.config.train.least_steps),
+            "steps": self.total_steps,
             "device": str(self.device),
             "precision": str(self.precision).removeprefix("torch."),
-            "global_batch": batch,
+            "global_batch": self.config.train.batch_size,
             "learning_rates": self.config.learning_rates(),
             "learning_rate_scaling": self.config.optim.learning_rate_scaling,
         }
 
 
-def planned(source: str, overrides: Sequence[str], runs: Path, name: str | None) -> Plan:
-    """Check a new run's configuration, data and device. Raises InfoAEError."""
+def planned(source: str, overrides: Sequence[str], runs: Path, name: str | None, device: str | None = None) -> Plan:
+    """Check a new run's configuration, data and device, as `checked` does. Raises InfoAEError."""
     config = configuration.load(source, overrides)
-    return checked(config, runs, Path(source).stem, name, None)
+    return checked(config, runs, Path(source).stem, name, None, device)
 
 
-def resumed(run: str, runs: Path, epochs: int | None) -> Plan:
+def resumed(run: str, runs: Path, epochs: int | None, device: str | None = None) -> Plan:
     """Check a stopped run that is to go on, for `epochs` in all if given. Raises InfoAEError."""
     found = Run.open(run, runs)
     config = found.config()
@@ -78,12 +84,17 @@ def resumed(run: str, runs: Path, epochs: int | None) -> Plan:
             raise UsageError(f"run {found.name} was planned for {config.train.epochs} epochs; --epochs cannot go below")
         config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
     found.refuse_finished(config)
-    return checked(config, runs, found.name, None, found)
+    return checked(config, runs, found.name, None, found, device)
 
 
-def checked(config: Config, runs: Path, recipe: str, name: str | None, found: Run | None) -> Plan:
-    """Return the plan of a configuration whose data and device are there. Raises InfoAEError."""
-    device = resolve_device(config.train.device)
+def checked(
+    config: Config, runs: Path, recipe: str, name: str | None, found: Run | None, wanted: str | None = None
+) -> Plan:
+    """Return the plan of a configuration whose data and device are there. Raises InfoAEError.
+
+    `wanted` is this process's device where it is not the configuration's: other machines may have the GPUs.
+    """
+    device = resolve_device(wanted or config.train.device)
     precision = resolve_precision(config.train.precision, device)
     if config.data.root is not None:  # a resumed run or a worker may be in another folder
         root = config.data.root.expanduser().resolve()
@@ -113,20 +124,28 @@ def with_image_shape(config: Config, train: ImageSet | ShardSet) -> Config:
 
 
 def restarts(plan: Plan, count: int) -> list[Plan]:
-    """Return `count` plans that differ in their seeds, which follow on the plan's own, and names.
+    """Return `count` plans that differ in their seeds, which follow on the plan's own, and names, NAME-<seed>.
 
-    Raises UsageError if the name of any is taken: not after the first was trained.
+    One whose run is there already goes on with it, so that a repeated command finishes the job. Raises UsageError if
+    that is of another configuration, or if scores could not be compared.
     """
-    seeds = range(plan.config.seed, plan.config.seed + count)
-    for taken in (plan.runs / f"{plan.name}-{seed}" for seed in seeds if plan.name):
-        if taken.exists():
-            raise UsageError(
-                f"{taken} exists: give another --name or --seed, or continue it with --resume {taken.name}"
-            )
-    return [
-        replace(plan, config=plan.config.model_copy(update={"seed": seed}), name=plan.name and f"{plan.name}-{seed}")
-        for seed in seeds
-    ]
+    if plan.config.model.num_categories == "auto":
+        raise UsageError(
+            "--restarts keeps the best score, and scores of different numbers of categories cannot be compared: find "
+            "the number with --categories auto, then give it as --categories with --restarts"
+        )
+    name = plan.name or f"{plan.recipe}-{dt.datetime.now():%Y%m%d-%H%M%S}"
+    return [_restart(plan, f"{name}-{seed}", seed) for seed in range(plan.config.seed, plan.config.seed + count)]
+
+
+def _restart(plan: Plan, name: str, seed: int) -> Plan:
+    config = plan.config.model_copy(update={"seed": seed})
+    found = Run(plan.runs / name)
+    if not found.path.exists():
+        return replace(plan, config=config, name=name)
+    if Run.open(found.path).config() != config:
+        raise UsageError(f"{found.path} is of another configuration: give another --name or --seed, or delete it")
+    return replace(plan, config=config, name=None, resumed=Run.open(found.path))
 
 
 def best_of(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -141,7 +160,7 @@ def start(plan: Plan) -> Run:
     return plan.resumed or Run.create(plan.runs, plan.name, plan.recipe, plan.config)
 
 
-def find_partners(trained: Run, plan: Plan) -> None:
+def find_partners(trained: Run, plan: Plan, go_on: str | None = None) -> None:
     """Find the neighbours that a run will ask for, unless it has them, and show how far that is. Raises UsageError."""
     if not plan.config.compares_neighbours():
         return
@@ -150,13 +169,18 @@ def find_partners(trained: Run, plan: Plan) -> None:
             partners.find(trained, plan.train.images, plan.config.information, plan.config.augment, advance)
     except KeyboardInterrupt:
         with TrainingProgress() as progress:
-            progress.say(f"stopped before training; go on with: infoae train --resume {trained.name}")
+            progress.say(f"stopped before training; go on with: {go_on or f'infoae train --resume {trained.name}'}")
         raise
 
 
 def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
-    """Train, then evaluate the best checkpoint. Returns the result as JSON values, `finished` among them."""
+    """Train, then evaluate the best checkpoint. Returns the result as JSON values, `finished` among them.
+
+    A run that is finished is only evaluated.
+    """
     trained = start(plan)
+    if plan.resumed is not None and trained.is_finished(plan.config):
+        return _result(trained, plan, finished=True)
     find_partners(trained, plan)
     with TrainingProgress() as progress:
         trainer = Trainer(trained, plan.config, plan.train, plan.device, plan.precision)
@@ -173,17 +197,20 @@ def run(plan: Plan, wandb: Mode) -> dict[str, Any]:
             stop_on_signal(progress.say) as stop_wanted,
         ):
             finished = trainer.fit([progress, *reporters], stop_wanted)
+    return _result(trained, plan, finished)
+
+
+def _result(trained: Run, plan: Plan, finished: bool) -> dict[str, Any]:
+    saved = checkpoint.read(trained.checkpoint("newest"))
     result: dict[str, Any] = {
         "run": trained.name,
         "folder": str(trained.path),
         "finished": finished,
-        "step": trainer.done,
-        "total_steps": trainer.total_steps,
+        "step": saved.step,
+        "total_steps": plan.total_steps,
+        "seconds": round(saved.seconds, 1),
     }
-    result["seconds"] = round(trainer.seconds, 1)
-    if not finished:
-        return result
-    return result | evaluate_run(trained, plan.test, "best", plan.device)
+    return result | (evaluate_run(trained, plan.test, "best", plan.device) if finished else {})
 
 
 def describe_batch(config: Config) -> str:
@@ -219,7 +246,8 @@ def describe(result: dict[str, Any]) -> str:
     """Return the result of a run in words."""
     name = result["run"]
     if not result["finished"]:
-        return f"stopped and saved after step {result['step']}; go on with: infoae train --resume {name}"
+        go_on = result.get("go_on", f"infoae train --resume {name}")
+        return f"stopped and saved after step {result['step']}; go on with: {go_on}"
     label_free = result["label_free"]
     lines = [
         f"run {result['folder']}: {result['seconds']:.0f} s of training, best checkpoint {result['checkpoint']}",

@@ -67,7 +67,11 @@ def test_each_seed_once_and_the_summary_is_theirs(tmp_path: Path, monkeypatch: p
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
     table = (tmp_path / "out" / "summary.md").read_text()
     assert f"| 7 | {100 * accuracies[2]:.2f} % |" in table
+    assert "the paper" not in table  # its rows are of all of MNIST
+    whole = [result | {"config": result["config"] | {"data": {"name": "mnist", "limit": None}}} for result in results]
+    table = reproduce.table(summary, whole)
     assert "| InfoAE (the paper) | 1.1 (± 0.1) |" in table
+    assert "matched one-to-one" in table
     assert (tmp_path / "out" / "seeds.png").read_bytes().startswith(b"\x89PNG")
 
 
