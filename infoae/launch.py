@@ -239,7 +239,8 @@ def evaluate_run(run: Run, test: ImageSet, which: str, device: torch.device) -> 
 def _game(run: Run) -> dict[str, float]:
     """Return the mean over the last logged steps of what tells how the adversarial game stands."""
     logged = deque((line for line in run.metrics() if "discriminator_accuracy" in line), GAME_STEPS)
-    return {name: fmean(line[name] for line in logged) for name in GAME if logged and name in logged[-1]}
+    values = {name: [line[name] for line in logged if name in line] for name in GAME}
+    return {name: fmean(found) for name, found in values.items() if found}
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -164,6 +164,14 @@ def test_heads_vote_once_and_a_resumed_run_follows_the_same_vote(
     resumed = make_trainer(with_heads, "stopped")
     resumed.resume()
     resumed.fit([])
+    (voted,) = (line for line in resumed.run.metrics() if "evaluation/labelled" in line)
+    assert 0 <= voted["evaluation/labelled"] <= 1
+    assert 1 / 3 <= voted["evaluation/heads_agreeing"] <= 1  # it has its own
+    balanced = [
+        "evaluation/balance" in line for line in resumed.run.metrics() if "evaluation/mutual_information" in line
+    ]
+    assert len(balanced) == 2
+    assert all(balanced)
     votes = [np.load(trainer.run.path / consensus.FILE) for trainer in (unbroken, resumed)]
     assert (votes[0] == votes[1]).all()
     expected, found = (trainer.step.evaluated_model().state_dict() for trainer in (unbroken, resumed))

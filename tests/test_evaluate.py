@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from infoae import evaluate
+from infoae import evaluate, launch
 from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.model import InfoAE
@@ -88,3 +90,19 @@ def test_samples_that_are_real_images_have_a_diversity_of_one(
     monkeypatch.setattr(model, "decode", lambda _: torch.tensor(drawn) / 255)
     result = evaluate.generated(model, data.images, data.labels)
     assert result.diversity_pixels == pytest.approx(1, abs=0.1)
+
+
+def test_how_the_game_stood_at_the_end_is_said(
+    finished_run: Run, mnist: tuple[ImageSet, ImageSet], tmp_path: Path
+) -> None:
+    run = Run(shutil.copytree(finished_run.path, tmp_path / "run"))
+    cpu = torch.device("cpu")
+    before = launch.evaluate_run(run, mnist[1], "best", cpu)["warnings"]
+    with (run.path / "metrics.jsonl").open("a") as file:
+        for right in (0.5, *[0.999] * launch.GAME_STEPS):
+            line = {"step": 1, "discriminator_accuracy": right, "loss/encoder_adversarial": 9.5}
+            file.write(json.dumps(line) + "\n")
+    after = launch.evaluate_run(run, mnist[1], "best", cpu)["warnings"]
+    found = [warning for warning in after if warning not in before]
+    assert any("the discriminator tells 100% of images apart" in warning for warning in found)
+    assert any("encoder_adversarial 9.5 nats" in warning for warning in found)

@@ -13,6 +13,10 @@ from tests.test_clustering import kinds
 
 GOOD = {
     "balance": 0.99,
+    "least_told_apart": 0.95,
+    "most_divided": 0.4,
+    "heads_agreeing": 1.0,
+    "labelled": 0.97,
     "categories_unused": 0.0,
     "recovered": 0.99,
     "diversity_pixels": 0.7,
@@ -47,6 +51,18 @@ def test_categories_that_are_the_things_are_not_suspicious() -> None:
     assert list(health.of_categories(np.eye(10) / 10, np.arange(10))) == []  # nothing merged, nothing to split
 
 
+def test_what_a_joint_says_of_categories_in_two_numbers() -> None:
+    joint, right = kinds(10, 3, 0.9), np.arange(30) // 3
+    good = health.of_joint(joint, right)
+    assert good["least_told_apart"] > health.CLEAN > good["most_divided"]
+    assert health.of_joint(joint, clustering.merge(joint, 9)[0])["most_divided"] > health.CLEAN
+    split = right.copy()
+    split[0] = 10
+    assert health.of_joint(joint, split)["least_told_apart"] < health.CLEAN
+    nothing_merged = health.of_joint(np.eye(10) / 10, np.arange(10))
+    assert nothing_merged == pytest.approx({"least_told_apart": 1.0, "most_divided": 0.0})
+
+
 def test_two_things_in_one_category_and_one_thing_in_two_are_noticed() -> None:
     joint = kinds(10, 3, 0.9)
     too_few = clustering.merge(joint, 9)[0]
@@ -66,6 +82,10 @@ def test_two_things_in_one_category_and_one_thing_in_two_are_noticed() -> None:
     [
         ("balance", 0.7, "far larger than others"),
         ("categories_unused", 3.0, "hardly an image is given: 3"),
+        ("least_told_apart", 0.5, "two categories may be one thing"),
+        ("most_divided", 0.9, "a category may hold two things"),
+        ("heads_agreeing", 0.3, "a category is shared by 30% of them"),
+        ("labelled", 0.4, "40% of the images were given one"),
         ("recovered", 0.5, "only 50% of generated images come back"),
         ("diversity_pixels", 0.1, "much alike"),
         ("discriminator_accuracy", 0.999, "lower optim.critic_learning_rate"),
@@ -90,3 +110,18 @@ def test_a_game_that_stays_one_sided_is_said_once(capsys: pytest.CaptureFixture[
     lines = [line for line in capsys.readouterr().err.splitlines() if "done" in line or "warning" in line]
     said = [number for number, line in enumerate(lines) if line.startswith("warning: the discriminator tells 100%")]
     assert said == [7]  # after the seventh epoch, the fourth in a row
+
+
+def test_what_stays_wrong_is_said_after_four_epochs_and_a_bad_vote_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    samples = torch.zeros(1, 1, 8, 8)
+    with TrainingProgress() as progress:
+        for epoch in range(1, 7):
+            measures = {"mutual_information": 1.0, "balance": 0.5, "categories_unused": 3}
+            measures |= {"heads_agreeing": 0.2, "labelled": 0.9} if epoch == 2 else {}
+            metrics = {f"evaluation/{name}": float(value) for name, value in measures.items()}
+            progress.evaluated(Moment(epoch, 6, epoch, 6, 0, 100.0), metrics, samples)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "epoch 1/6 done: mutual information 1, balance 0.500, categories unused 3"
+    epochs = [sum("done" in line for line in lines[:number]) for number, line in enumerate(lines) if "warning" in line]
+    assert epochs == [2, 4]
+    assert "shared by 20% of them" in next(line for line in lines if "warning" in line)

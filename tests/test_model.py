@@ -98,3 +98,12 @@ def test_using_a_model_leaves_it_in_the_mode_it_was_in(model: InfoAE, mnist: tup
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model.eval()
+
+
+def test_as_many_over_categories_as_categories_keep_the_numbers_that_the_vote_gave_them() -> None:
+    config = Model(channels=1, image_size=8, width=4, num_categories=4, num_over_categories=4)
+    model, loaded = InfoAE(config), InfoAE(config)
+    model.merge(torch.tensor([2, 0, 3, 1]), torch.ones(4))
+    loaded.load_state_dict(model.state_dict())
+    assert loaded.category_of.tolist() == [2, 0, 3, 1]
+    assert loaded.choose_over(torch.arange(4), torch.zeros(4)).tolist() == [1, 3, 0, 2]

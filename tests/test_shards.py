@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infoae import configuration, data
+from infoae import configuration, data, launch
 from infoae.batches import batches
 from infoae.config import Config, Data
 from infoae.data import ImageSet, ShardSet
@@ -186,11 +186,22 @@ def test_a_shard_that_goes_away_while_training_is_one_clear_line(tmp_path: Path)
 
 def test_labels_must_fit_the_test_images(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> None:
     write_shards(tmp_path, mnist[0].images, 2, mnist[1])
+    np.save(tmp_path / "test_labels.npy", np.arange(-1, 199))
+    with pytest.raises(InfoAEError, match="holds -1: classes are 0 and up"):
+        data.load(Data(name="shards", root=tmp_path), "test")
     np.save(tmp_path / "test_labels.npy", np.zeros(3, np.int64))
     with pytest.raises(InfoAEError, match=r"test_labels.npy holds int64 \(3,\).*200"):
         data.load(Data(name="shards", root=tmp_path), "test")
     with pytest.raises(UsageError, match=r"shards needs the folder it lies in: --data-root DIR$"):
         data.load_training(Data(name="shards"))
+
+
+def test_test_images_of_another_shape_are_refused_before_training(
+    tmp_path: Path, mnist: tuple[ImageSet, ImageSet]
+) -> None:
+    write_shards(tmp_path, mnist[0].images, 2, ImageSet(mnist[1].images[..., :20, :20], mnist[1].labels))
+    with pytest.raises(UsageError, match=r"test images of shards are \(200, 1, 20, 20\), those to train on are"):
+        launch.planned("smoke", ["data.name=shards", f"data.root={tmp_path}"], tmp_path / "runs", None)
 
 
 def test_the_command_trains_on_shards_and_resumes_from_another_folder(
