@@ -111,13 +111,22 @@ def from_main(value: Tensor, device: torch.device) -> Tensor:
     return sent.to(value.device)
 
 
-def weighted_sums(values: dict[str, Tensor], weight: float) -> dict[str, Tensor]:
-    """Return each scalar times its rank's `weight`, summed over ranks, without gradient: the same on all ranks."""
+def weighted_sums(values: dict[str, Tensor], weight: float) -> Callable[[], dict[str, Tensor]]:
+    """Start summing each scalar times its rank's `weight` over ranks, without gradient; calling returns the sums.
+
+    They are the same on all ranks.
+    """
     if size() == 1:
-        return {name: value.detach() for name, value in values.items()}
+        return lambda: {name: value.detach() for name, value in values.items()}
     sums = torch.stack([value.detach().float() for value in values.values()]) * weight
-    dist.all_reduce(sums)
-    return dict(zip(values, sums.unbind(), strict=True))
+    work = dist.all_reduce(sums, async_op=True)
+    assert work is not None
+
+    def finish() -> dict[str, Tensor]:
+        work.wait()
+        return dict(zip(values, sums.unbind(), strict=True))
+
+    return finish
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> Callable[[], None]:

@@ -84,9 +84,7 @@ class Step:
             voted = None if agreed is None else agreed.to(self.device)
             terms = objective.compute(self.model, self.config.objective, *inputs, voted, latent_only)
         accuracy = {} if terms.discriminator_accuracy is None else {"accuracy": terms.discriminator_accuracy}
-        losses = distributed.weighted_sums(terms.losses | accuracy, share.weight)
-        discriminator_accuracy = losses.pop("accuracy", None)
-        self._check_finite(losses, index)
+        summing = distributed.weighted_sums(terms.losses | accuracy, share.weight)
 
         # Both sides share one graph; `inputs` keeps each side's gradients out of the other's parameters, and spares
         # computing them. The graph is freed by the second pass.
@@ -102,9 +100,11 @@ class Step:
                 retain = names is objective.MODEL_LOSSES
                 self.scaler.scale(objective_value * share.weight).backward(inputs=parameters, retain_graph=retain)
             unfinished.append(distributed.sum_gradients(parameters))  # the next side's pass need not wait for it
-        for finish in unfinished:
+        losses = summing()
+        discriminator_accuracy = losses.pop("accuracy", None)
+        self._check_finite(losses, index)
+        for finish, (optimizer, _, parameters) in zip(unfinished, sides, strict=True):
             finish()
-        for optimizer, _, parameters in sides:
             if any(parameter.grad is not None for parameter in parameters):
                 self.scaler.step(optimizer)
         self.scaler.update()
