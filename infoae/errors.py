@@ -9,6 +9,10 @@ class InfoAEError(Exception):
     exit_code = 1
 
 
+class UnavailableError(InfoAEError):
+    """Machines or their storage are gone or cannot be reached: the same may succeed later."""
+
+
 class UsageError(InfoAEError):
     """The command or the configuration asks for something that does not exist. The CLI exits with 2."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import UnavailableError, UsageError
 from infoae.files import atomic_folder
 from infoae.run import Run
 
@@ -28,10 +28,24 @@ class Storage:
 
     uri: str
 
+    def within(self, name: str) -> str:
+        """Return the folder or URI of something else in the storage."""
+        path, mark, query = self.uri.partition("?") if "://" in self.uri else (self.uri, "", "")
+        return f"{path.rstrip('/')}/{name}{mark}{query}"
+
+    def holds(self, name: str) -> bool:
+        """Whether a run of that name is stored. Raises UnavailableError."""
+        system, root = self._open(name)
+        try:
+            return system.get_file_info(f"{root}/{FILES[0]}").type == fs.FileType.File
+        except OSError as error:
+            raise UnavailableError(f"cannot read {self.uri}: {error}") from None
+
     def push(self, run: Run) -> None:
         """Copy what is new in the run's folder, then remove the checkpoints it has dropped.
 
         Metrics go before the checkpoint that they lead to: those ahead of it are done again, those behind were lost.
+        Raises UnavailableError.
         """
         system, root = self._open(run.name)
         try:
@@ -50,10 +64,12 @@ class Storage:
                 system.delete_file(f"{root}/checkpoints/{name}/{LAST}")
                 system.delete_dir(f"{root}/checkpoints/{name}")
         except OSError as error:
-            raise InfoAEError(f"cannot write {self.uri}: {error}") from None
+            raise UnavailableError(f"cannot write {self.uri}: {error}") from None
 
     def pull(self, run: Run) -> None:
-        """Copy the stored run into the run's folder. Does nothing if there is none yet."""
+        """Copy the stored run into the run's folder. Does nothing if there is none yet. Raises UnavailableError."""
+        if not self.holds(run.name):
+            return
         system, root = self._open(run.name)
         try:
             run.path.mkdir(parents=True, exist_ok=True)
@@ -66,15 +82,17 @@ class Storage:
                     with atomic_folder(folder) as temporary:
                         fs.copy_files(f"{root}/checkpoints/{name}", str(temporary), system, fs.LocalFileSystem())
         except OSError as error:
-            raise InfoAEError(f"cannot read {self.uri}: {error}") from None
+            raise UnavailableError(f"cannot read {self.uri}: {error}") from None
 
     def _open(self, name: str) -> tuple[fs.FileSystem, str]:
         try:
             system, path = fs.FileSystem.from_uri(self.uri)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             raise UsageError(
                 f"--storage {self.uri}: {error}; give a folder or an URI such as s3://bucket/path"
             ) from None
+        except OSError as error:
+            raise UnavailableError(f"cannot reach {self.uri}: {error}") from None
         return system, f"{path.rstrip('/')}/{name}"
 
     @staticmethod

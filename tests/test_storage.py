@@ -11,7 +11,7 @@ import pytest
 
 from infoae import checkpoint, storage
 from infoae.config import Config
-from infoae.errors import UsageError
+from infoae.errors import UnavailableError, UsageError
 from infoae.run import Run
 from infoae.storage import Storage
 from infoae.trainer import Trainer
@@ -74,6 +74,38 @@ def test_a_process_that_dies_while_it_stores_harms_nothing_stored(
         reached.append(saved.step)
     assert reached == sorted(reached)
     assert set(reached) == {6, 12}
+
+
+def test_what_is_not_stored_makes_no_folder(finished_run: Run, tmp_path: Path) -> None:
+    store = Storage(str(tmp_path / "store"))
+    assert not store.holds(finished_run.name)
+    store.pull(Run(tmp_path / "typo"))
+    assert not (tmp_path / "typo").exists()
+    store.push(finished_run)
+    assert store.holds(finished_run.name)
+
+
+def test_a_folder_beside_the_runs_keeps_what_an_uri_asks_for() -> None:
+    assert Storage("/shared/what?").within("ray") == "/shared/what?/ray"
+    assert Storage("s3://bucket/path/").within("ray") == "s3://bucket/path/ray"
+    assert Storage("s3://bucket/path?region=eu-1&scheme=http").within("ray") == (
+        "s3://bucket/path/ray?region=eu-1&scheme=http"
+    )
+
+
+def test_storage_out_of_reach_may_be_reached_later(
+    finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any) -> None:
+        raise OSError("timeout")
+
+    store = Storage(str(tmp_path / "store"))
+    store.push(finished_run)
+    monkeypatch.setattr(storage, "_copy", unreachable)
+    with pytest.raises(UnavailableError, match=r"cannot write .*: timeout"):
+        store.push(finished_run)
+    with pytest.raises(UnavailableError, match=r"cannot read .*: timeout"):
+        store.pull(Run(tmp_path / finished_run.name))
 
 
 def test_storage_that_is_no_place_is_refused(finished_run: Run) -> None:
