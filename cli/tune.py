@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,18 +92,19 @@ def tune(
                 raise UsageError(f"--{flag} cannot change when a sweep is resumed; only --trials can")
         sweep, folder = records.load(resume, runs)
         sweep = sweeping.extended(sweep, trials)
+        request = Request(sweep.nodes, sweep.nodes, sweep.workers_per_node, address)
     else:
+        request = Request(nodes, nodes, workers_per_node, address)
         sweep, folder = sweeping.planned(
             config,
             settings or [],
             space,
             (search.value, scheduler.value, metric.value),
             trials,
-            (nodes, workers_per_node),
+            request,
             runs,
             name,
         )
-    request = Request(sweep.nodes, sweep.nodes, sweep.workers_per_node, address)
     finished = sweeping.run(sweep, folder, request, wandb.value)
     result = sweep.result(folder)
     best = sweep.best()
@@ -118,7 +120,10 @@ def tune(
             _print_table(sweep, folder)
             typer.echo(f"train it: infoae train --config {result['best_config']}\nlook at it: {result['figure']}")
         if not finished:
-            typer.echo(f"interrupted; go on with: infoae tune --resume {resume or sweep.name}")
+            where = [] if address is None else ["--address", address]
+            where += [] if runs == Path("runs") else ["--runs", str(runs)]
+            command = shlex.join(["infoae", "tune", "--resume", resume or sweep.name, *where])
+            typer.echo(f"not all trials have ended; go on with: {command}")
     if not finished:
         raise typer.Exit(130)
 
@@ -137,4 +142,4 @@ def _print_table(sweep: Sweep, folder: Path) -> None:
     typer.echo(f"the trials are runs: {folder / sweep.name}-<trial>")
     for trial in sweep.trials:
         if trial.message is not None:
-            typer.echo(f"{trial.run} failed: {trial.message}")
+            typer.echo(f"{trial.run} {trial.status}: {trial.message}")

@@ -34,6 +34,16 @@ class Request:
     """None: one for each GPU, or one without GPUs."""
     address: str | None = None
 
+    def options(self) -> list[str]:
+        """Return it as given to a command."""
+        nodes = str(self.min_nodes) if self.min_nodes == self.max_nodes else f"{self.min_nodes}-{self.max_nodes}"
+        given = {
+            "--nodes": None if self.max_nodes == 1 else nodes,
+            "--workers-per-node": self.workers_per_node,
+            "--address": self.address,
+        }
+        return [part for option, value in given.items() if value is not None for part in (option, str(value))]
+
     @property
     def needs_ray(self) -> bool:
         """One worker trains in this process."""
@@ -66,13 +76,28 @@ def parse_nodes(nodes: str) -> tuple[int, int]:
 
 @contextmanager
 def connected(request: Request, log: Path) -> Iterator[None]:
-    """Connect to the cluster of `request`, and keep what Ray prints out of sight in `log`.
+    """Connect to the cluster of `request`; `quiet` is for whatever uses it.
 
     A single node without an address is this machine. Raises InfoAEError at once if there is no cluster.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
+    started = not ray.is_initialized()
+    if started:
+        with quiet(log):
+            _connect(request)
+    try:
+        yield
+    finally:
+        if started:
+            with quiet(log):
+                ray.shutdown()
+
+
+@contextmanager
+def quiet(log: Path) -> Iterator[None]:
+    """Keep what Ray prints out of sight in `log`. A bar shown meanwhile must be there before."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("a", encoding="utf-8", buffering=1) as file,
@@ -80,14 +105,7 @@ def connected(request: Request, log: Path) -> Iterator[None]:
         redirect_stderr(file),
         _logging_to(file),
     ):
-        started = not ray.is_initialized()
-        if started:
-            _connect(request)
-        try:
-            yield
-        finally:
-            if started:
-                ray.shutdown()
+        yield
 
 
 @contextmanager
@@ -145,7 +163,11 @@ def layout(request: Request, device: str) -> Layout:
     `device` is auto, cpu or cuda; auto takes GPUs if enough nodes have them.
     """
 
-    alive: list[dict[str, float]] = [node["Resources"] for node in _nodes()]
+    available = _available()
+    alive = [
+        node["Resources"] | {"free": available.get(node["NodeID"], node["Resources"]).get("CPU", 0.0)}
+        for node in _nodes()
+    ]
     with_gpu = [node for node in alive if node.get("GPU", 0) >= (request.workers_per_node or 1)]
     use_gpu = device == "cuda" or (device == "auto" and len(with_gpu) >= request.min_nodes)
     resource = "GPU" if use_gpu else "CPU"
@@ -160,7 +182,8 @@ def layout(request: Request, device: str) -> Layout:
     nodes = fit[: request.max_nodes]
     if use_gpu and request.workers_per_node is None:
         per_node = int(min(node["GPU"] for node in nodes))
-    cpus = max(1, int(min(node["CPU"] for node in nodes)) // per_node)
+    # Another job may hold a CPU of a node whose GPUs are free: without it they train as well.
+    cpus = max(1, int(min(node["free" if use_gpu else "CPU"] for node in nodes)) // per_node)
     found_layout = Layout(request.min_nodes * per_node, request.max_nodes * per_node, per_node, cpus, use_gpu)
     _wait_until_free(found_layout)
     return found_layout
@@ -172,19 +195,28 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def _wait_until_free(wanted: Layout) -> None:
-    import ray
+def _available() -> dict[str, dict[str, float]]:
+    """Return what is free on each node, by its id."""
+    from ray._private.state import available_resources_per_node
 
+    found: dict[str, dict[str, float]] = available_resources_per_node()
+    return found
+
+
+def _wait_until_free(wanted: Layout) -> None:
     until = time.monotonic() + FREE_WAIT
-    needed = {name: amount * wanted.min_workers for name, amount in wanted.resources_per_worker.items()}
+    each = wanted.resources_per_worker
     while True:
-        free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-        lacking = {name: amount for name, amount in needed.items() if free.get(name, 0) < amount}
-        if not lacking:
+        # A worker is on one node: what two nodes have left is of no use to it.
+        room = sum(min(int(free.get(name, 0) // n) for name, n in each.items()) for free in _available().values())
+        if room >= wanted.min_workers:
             return
         if time.monotonic() > until:
-            text = ", ".join(f"{n:.0f} {name} needed and {free.get(name, 0):.0f} free" for name, n in lacking.items())
-            raise InfoAEError(f"the cluster is busy: {text}; wait for the other job, or ask for fewer workers")
+            text = " and ".join(f"{amount:.0f} {name}" for name, amount in each.items())
+            raise InfoAEError(
+                f"the cluster is busy: {wanted.min_workers} workers of {text} needed, room for {room}; "
+                "wait for the other job, or ask for fewer workers"
+            )
         time.sleep(0.5)
 
 

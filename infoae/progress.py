@@ -157,12 +157,12 @@ class SweepProgress(_Bar):
             self.say(f"{trial.run} epoch {len(trial.epochs)}/{sweep.config.train.epochs}: score {trial.score:.4g}")
 
     def ended(self, sweep: Sweep, trial: Trial) -> None:
-        """A trial has finished, was stopped, or failed."""
+        """A trial has finished, was stopped, failed, or was lost."""
         self._ended += 1
         done, best = self._show(sweep)
         self._last_line = time.monotonic()
-        outcome = f"failed: {trial.message}"
-        if trial.status != "failed":
+        outcome = f"{trial.status}: {trial.message}"
+        if trial.message is None:
             outcome = f"{trial.status} after epoch {len(trial.epochs)}, score {trial.score:.4g}"
         left = (time.monotonic() - self._started) / self._ended * (sweep.num_trials - done)
         eta = f", about {left:,.0f} s left" if self._bar.disable and left else ""

@@ -24,12 +24,13 @@ from typing import Any
 import ray
 from ray import tune
 
-from infoae import cluster, configuration, launch
+from infoae import cluster, configuration, data, launch, partners
 from infoae import space as searching
 from infoae.cluster import Layout, Request
 from infoae.errors import InfoAEError, UsageError
+from infoae.image_progress import progress as image_progress
 from infoae.progress import SweepProgress
-from infoae.run import new_folder
+from infoae.run import Run, new_folder
 from infoae.sweep_record import Epoch, Metric, Scheduling, Search, Sweep, save
 from infoae.sweep_search import Numbered, make_scheduler, optuna_search
 from infoae.sweep_trial import RETRIES, Task, Training
@@ -44,22 +45,24 @@ def planned(
     space: str,
     how: tuple[Search, Scheduling, Metric],
     trials: int | None,
-    size: tuple[int, int],
+    request: Request,
     runs: Path,
     name: str | None,
 ) -> tuple[Sweep, Path]:
-    """Check a new sweep and make its folder; `size` is nodes and workers per node of a trial.
+    """Check a new sweep and make its folder; `request` is what each trial asks for.
 
     Raises InfoAEError before anything is written if something is wrong.
     """
     search, scheduler, metric = how
-    nodes, workers_per_node = size
     config = configuration.load(source, overrides)
     if config.data.root is not None:  # trials run in another folder
         config = configuration.replaced(config, {"data.root": str(config.data.root.resolve())}, source)
     if config.train.patience is not None:
         raise UsageError("train.patience: in a sweep the scheduler stops trials, not they themselves: set it to null")
-    launch.checked(config, runs, Path(source).stem, None, None)
+    if config.model.num_categories == "auto":
+        raise UsageError(f"model.num_categories: auto cannot be swept: {searching.FIXED['model.num_categories']}")
+    here = "auto" if request.needs_ray else None  # the cluster has the device asked for, or will say not
+    launch.checked(config, runs, Path(source).stem, None, None, here)
     found = searching.load(space, config)
     if search == "grid":
         points = sum(1 for _ in searching.grid(found))
@@ -78,8 +81,8 @@ def planned(
         scheduler=scheduler,
         metric=metric,
         num_trials=trials or DEFAULT_TRIALS,
-        nodes=nodes,
-        workers_per_node=workers_per_node,
+        nodes=request.max_nodes,
+        workers_per_node=request.workers_per_node or 1,
     )
     if search == "optuna":
         optuna_search(sweep)
@@ -115,24 +118,39 @@ def run(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> bool:
 def _run_left(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> None:
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # metrics are in the run folders
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours
-    progress = SweepProgress(sweep.num_trials)
+    log = folder / "ray.log"
     scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))  # Tune's own state, on the shared storage it wants
     try:
-        with progress, cluster.connected(request, folder / "ray.log"), _terminated_as_interrupted():
-            layout, at_once = _layout(request, sweep)
-            cluster.check_nodes(folder)
+        with cluster.connected(request, log), _terminated_as_interrupted():
+            with cluster.quiet(log):
+                layout, at_once = _layout(request, sweep)
+                cluster.check_nodes(folder)
+            _find_partners(sweep, Run(scratch))
             workers = f"{layout.max_workers} workers of " if layout.max_workers > 1 else ""
             each = "a GPU" if layout.use_gpu else f"{layout.cpus_per_worker} CPU{'s' * (layout.cpus_per_worker > 1)}"
-            progress.say(
-                f"sweep {folder}: {sweep.num_left} of {sweep.num_trials} trials to run, "
-                f"{at_once} at once, {workers}{each} each"
-            )
-            _tuner(Task(sweep, folder, layout, wandb), at_once, scratch, _Following(sweep, folder, progress)).fit()
+            task = Task(sweep, folder, layout, wandb)
+            with SweepProgress(sweep.num_trials) as progress, cluster.quiet(log):
+                progress.say(
+                    f"sweep {folder}: {sweep.num_left} of {sweep.num_trials} trials to run, "
+                    f"{at_once} at once, {workers}{each} each"
+                )
+                _tuner(task, at_once, scratch, _Following(sweep, folder, progress)).fit()
     except KeyboardInterrupt:
         pass
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         save(sweep, folder)
+
+
+def _find_partners(sweep: Sweep, beside: Run) -> None:
+    """Find the neighbours that all trials share, for them to take: those that start at once would each search."""
+    config = sweep.config
+    varied = {key.partition(".")[0] for dimension in sweep.space.values() for key in dimension.keys}
+    if not config.compares_neighbours() or varied & {"information", "augment"}:
+        return
+    images = data.load_training(config.data).images
+    with image_progress("nearest neighbours", len(images)) as advance:
+        partners.find(beside, images, config.information, config.augment, advance)
 
 
 def _tuner(task: Task, at_once: int, scratch: Path, following: tune.Callback) -> tune.Tuner:
@@ -143,7 +161,7 @@ def _tuner(task: Task, at_once: int, scratch: Path, following: tune.Callback) ->
     return tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=Numbered(task.sweep),
+            search_alg=Numbered(task.sweep, task.folder),
             scheduler=make_scheduler(task.sweep),
             num_samples=task.sweep.num_left,
             max_concurrent_trials=at_once,
@@ -191,7 +209,10 @@ class _Following(tune.Callback):
         known = self._sweep.trials[result["number"]]
         if "failed" in result:
             known.status, known.message = "failed", result["failed"]
+        elif "lost" in result:
+            known.message = result["lost"]
         else:
+            known.message = None
             del known.epochs[result["epoch"] - 1 :]  # of an earlier start
             known.epochs.append(Epoch(**{name: result[name] for name in Epoch.model_fields}))
         save(self._sweep, self._folder)
@@ -199,7 +220,7 @@ class _Following(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:  # noqa: ARG002
         known = self._sweep.trials[trial.config["number"]]
-        if known.status != "failed":
+        if known.message is None:
             known.status = "finished" if len(known.epochs) == self._sweep.config.train.epochs else "stopped"
         save(self._sweep, self._folder)
         self._progress.ended(self._sweep, known)
@@ -209,7 +230,9 @@ class _Following(tune.Callback):
         error = trial.get_pickled_error() or trial.get_error()
         lost = isinstance(error, ray.exceptions.RayActorError)
         what = "its worker was lost" if lost else f"{type(error).__name__}"
-        known.status, known.message = "failed", f"{what}, {RETRIES + 1} times; see ray.log"
+        known.message = f"{what}, {RETRIES + 1} times; see ray.log"
+        if not lost:
+            known.status = "failed"
         save(self._sweep, self._folder)
         self._progress.ended(self._sweep, known)
 

@@ -49,7 +49,7 @@ class Trial(BaseModel):
     values: Values
     status: Status = "unfinished"
     message: str | None = None
-    """Why it failed."""
+    """Why it failed; of an unfinished one, what it was lost by."""
     epochs: list[Epoch] = []
 
     @property

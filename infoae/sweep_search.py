@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 from infoae import space as searching
 from infoae.errors import UsageError
 from infoae.space import Values
-from infoae.sweep_record import Sweep, Trial
+from infoae.sweep_record import Sweep, Trial, save
 
 REDUCTION = 3  # ASHA lets a third of the trials pass the first epoch of everything, and three and nine times that
 
@@ -45,9 +45,9 @@ class Numbered(Searcher):
     The first trial has the values that the recipe has, if they are in the space: what the others are to beat.
     """
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: Sweep, folder: Path) -> None:
         super().__init__(metric="score", mode="max")
-        self._sweep = sweep
+        self._sweep, self._folder = sweep, folder
         self._waiting = [trial for trial in sweep.trials if trial.status == "unfinished"]
         self._given: dict[str, Trial] = {}
         self._asked: set[str] = set()
@@ -62,6 +62,7 @@ class Numbered(Searcher):
             values = self._values(number, trial_id)
             trial = Trial(number=number, run=f"{self._sweep.name}-{number:03d}", values=values)
             self._sweep.trials.append(trial)
+            save(self._sweep, self._folder)  # before it trains: Optuna would not suggest its values again
         else:
             return Searcher.FINISHED
         self._given[trial_id] = trial
@@ -83,6 +84,8 @@ class Numbered(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if self._optuna is None:
             return
+        if result is not None and "lost" in result:
+            result, error = None, True  # its score says nothing of its values
         if trial_id in self._asked:
             self._optuna.on_trial_complete(trial_id, result, error)
         elif result is not None:

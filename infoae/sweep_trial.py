@@ -15,9 +15,9 @@ import torch
 from ray import tune
 from torch import Tensor
 
-from infoae import checkpoint, environment, launch
+from infoae import checkpoint, environment, launch, partners
 from infoae.cluster import Layout
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, UnavailableError
 from infoae.launch import Plan
 from infoae.progress import TrainingProgress
 from infoae.run import Run
@@ -60,6 +60,7 @@ class Training(tune.Trainable):
         """Report the next epoch, training it unless an earlier start of this trial did.
 
         An error ends the trial, not the sweep, and is not tried again: it would come again. Its score is the lowest.
+        Only where machines were lost may a resumed sweep go on with the trial.
         """
         try:
             return self._next()
@@ -68,7 +69,8 @@ class Training(tune.Trainable):
                 traceback.print_exc()
             lines = str(error).strip().splitlines() or [""]
             message = lines[0] if isinstance(error, InfoAEError) else f"{type(error).__name__}: {lines[0]}"
-            return {"number": self._number, "failed": message, "epoch": 0, "score": 0.0, "done": True}
+            outcome = "lost" if isinstance(error, UnavailableError) else "failed"
+            return {"number": self._number, outcome: message, "epoch": 0, "score": 0.0, "done": True}
 
     def cleanup(self) -> None:
         """Stop training, if it is still going on."""
@@ -81,7 +83,8 @@ class Training(tune.Trainable):
         trial = Trial(number=self._number, run=f"{sweep.name}-{self._number:03d}", values=self._values)
         path = self._task.folder / trial.run
         if self._training is None:
-            plan = launch.checked(sweep.config_of(trial), path.parent, sweep.recipe, None, None)
+            here = "auto" if self._task.layout.max_workers > 1 else None  # its workers have the GPUs
+            plan = launch.checked(sweep.config_of(trial), path.parent, sweep.recipe, None, None, here)
             run = Run(path) if path.exists() else Run.create(path.parent, path.name, sweep.recipe, plan.config)
             run.write_config(plan.config)  # also where the command was killed before it was written
             saved = checkpoint.newest(run.checkpoints)
@@ -119,9 +122,12 @@ def _together(plan: Plan, run: Run, layout: Layout, reporters: Sequence[Reporter
 
     going_on: queue.SimpleQueue[bool] = queue.SimpleQueue()
     stop = threading.Event()
+    if plan.config.compares_neighbours():  # not by a worker: lost, it would begin anew
+        partners.find(run, plan.train.images, plan.config.information, plan.config.augment)
 
     def train() -> Any:
-        following = workers.Following(run, RETRIES, TrainingProgress(), [*reporters, _OnSaved(going_on)])
+        go_on = f"infoae tune --resume {run.path.parent.name}"
+        following = workers.Following(go_on, RETRIES, TrainingProgress(), [*reporters, _OnSaved(going_on)])
         return workers.train(plan, run, layout, None, following, stop.is_set)
 
     training = workers.in_thread(train)

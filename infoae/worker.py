@@ -16,15 +16,18 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
+import torch
 from ray.util.placement_group import placement_group_table
 from torch import Tensor
 
 from infoae import checkpoint, configuration, data, distributed, environment
 from infoae.device import resolve_precision
+from infoae.errors import UsageError
 from infoae.run import Run
 from infoae.storage import Storage
 from infoae.trainer import Metrics, Moment, Trainer
 
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 NEWS_SECONDS = 0.3  # between steps that the command hears of
 
 
@@ -66,7 +69,7 @@ def work(arguments: dict[str, Any]) -> None:
     job: Job = arguments["job"]
     config = configuration.parse(job.config, "the run's configuration")
     device = ray.train.torch.get_device()
-    precision = resolve_precision(config.train.precision, device)
+    precision = agreed_precision(config.train.precision, device)
     with _run_folder(job) as run:
         trainer = Trainer(run, config, data.load_training(config.data), device, precision)
         trainer.restore(checkpoint.newest(run.checkpoints))
@@ -82,6 +85,17 @@ def work(arguments: dict[str, Any]) -> None:
             ended: dict[str, Any] = {"finished": finished, "step": trainer.done, "total_steps": trainer.total_steps}
             ended["seconds"] = round(trainer.seconds, 1)
             ray.get(job.channel.put.remote("ended", ended | team))
+
+
+def agreed_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """Resolve the number format. Raises UsageError, on all ranks, if auto is not the same on each."""
+    precision = resolve_precision(wanted, device)
+    if not distributed.same_everywhere(PRECISIONS.index(precision), device):
+        raise UsageError(
+            "the workers' machines differ in the number format that precision auto takes: give --precision fp32, or "
+            "the one that all of them have"
+        )
+    return precision
 
 
 @contextmanager

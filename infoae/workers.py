@@ -1,18 +1,21 @@
 """Several workers on a Ray cluster, as the command sees them: start them, follow them, say what became of them.
 
-A lost worker or node makes Ray Train start all workers again; they go on from the run's newest checkpoint. An error
-of ours is not retried. `worker` is what each of them does.
+A lost worker or node, or a storage out of reach, makes Ray Train start all workers again; they go on from the run's
+newest checkpoint. Any other error of ours is not retried. `worker` is what each of them does.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -25,7 +28,7 @@ from infoae import cluster, configuration, launch
 from infoae.batches import smallest_batch
 from infoae.cluster import Layout, Request
 from infoae.config import Config
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import InfoAEError, UnavailableError, UsageError
 from infoae.launch import Plan
 from infoae.progress import TrainingProgress, counted
 from infoae.run import Run
@@ -36,32 +39,73 @@ from infoae.worker import Channel, Job, work
 
 POLL_SECONDS = 0.3
 WAIT_SECONDS = 600.0  # for lost nodes to be replaced
+STARTS = 10  # that fail for want of nodes within that time: Ray Train gives each a minute
 TELL_SECONDS = 60.0
 
 
 def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retries: int) -> dict[str, Any]:
     """Train as launch.run does, by the workers of `request`, restarting lost ones up to `retries` times.
 
-    Raises InfoAEError at once if the cluster is too small, and with the workers' own message if training failed.
+    Raises InfoAEError at once if the cluster is too small or the storage has another run of that name, and with the
+    workers' own message if training failed.
     """
+    if storage is not None:
+        _compare(plan, storage)
     plan.runs.mkdir(parents=True, exist_ok=True)
-    with TrainingProgress() as progress, cluster.connected(request, plan.runs / "ray.log"):
-        layout = cluster.layout(request, plan.config.train.device)
-        cluster.check_nodes(None if storage else plan.runs.resolve())
+    log = plan.runs / "ray.log"
+    with cluster.connected(request, log):
+        with cluster.quiet(log):
+            layout = cluster.layout(request, plan.config.train.device)
+            cluster.check_nodes(None if storage else plan.runs.resolve())
         smallest = smallest_batch(len(plan.train), plan.config.train.batch_size)
         if smallest < layout.max_workers:
             raise UsageError(f"a batch of {smallest} images cannot be shared by {layout.max_workers} workers")
         trained = launch.start(plan)
-        progress.say(_describe(plan, trained, layout))
-        with (
-            wandb_reporter(wandb, trained, plan.config) as reporters,
-            launch.stop_on_signal(progress.say) as stop_wanted,
-        ):
-            following = Following(trained, retries, progress, [progress, *reporters])
-            result = train(plan, trained, layout, storage, following, stop_wanted)
-        if storage is not None:
-            storage.pull(trained)
-    return result | (launch.evaluate_run(trained, plan.test, "best", plan.device) if result["finished"] else {})
+        go_on = _go_on(trained.name, plan.runs, request, storage)
+        launch.find_partners(trained, plan, go_on)  # not by a worker: lost, it would begin anew
+        with TrainingProgress() as progress, cluster.quiet(log):
+            progress.say(_describe(plan, trained, layout))
+            with (
+                wandb_reporter(wandb, trained, plan.config) as reporters,
+                launch.stop_on_signal(progress.say) as stop_wanted,
+            ):
+                following = Following(go_on, retries, progress, [progress, *reporters])
+                try:
+                    result = train(plan, trained, layout, storage, following, stop_wanted)
+                except InfoAEError:
+                    with suppress(InfoAEError):  # what ended the training says more
+                        _fetch(storage, trained)
+                    raise
+            _fetch(storage, trained)
+    if not result["finished"]:
+        return result | {"go_on": go_on}
+    return result | launch.evaluate_run(trained, plan.test, "best", plan.device)
+
+
+def _compare(plan: Plan, storage: Storage) -> None:
+    """Bring a run that goes on up to the storage, which follows its folder from then on. Raises UsageError."""
+    if plan.resumed is not None:
+        storage.pull(plan.resumed)
+    elif plan.name is not None and storage.holds(plan.name):
+        raise UsageError(
+            f"run {plan.name!r} exists in {storage.uri}: go on with --resume {plan.name} --storage {storage.uri}, "
+            "or give another --name"
+        )
+
+
+def _fetch(storage: Storage | None, trained: Run) -> None:
+    if storage is not None:
+        storage.pull(trained)
+
+
+def _go_on(name: str, runs: Path, request: Request, storage: Storage | None) -> str:
+    """Return the command that goes on with a run in the same place."""
+    command = ["infoae", "train", "--resume", name, *request.options()]
+    if storage is not None:
+        command += ["--storage", storage.uri]
+    if runs != Path("runs"):
+        command += ["--runs", str(runs)]
+    return shlex.join(command)
 
 
 def _describe(plan: Plan, run: Run, layout: Layout) -> str:
@@ -102,16 +146,8 @@ def train(
         following.check_waiting()
     try:
         training.result()
-    except ray.train.ControllerError as error:
-        failure = error.controller_failure
-        if isinstance(failure, InfoAEError):
-            raise failure from None
-        raise InfoAEError(f"Ray Train: {_first_line(failure)}; see {plan.runs / 'ray.log'}") from None
-    except ray.train.WorkerGroupError as error:
-        raise InfoAEError(
-            f"gave up after {counted(following.restarts, 'restart')}: {_explain(error.worker_failures)}; "
-            f"see {plan.runs / 'ray.log'}, go on with: infoae train --resume {trained.name}"
-        ) from None
+    except ray.train.TrainingFailedError as error:
+        raise _failure(error, following, plan.runs / "ray.log") from None
     following.hear(ray.get(channel.drain.remote()))
     return {"run": trained.name, "folder": str(trained.path), "restarts": following.restarts} | following.ended
 
@@ -133,8 +169,8 @@ def fitting(
         ),
         run_config=RunConfig(
             name=f"{trained.name}-{dt.datetime.now():%Y%m%d-%H%M%S-%f}",  # a name used before would train nothing
-            storage_path=str(trained.path / "ray") if storage is None else f"{storage.uri}/ray",
-            failure_config=FailureConfig(max_failures=retries),
+            storage_path=str(trained.path / "ray") if storage is None else storage.within("ray"),
+            failure_config=_budget(retries),
             callbacks=[_OnLoss(channel)],  # type: ignore[list-item]  # typed as of V1
         ),
     )
@@ -142,15 +178,22 @@ def fitting(
     return fit
 
 
+def _budget(retries: int) -> FailureConfig:
+    # Ray that is too old for the last counts machines taken away among the failures.
+    given = {"max_failures": retries, "controller_failure_limit": STARTS * (retries + 1)}
+    given |= {"max_preemption_failures": retries} if hasattr(FailureConfig, "max_preemption_failures") else {}
+    return FailureConfig(**given)  # type: ignore[arg-type]  # typed as of V1
+
+
 class _OnLoss(UserCallback):
-    """Runs beside Ray Train's controller: ends the run on an error of ours, tells of any other."""
+    """Runs beside Ray Train's controller: ends the run on an error that would come again, tells of any other."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
         for error in worker_exceptions.values():
-            if isinstance(error, InfoAEError):
+            if isinstance(error, InfoAEError) and not isinstance(error, UnavailableError):
                 raise error  # an exception of a callback is not retried
         self._channel.put.remote("lost", _explain(worker_exceptions))
 
@@ -159,7 +202,8 @@ class _OnLoss(UserCallback):
 class Following:
     """What the command knows of its workers, and whom it tells."""
 
-    run: Run
+    go_on: str
+    """The command that does, if training ends early."""
     retries: int
     progress: TrainingProgress
     reporters: Sequence[Reporter]
@@ -199,9 +243,9 @@ class Following:
             self.told_waiting = waited
             self.progress.say(f"no workers for {waited:.0f} s: waiting for nodes, {WAIT_SECONDS:.0f} s at most")
         if waited > WAIT_SECONDS:
-            raise InfoAEError(
+            raise UnavailableError(
                 f"no workers for {WAIT_SECONDS:.0f} s: the cluster has lost too many nodes; "
-                f"add some and go on with: infoae train --resume {self.run.name}"
+                f"add some and go on with: {self.go_on}"
             )
 
 
@@ -219,12 +263,33 @@ def in_thread(function: Callable[[], Any]) -> Future[Any]:
     return future
 
 
+def _failure(error: Exception, following: Following, log: Path) -> InfoAEError:
+    """What to raise for the error that Ray Train ended with."""
+    again = f"see {log}, go on with: {following.go_on}"
+    if isinstance(error, ray.train.ControllerError):
+        failure = error.controller_failure
+        if isinstance(failure, InfoAEError):
+            return failure
+        return UnavailableError(f"Ray Train: {_first_line(failure)}; {again}")
+    failures = error.worker_failures if isinstance(error, ray.train.WorkerGroupError) else {}
+    what = _explain(failures) if failures else _first_line(error)  # which says that a machine was taken away
+    kind = UnavailableError if not failures or any(map(_is_outside, failures.values())) else InfoAEError
+    return kind(f"gave up after {counted(following.restarts, 'restart')}: {what}; {again}")
+
+
+def _is_outside(error: Exception) -> bool:
+    """Whether a worker or the storage was lost, rather than that training went wrong."""
+    return isinstance(error, UnavailableError) or type(error).__module__.startswith("ray.")
+
+
 def _explain(failures: dict[int, Exception]) -> str:
     """What happened, in one line: a worker that is gone says more than those that then missed it."""
-    gone = [str(rank) for rank, error in sorted(failures.items()) if type(error).__module__.startswith("ray.")]
-    if gone:
-        return f"worker {', '.join(gone)} was lost"
-    rank, error = min(failures.items())
+    outside = {rank: error for rank, error in sorted(failures.items()) if _is_outside(error)}
+    rank, error = min((outside or failures).items(), key=lambda failure: failure[0])
+    if isinstance(error, UnavailableError):
+        return f"worker {rank}: {error}"
+    if outside:
+        return f"worker {', '.join(map(str, outside))} was lost"
     return f"worker {rank}: {type(error).__name__}: {_first_line(error)}"
 
 

@@ -28,7 +28,7 @@ def main(scenario: str, store: str, rank: int, ranks: int, settings: Path, out: 
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
     run_config = configuration.load(settings)
     scenarios: dict[str, Callable[[Config, Path], Any]]
-    scenarios = {"step": take_step, "steps": take_steps, "fail": fail, "run": complete_run}
+    scenarios = {"step": take_step, "steps": take_steps, "fail": fail, "run": complete_run, "precision": differ}
     result = scenarios[scenario](run_config, settings.parent)
     torch.save(result, out)
     if ranks > 1:
@@ -97,6 +97,19 @@ def fail(run_config: Config, _folder: Path) -> str:
         taken(images[:50][distributed.share(50).slice], 0, 50)
     except InfoAEError as error:
         assert torch.equal(before, flat(taken.model.parameters()).nan_to_num())
+        return str(error)
+    return "no error"
+
+
+def differ(_run_config: Config, _folder: Path) -> str:
+    """Resolve a precision that only the main rank has; return the error this rank raises."""
+    from infoae import worker  # imports Ray, which takes seconds
+
+    formats = torch.bfloat16 if distributed.is_main() else torch.float32
+    worker.resolve_precision = lambda *_: formats  # type: ignore[attr-defined]
+    try:
+        worker.agreed_precision("auto", torch.device("cpu"))
+    except InfoAEError as error:
         return str(error)
     return "no error"
 

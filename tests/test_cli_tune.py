@@ -74,6 +74,7 @@ def test_a_sweep_ends_with_a_table_a_figure_and_a_recipe(tmp_path: Path) -> None
         (["--search", "grid", "--trials", "4"], 2, "this grid has 27 trials"),
         (["--config", "none"], 2, "recipes: mnist"),
         (["--name", "a/b"], 2, "run name 'a/b'"),
+        (["--set", "model.num_categories=auto"], 2, "auto cannot be swept: the score's maximum is the logarithm"),
         (["--resume", "none"], 1, "no sweep 'none'"),
         (["--resume", "none", "--search", "grid"], 2, "--search cannot change when a sweep is resumed"),
         (["--resume", "none", "--set", "seed=1"], 2, "--set cannot change when a sweep is resumed"),

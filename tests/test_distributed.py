@@ -125,6 +125,12 @@ def test_a_step_that_fails_on_one_rank_fails_on_all_before_any_update(start: Sta
     assert first.startswith("step 1: classification_generated = nan")
 
 
+def test_ranks_of_different_precision_are_refused(start: Start) -> None:
+    errors = start("precision", 2, configured())
+    assert errors[0] == errors[1]
+    assert "give --precision fp32" in errors[0]
+
+
 def test_uneven_shares_count_by_their_samples(start: Start) -> None:
     """Of batches of three, one rank has a single image and the other two."""
     run_config = configured("train.batch_size=3", "data.limit=3")

@@ -21,7 +21,9 @@ from typer.testing import CliRunner
 
 from infoae import configuration
 from infoae.cli.main import app
+from infoae.errors import InfoAEError
 from infoae.run import Run
+from infoae.storage import Storage
 from infoae.version import __version__
 from tests.test_package import PROJECT, ROOT
 
@@ -134,6 +136,41 @@ def test_infoae_takes_the_command_and_finds_no_cluster(
     (stopped / "config.yaml").write_text(configuration.dump(longer))
     assert re.fullmatch(r"error: no Ray cluster at .*refused.*; 4 nodes needed: .*\n", entrypoint())
     assert list(Run(stopped).metrics()) == list(finished_run.metrics())
+
+
+def test_on_object_storage_a_new_head_resumes_and_takes_no_stored_name(
+    finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README's entrypoint, each command of it as far as the missing cluster."""
+    (block,) = re.findall(
+        r"^  entrypoint: >-\n.*?(?=^```)", (FOLDER / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    _, _, script = shlex.split(yaml.safe_load(block)["entrypoint"])
+    store, runs = tmp_path / "store", tmp_path / "head"
+    script = script.replace("s3://BUCKET/infoae", str(store)).replace("/home/infoae/runs", str(runs))
+    assignment, commands = script.split(";")
+    common = shlex.split(assignment)[0].removeprefix("common=")
+    resume, start = (
+        shlex.split(command.replace("$common", common).replace("exec ", "")) for command in commands.split("||")
+    )
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+
+    def error(command: list[str]) -> str:
+        raised = CliRunner().invoke(app, command[1:]).exception
+        assert isinstance(raised, InfoAEError)
+        return str(raised)
+
+    assert "no run 'mnist-4'" in error(resume)  # and so it is started
+    assert "no Ray cluster" in error(start)
+    settings = [f"train.epochs={finished_run.config().train.epochs + 1}"]
+    longer = configuration.parse((finished_run.path / "config.yaml").read_text(), "test", settings)
+    stopped = Run(Path(shutil.copytree(finished_run.path, tmp_path / "mnist-4")))
+    stopped.write_config(longer)
+    Storage(str(store)).push(stopped)
+    assert "no Ray cluster" in error(resume)
+    shutil.rmtree(runs)  # on another new head
+    assert "'mnist-4' exists in" in error(start)
+    assert len(list((store / "mnist-4" / "checkpoints").iterdir())) == len(list(stopped.checkpoints.iterdir()))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray and its jsonschema

@@ -64,7 +64,8 @@ def make(
     (runs / "space.yaml").write_text(text)
     how = (search, scheduler, "mutual_information")
     settings = [*TINY, *overrides]
-    return planned("smoke", settings, str(runs / "space.yaml"), how, trials, size, runs, None)  # type: ignore[arg-type]
+    request = Request(size[0], size[0], size[1])
+    return planned("smoke", settings, str(runs / "space.yaml"), how, trials, request, runs, None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

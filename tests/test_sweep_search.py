@@ -9,27 +9,32 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray.exceptions import ActorDiedError
 
-from infoae import space, sweep_record
-from infoae.errors import InfoAEError, UsageError
+from infoae import data, partners, space, sweep_record
+from infoae import sweep as sweeping
+from infoae.errors import InfoAEError, UnavailableError, UsageError
+from infoae.neighbours import nearest_neighbours
+from infoae.progress import SweepProgress
 from infoae.run import Run
 from infoae.sweep_record import Sweep
 from infoae.sweep_search import Numbered, make_scheduler
+from infoae.sweep_trial import Training
 from tests.test_sweep import make
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")  # Ray's own
 
 
-def numbered(sweep: Sweep, count: int) -> list[Any]:
-    searcher = Numbered(sweep)
+def numbered(sweep: Sweep, folder: Path, count: int) -> list[Any]:
+    searcher = Numbered(sweep, folder)
     return [searcher.suggest(str(index)) for index in range(count)]
 
 
 def test_a_grid_covers_all_of_it_once(tmp_path: Path) -> None:
     lambdas = space.spaces()["lambdas"].read_text()
-    sweep, _ = make(tmp_path / "runs", lambdas, search="grid")
+    sweep, folder = make(tmp_path / "runs", lambdas, search="grid")
     assert sweep.num_trials == 27
-    given = numbered(sweep, 28)
+    given = numbered(sweep, folder, 28)
     assert given.pop() == Numbered.FINISHED
     assert [one["values"] for one in given] == list(space.grid(sweep.space))
     assert len({tuple(one["values"].values()) for one in given}) == 27
@@ -42,14 +47,14 @@ def test_optuna_learns_from_scores_also_from_those_before_it_was_resumed(tmp_pat
 
     def ask(sweep: Sweep, until: int) -> None:
         sweep.num_trials = until
-        searcher = Numbered(sweep)
+        searcher = Numbered(sweep, folder)
         while (given := searcher.suggest(f"{until}-{len(sweep.trials)}")) != Numbered.FINISHED:
             trial = sweep.trials[given["number"]]
             score = -abs(float(trial.values["alpha"]) - 0.3)
             trial.epochs, trial.status = [sweep_record.Epoch(epoch=1, score=score)], "finished"
             searcher.on_trial_complete(f"{until}-{trial.number}", {"score": score})
 
-    sweep, _ = make(tmp_path / "runs", text, search="optuna", trials=25)
+    sweep, folder = make(tmp_path / "runs", text, search="optuna", trials=25)
     ask(sweep, 25)
     assert sweep.trials[0].values == {"alpha": 1.0}
     resumed = Sweep.model_validate_json(sweep.model_dump_json())
@@ -58,6 +63,71 @@ def test_optuna_learns_from_scores_also_from_those_before_it_was_resumed(tmp_pat
     assert len(set(drawn)) == 40  # nothing is drawn twice, before and after
     far = [abs(value - 0.3) for value in drawn]
     assert np.mean(far[25:]) < 0.5 * np.mean(far[1:11])  # after it was resumed nearer than the ten it began with
+
+
+def test_values_are_kept_before_their_trial_begins(tmp_path: Path) -> None:
+    text = "alpha: {keys: [objective.weights.reconstruction], low: 0, high: 1}"
+    sweep, folder = make(tmp_path / "runs", text, search="optuna", trials=3)
+    given = numbered(sweep, folder, 2)
+    kept = sweep_record.load(str(folder), tmp_path)[0]  # the command is killed now
+    assert [trial.values for trial in kept.trials] == [one["values"] for one in given]
+    assert numbered(kept, folder, 2) == given
+
+
+def test_a_trial_that_lost_its_machines_is_tried_again_when_resumed(tmp_path: Path) -> None:
+    text = "alpha: {keys: [objective.weights.reconstruction], low: 0, high: 1}"
+    sweep, folder = make(tmp_path / "runs", text, search="optuna", trials=2)
+    given = numbered(sweep, folder, 2)
+    following = sweeping._Following(sweep, folder, SweepProgress(2))
+
+    class Trial(Training):
+        def __init__(self, number: int, error: Exception) -> None:
+            self._number, self._error = number, error
+
+        def _next(self) -> dict[str, Any]:
+            raise self._error
+
+    for number, error in enumerate([UnavailableError("no workers for 600 s"), InfoAEError("not finite")]):
+        result = Trial(number, error).step()
+        following.on_trial_result(0, [], None, result)
+        following.on_trial_complete(0, [], SimpleNamespace(config={"number": number}))
+    assert [trial.status for trial in sweep.trials] == ["unfinished", "failed"]
+    assert [trial.message for trial in sweep.trials] == ["no workers for 600 s", "not finite"]
+
+    lost: Any = ActorDiedError()
+    trial = SimpleNamespace(config={"number": 0}, get_pickled_error=lambda: lost)
+    following.on_trial_error(0, [], trial)
+    assert sweep.trials[0].status == "unfinished"
+    resumed = sweep_record.load(str(folder), tmp_path)[0]
+    assert numbered(resumed, folder, 2) == [given[0], Numbered.FINISHED]
+    trial.get_pickled_error = lambda: ValueError("a bug")
+    following.on_trial_error(0, [], trial)
+    assert [trial.status for trial in sweep.trials] == ["failed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "searches"),
+    [("objective.weights.reconstruction: {low: 0.1, high: 1}", 1), ("augment.blur: {low: 0.1, high: 1}", 0)],
+)
+def test_neighbours_that_trials_share_are_found_once(
+    text: str, searches: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def counted(*arguments: Any, **keywords: Any) -> Any:
+        found.append(nearest_neighbours(*arguments, **keywords))
+        return found[-1]
+
+    monkeypatch.setattr("infoae.partners.nearest_neighbours", counted)
+    neighbours = ("information.pairs=neighbours", "objective.weights.information=1", "data.limit=60")
+    sweep, folder = make(tmp_path / "runs", text, *neighbours, trials=2)
+    (folder / ".tune-1").mkdir()
+    sweeping._find_partners(sweep, Run(folder / ".tune-1"))
+    assert len(found) == searches
+    trial = Run(folder / "trial")
+    images = data.load_training(sweep.config.data).images
+    partners.find(trial, images, sweep.config.information, sweep.config.augment)
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(
