@@ -82,9 +82,9 @@ def by_torch(network: Callable[[Tensor], object], images: Tensor) -> None:
         network(batch)
 
 
-def by_decoding(folder: Path, bundle: Bundle) -> None:
+def by_decoding(folder: Path, bundle: Bundle, out: Path) -> None:
     image = bundle.manifest.image
-    blocks = read_blocks(open_sources([str(folder)], image), BATCH_SIZE)
+    blocks = read_blocks(open_sources([str(folder)], image, exclude=out), BATCH_SIZE)  # as the command has it
     for _ in ordered_map(lambda block: decode(block, image), blocks, available_cpus()):
         pass
 
@@ -142,7 +142,7 @@ def measure(run: Run, rounds: int, repeats: int, million: bool, folder: Path) ->
         "torch_compile": partial(rate, partial(by_torch, compiled, tensors), len(images)),
         "npz": partial(command_rate, bundle.path, folder / "images.npz", folder / "npz.csv"),
         "png": partial(command_rate, bundle.path, pictures, folder / "png.csv"),
-        "decoding": partial(rate, partial(by_decoding, pictures, bundle), len(test)),
+        "decoding": partial(rate, partial(by_decoding, pictures, bundle, folder / "png.csv"), len(test)),
     }
     try:
         int8 = Classifier(export_run(run, folder / "int8", precision=Precision.INT8).path, "cpu")

@@ -30,11 +30,14 @@ class ParquetSource:
 
     @classmethod
     def open(cls, path: str, column: str | None) -> ParquetSource:
-        """Choose the column. Raises InfoAEError if the file is damaged or the choice is not clear."""
+        """Choose the column.
+
+        Raises UnreadableImageError if the file is damaged, InfoAEError if the choice is not clear.
+        """
         try:
             file = parquet.ParquetFile(path)
         except (OSError, pa.ArrowException) as error:
-            raise InfoAEError(f"cannot read {key_of(path)}: {_text(error)}") from error
+            raise UnreadableImageError(f"cannot be opened: {_text(error)}") from error
         with file:
             schema, num_rows = file.schema_arrow, file.metadata.num_rows
         found = {field.name: leaf for field in schema if (leaf := _bytes_leaf(field)) is not None}
@@ -90,12 +93,12 @@ class TarSource:
 
     @classmethod
     def open(cls, path: str) -> TarSource:
-        """Raises InfoAEError if the file is no tar archive."""
+        """Raises UnreadableImageError if the file is no tar archive."""
         try:
             with tarfile.open(path, "r|*") as archive:
                 archive.next()
         except (OSError, EOFError, tarfile.TarError) as error:
-            raise InfoAEError(f"cannot read {key_of(path)}: {_text(error)}") from error
+            raise UnreadableImageError(f"cannot be opened: {_text(error)}") from error
         return cls(path)
 
     def count(self) -> None:
@@ -111,7 +114,7 @@ class TarSource:
             with tarfile.open(self.path, "r|*", tarinfo=_StrictTarInfo) as archive:
                 for member in iter(archive.next, None):
                     archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every member it has met
-                    if member.isfile() and member.name.rpartition(".")[2].lower() in IMAGE_ENDINGS:
+                    if not member.isdir() and member.name.rpartition(".")[2].lower() in IMAGE_ENDINGS:
                         yield f"{key}#{key_of(member.name)}", _content(archive, member)
                         last = key_of(member.name)
         except (OSError, EOFError, tarfile.TarError, ValueError) as error:
@@ -119,6 +122,12 @@ class TarSource:
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Encoded:
+    if member.islnk() or member.issym():  # what it points to may lie anywhere; a stream does not go back
+        return UnreadableImageError(
+            f"a link to {key_of(member.linkname)}: pack the images themselves (tar --dereference --hard-dereference)"
+        )
+    if not member.isfile():
+        return UnreadableImageError("not a regular file")
     if member.size > MAX_BYTES:
         return UnreadableImageError(f"{member.size} bytes, more than {MAX_BYTES}")
     file = archive.extractfile(member)

@@ -34,19 +34,20 @@ class ArrayFile:
 
     @classmethod
     def open(cls, path: str, image: ImageSpec, entry: str | None) -> ArrayFile:
-        """Read the header. Raises InfoAEError for a file that is damaged or holds anything but such images."""
+        """Read the header.
+
+        Raises UnreadableImageError for a file that is damaged, InfoAEError for one that holds anything but such images.
+        """
         try:
             entry = _choose_entry(path, image, entry) if path.lower().endswith(".npz") else None
             with _opened(path, entry) as file:
                 shape, dtype = _header(path, file)
         except _DAMAGE as error:
-            raise InfoAEError(f"cannot read {key_of(path)}: {_text(error)}") from error
+            raise UnreadableImageError(f"cannot be opened: {_text(error)}") from error
         if dtype != np.uint8:
             raise InfoAEError(f"{key_of(path)} holds {dtype}: give uint8 pixels, 0 to 255")
         if not _fits(shape, image):
-            raise InfoAEError(
-                f"{key_of(path)} has shape {shape}: this model takes (N, {', '.join(map(str, image.shape))})"
-            )
+            raise InfoAEError(f"{key_of(path)} has shape {shape}: (N, {', '.join(map(str, image.shape))}) is needed")
         return cls(path, entry, shape[0], image.shape)
 
     def count(self) -> int:
@@ -102,7 +103,7 @@ def _header(path: str, file: IO[bytes] | gzip.GzipFile) -> tuple[tuple[int, ...]
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran_order, dtype = read(file)
     if fortran_order and len(shape) > 1:
-        raise ValueError("the array is in Fortran order; save it with np.ascontiguousarray")
+        raise InfoAEError(f"{key_of(path)}: an array is in Fortran order; save it with np.ascontiguousarray")
     return shape, dtype
 
 

@@ -2,7 +2,7 @@
 
 Every source is small, picklable and lazy. It gives blocks of inputs; each input has a key that says where it came from:
 a path as given, `digits.npz#17`, `shard.tar#cat/001.png` or `photos.parquet#17`. A container that breaks off part way
-gives what it has and then one unreadable input under its own path.
+gives what it has and then one unreadable input under its own path; one that cannot be opened is that input alone.
 """
 
 from __future__ import annotations
@@ -78,8 +78,23 @@ class Files:
                 yield key_of(path), Path(path)
                 continue
             for name, encoded in _walk(path):
-                if not name.endswith(excluded_name) or os.path.realpath(name) != excluded:
+                # Asking the file system for every name would take five times as long as listing them.
+                if not excluded or not name.endswith(excluded_name) or os.path.realpath(name) != excluded:
                     yield key_of(name), encoded
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A container that cannot be opened: one unreadable input."""
+
+    path: str
+    reason: str
+
+    def count(self) -> int:
+        return 1
+
+    def blocks(self, size: int) -> Iterator[Block]:  # noqa: ARG002
+        yield Block([key_of(self.path)], [UnreadableImageError(self.reason)])
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,7 @@ def open_sources(
     """Return the sources that `inputs` name: paths, glob patterns, or "-" for a list on standard input.
 
     `column` is the Parquet column or `.npz` array that holds the images, needed where there are several.
-    Raises InfoAEError for an input that does not exist, cannot be read, or holds arrays of another shape than `image`.
+    Raises InfoAEError for an input that does not exist, or holds arrays of another shape than `image`.
     """
     from infoae.deploy.archives import ParquetSource, TarSource
     from infoae.deploy.arrays import ArrayFile
@@ -123,15 +138,19 @@ def open_sources(
         elif os.path.isdir(path):  # noqa: PTH112
             plain.append(path)
             continue
-        elif name.endswith((".npy", ".npz")) or re.search(r"(-ubyte|\.idx\d?)(\.gz)?$", name):
-            source = ArrayFile.open(path, image, column)
-        elif name.endswith((".parquet", ".pq")):
-            source = ParquetSource.open(path, column)
-        elif re.search(r"\.(tar(\.(gz|bz2|xz))?|tgz)$", name):
-            source = TarSource.open(path)
         else:
-            plain.append(path)
-            continue
+            try:
+                if name.endswith((".npy", ".npz")) or re.search(r"(-ubyte|\.idx\d?)(\.gz)?$", name):
+                    source = ArrayFile.open(path, image, column)
+                elif name.endswith((".parquet", ".pq")):
+                    source = ParquetSource.open(path, column)
+                elif re.search(r"\.(tar(\.(gz|bz2|xz))?|tgz)$", name):
+                    source = TarSource.open(path)
+                else:
+                    plain.append(path)
+                    continue
+            except UnreadableImageError as error:
+                source = Broken(path, str(error))
         flush()
         sources.append(source)
     flush()
@@ -161,7 +180,7 @@ def key_of(name: str) -> str:
 
 def _expand(inputs: Sequence[str]) -> Iterator[str]:
     for given in inputs:
-        if given == "-" or os.path.exists(given):  # noqa: PTH110
+        if given == "-" or os.path.lexists(given):  # a link to nothing is there too: it gets a row
             yield given
             continue
         found = sorted(glob.glob(given, recursive=True)) if glob.has_magic(given) else []  # noqa: PTH207

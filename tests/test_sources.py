@@ -63,6 +63,30 @@ def test_the_output_is_no_input(tmp_path: Path) -> None:
     assert [key for block in source.blocks(9) for key in block.keys] == [f"{tmp_path}/1.png"]
 
 
+def test_names_are_not_looked_up_where_nothing_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(png(0))
+    looked_up, realpath = set(), os.path.realpath
+
+    def counted(path: str) -> str:
+        looked_up.add(path)
+        return realpath(path)
+
+    monkeypatch.setattr(os.path, "realpath", counted)
+    assert len(read(tmp_path)[0]) == 3
+    assert looked_up == {str(tmp_path)}
+
+
+def test_links_to_nothing_are_rows(tmp_path: Path) -> None:
+    links = [tmp_path / name for name in ("a.png", "b.npz", "c.parquet", "d.tar")]
+    for link in links:
+        link.symlink_to(tmp_path / "nowhere")
+    keys, _, errors = read(*links)
+    assert keys == [str(link) for link in links]
+    assert errors[0] == "No such file or directory"
+    assert all("cannot be opened" in str(error) for error in errors[1:])
+
+
 def test_globs_and_order_of_mixed_inputs(tmp_path: Path) -> None:
     for name in ("2.png", "1.png", "1.jpg"):
         (tmp_path / name).write_bytes(png(int(name[0])))
