@@ -11,6 +11,8 @@ import typer
 from infoae.cli.classify import AsJson, Model, OnDevice
 from infoae.deploy.runtime import Device
 
+_CATEGORY = "All categories of a name, or one by its number (number:7 if names are numbers); repeatable. Default: all."
+
 Out = Annotated[
     Path,
     typer.Option(
@@ -23,9 +25,7 @@ Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same ima
 def generate(
     model: Model,
     out: Out,
-    category: Annotated[
-        list[str] | None, typer.Option(help="A category by name or number; repeat it for more. Default: all.")
-    ] = None,
+    category: Annotated[list[str] | None, typer.Option(help=_CATEGORY)] = None,
     count: Annotated[int, typer.Option(min=1, help="Images of each category.")] = 10,
     seed: Seed = 0,
     device: OnDevice = Device.AUTO,
@@ -37,9 +37,10 @@ def generate(
 
     generator = Generator(model, device)
     manifest = generator.manifest
-    chosen = range(manifest.num_categories) if not category else sorted({manifest.category(name) for name in category})
+    chosen = sorted({number for name in category or [] for number in manifest.categories(name)})
+    chosen = chosen or list(range(manifest.num_categories))
     made = (Pictures(number, generator.generate(number, count, seed), [{}] * count) for number in chosen)
     num_images = write_pictures(made, manifest, out)
     typer.echo(f"{num_images} images of {len(chosen)} categories in {out}", err=True)
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "num_images": num_images, "categories": list(chosen), "seed": seed}))
+        typer.echo(json.dumps({"out": str(out), "num_images": num_images, "categories": chosen, "seed": seed}))

@@ -99,14 +99,24 @@ class Manifest(_Section):
             raise ValueError(f"{len(self.category_names)} category_names for {self.num_categories} categories")
         return self
 
-    def category(self, wanted: str) -> int:
-        """Return the category that `wanted` names, by name or by number. Raises InfoAEError where there is none."""
-        if wanted in self.category_names:
-            return self.category_names.index(wanted)
-        if wanted.isdecimal() and int(wanted) < self.num_categories:
-            return int(wanted)
+    def categories(self, wanted: str) -> list[int]:
+        """Return the categories that are called `wanted`, or else the one of that number.
+
+        `number:7` is always category 7. Where names are numbers themselves, as of digits, a mere number is a name and
+        nothing else: category 7 need not be the sevens. Raises InfoAEError where there is none.
+        """
+        named = [number for number, name in enumerate(self.category_names) if name == wanted]
+        if named:
+            return named
+        spelling = "number:" if any(name.isdecimal() for name in self.category_names) else ""
+        number = wanted.removeprefix("number:")
+        if number.isdecimal() and int(number) < self.num_categories and wanted.startswith(spelling):
+            return [int(number)]
         known = ", ".join(self.category_names[:20]) + (", …" if self.num_categories > 20 else "")
-        raise InfoAEError(f"no category {wanted!r}: give a number below {self.num_categories} or one of {known}")
+        last = self.num_categories - 1
+        raise InfoAEError(
+            f"no category {wanted!r}: give one of {known}, or its number, {spelling}0 to {spelling}{last}"
+        )
 
 
 @dataclass(frozen=True)

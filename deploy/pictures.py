@@ -48,8 +48,8 @@ def _write_arrays(pictures: Iterable[Pictures], manifest: Manifest, out: Path) -
     for made in pictures:
         images.append(_pixels(made.images))
         labels.append(np.full(len(made.images), made.category, np.int64))
-    with atomic_file(out) as temporary:
-        np.savez_compressed(temporary, images=np.concatenate(images), labels=np.concatenate(labels))
+    with atomic_file(out) as temporary, temporary.open("wb") as file:  # given a name, NumPy adds .npz to X.NPZ
+        np.savez_compressed(file, images=np.concatenate(images), labels=np.concatenate(labels))
     return sum(map(len, labels))
 
 

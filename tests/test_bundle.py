@@ -28,7 +28,7 @@ def change(bundle: Path, **fields: object) -> None:
 def test_a_manifest_is_read_back_and_written_alike(bundle: Path) -> None:
     manifest = Bundle.load(bundle).manifest
     assert manifest.image.shape == (1, 28, 28)
-    assert manifest.category("kind 3") == manifest.category("3") == 3
+    assert manifest.categories("kind 3") == manifest.categories("3") == manifest.categories("number:3") == [3]
     before = (bundle / "bundle.json").read_bytes()
     write_manifest(bundle, manifest)
     assert (bundle / "bundle.json").read_bytes() == before
@@ -105,4 +105,15 @@ def test_a_manifest_that_is_no_json(bundle: Path) -> None:
 
 def test_an_unknown_category_lists_those_there_are(bundle: Path) -> None:
     with pytest.raises(InfoAEError, match=r"no category 'cat'.*kind 0"):
-        Bundle.load(bundle).manifest.category("cat")
+        Bundle.load(bundle).manifest.categories("cat")
+
+
+def test_names_that_are_numbers_or_repeat_are_not_mixed_up(bundle: Path) -> None:
+    digits = Bundle.load(bundle).manifest.model_copy(update={"category_names": (*"0123456899",)})
+    assert digits.categories("9") == [8, 9]
+    assert digits.categories("8") == [7]
+    assert digits.categories("number:7") == [7]
+    with pytest.raises(InfoAEError, match=r"no category '7': give one of 0, .*, or its number, number:0 to number:9"):
+        digits.categories("7")
+    with pytest.raises(InfoAEError, match="no category 'number:10'"):
+        digits.categories("number:10")
