@@ -75,6 +75,7 @@ def classify_sources(
     start = time.monotonic()
     num_rows = num_resumed = sum(part.num_rows for part in parts)
     num_failed = sum(part.num_failed for part in parts)
+    check_errors(num_failed, num_rows, max_errors)
     blocks = after_parts(read_blocks(sources, block_size), parts)
 
     def answered(block: Block) -> tuple[Decoded, pa.RecordBatch]:
@@ -89,11 +90,16 @@ def classify_sources(
             num_rows += len(decoded.keys)
             num_failed += failed
             advance(len(decoded.keys))
-            if max_errors is not None and num_failed > max_errors:
-                raise InfoAEError(f"{num_failed} of {num_rows} inputs are unreadable, more than {max_errors}; stopped")
+            check_errors(num_failed, num_rows, max_errors)
     if num_rows == 0:
         raise InfoAEError("the inputs hold no images")
     return Summary(num_rows, num_failed, num_resumed, time.monotonic() - start)
+
+
+def check_errors(num_failed: int, num_rows: int, max_errors: int | None) -> None:
+    """Raise InfoAEError if more than `max_errors` of `num_rows` inputs have failed; None allows any number."""
+    if max_errors is not None and num_failed > max_errors:
+        raise InfoAEError(f"{num_failed} of {num_rows} inputs are unreadable, more than {max_errors}; stopped")
 
 
 def decode(block: Block, image: ImageSpec) -> Decoded:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from infoae.deploy.batch import Summary, classify_sources
-from infoae.deploy.bundle import Bundle
+from infoae.deploy.bundle import MANIFEST, Bundle
 from infoae.deploy.formats import Csv
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.session import BATCH_SIZE, Classifier
@@ -46,14 +46,15 @@ def classify_files(
         sink = StandardOutput(Csv(), rows.schema)
         with progress("classify", total) as advance:
             return classify_sources(sources, classifier, rows, sink, advance=advance, **options)
-    job = describe(bundle, rows) | {"format": out.suffix.lower()}
+    job = describe(bundle, rows, column) | {"format": out.suffix.lower()}
     with open_file(out, form, rows.schema, job, resume=resume) as file:
         parts = tuple(file.parts)
         with progress("classify", total, sum(part.num_rows for part in parts)) as advance:
             return classify_sources(sources, classifier, rows, file, parts=parts, advance=advance, **options)
 
 
-def describe(bundle: Bundle, rows: RowFormat) -> dict[str, Any]:
+def describe(bundle: Bundle, rows: RowFormat, column: str | None) -> dict[str, Any]:
     """Return what makes the rows of a job: two jobs that differ here must not be joined into one result."""
-    model = bundle.checksums[bundle.graph("classifier").file]
-    return {"model": model, "columns": list(rows.columns), "latent": rows.latent}
+    # The manifest too: it holds the names, which may change while the graph stays.
+    model = [bundle.checksums[file] for file in (bundle.graph("classifier").file, MANIFEST)]
+    return {"model": model, "columns": list(rows.columns), "latent": rows.latent, "column": column}

@@ -13,8 +13,9 @@ import json
 import logging
 import pickle
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,24 @@ import ray
 from pyarrow import parquet
 from ray.data import ActorPoolStrategy, DataContext
 
-from infoae.deploy.batch import Summary, decode
+from infoae.cluster import Request, connected
+from infoae.deploy.archives import ParquetSource, TarSource
+from infoae.deploy.arrays import ArrayFile
+from infoae.deploy.batch import Summary, check_errors, decode
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.job import describe
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.session import BATCH_SIZE, Classifier
 from infoae.deploy.sinks import lock_for
-from infoae.deploy.sources import Block, Files, Listing, Source, open_sources
+from infoae.deploy.sources import Block, Files, Listing, Source, key_of, open_sources
 from infoae.errors import InfoAEError
 from infoae.files import atomic_file, write_json
 from infoae.image_progress import progress
 
 SHARD_ROWS = 8192
 """Single files are gathered into shards of so many; a container (array file, Parquet, tar) is a shard by itself."""
+
+_LOG = "_ray.log"
 
 Shard = Block | Source
 
@@ -61,18 +67,19 @@ def classify_on_ray(
     model, out = model.resolve(), out.resolve()  # actors run in another folder
     bundle = Bundle.load(model)
     rows = RowFormat.parse(bundle.manifest, columns, latent)
-    sources = open_sources(_absolute(inputs), bundle.manifest.image, column=column, exclude=out)
-    shards = list(_shards(sources))
+    sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out)
+    shards = [_absolute(shard) for shard in _shards(sources)]
     if not shards:
         raise InfoAEError("the inputs hold no images")
     if out.exists():
         raise InfoAEError(f"{out} exists already: delete it, or give another --out")
-    job = describe(bundle, rows) | {"inputs": _digest(shards)}
+    job = describe(bundle, rows, column) | {"inputs": _digest(shards)}
     folder = out.parent / f".{out.name}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "_lock").open("ab") as lock:
             lock_for(lock, out)
+            _delete_leftovers(folder)
             return _run(_Work(str(model), rows, str(folder), device, batch_size), shards, out, job, resume, max_errors)
     except OSError as error:
         raise InfoAEError(f"cannot write {out}: {error.strerror or error}") from error
@@ -90,6 +97,22 @@ class _Work:
 
     def file(self, number: int) -> Path:
         return Path(self.folder) / f"part-{number:06d}.parquet"
+
+
+@dataclass(frozen=True)
+class _Elsewhere:
+    """A container by its absolute path, whose keys begin with `given`, the path as the user wrote it."""
+
+    container: ArrayFile | ParquetSource | TarSource
+    given: str
+
+    def count(self) -> int | None:
+        return self.container.count()
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        known = len(key_of(self.container.path))
+        for block in self.container.blocks(size):
+            yield Block([self.given + key[known:] for key in block.keys], block.images)
 
 
 class _ShardClassifier:
@@ -133,26 +156,33 @@ def _run(
     start = time.monotonic()
     resumed = sum(rows for rows, _ in done.values())
     num_rows, num_failed = resumed, sum(failed for _, failed in done.values())
+    check_errors(num_failed, num_rows, max_errors)
     todo = [
         {"number": number, "shard": pickle.dumps(shard)} for number, shard in enumerate(shards) if number not in done
     ]
     if todo:
-        for rows, failed in _pipeline(work, todo, resumed):
-            num_rows += rows
-            num_failed += failed
-            if max_errors is not None and num_failed > max_errors:
-                raise InfoAEError(f"{num_failed} of {num_rows} inputs are unreadable, more than {max_errors}; stopped")
+        with closing(_pipeline(work, todo, resumed)) as finished:
+            for rows, failed in finished:
+                num_rows += rows
+                num_failed += failed
+                check_errors(num_failed, num_rows, max_errors)
     if num_rows == 0:
         raise InfoAEError("the inputs hold no images")
-    (Path(work.folder) / "_lock").unlink()
-    Path(work.folder).rename(out)
+    folder = Path(work.folder)
+    _delete_leftovers(folder)
+    for name in ("_lock", _LOG):
+        (folder / name).unlink(missing_ok=True)
+    folder.rename(out)
     return Summary(num_rows, num_failed, resumed, time.monotonic() - start)
 
 
-def _pipeline(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterator[tuple[int, int]]:
+def _pipeline(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Generator[tuple[int, int]]:
     """Run the shards `todo` over the cluster and yield (rows, failed) of each as it is finished."""
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+    with connected(Request(), Path(work.folder) / _LOG):
+        yield from _classified(work, todo, resumed)
+
+
+def _classified(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterator[tuple[int, int]]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -191,10 +221,10 @@ def _finished(work: _Work, num_shards: int, out: Path, job: dict[str, Any], resu
             f"or delete {work.folder} to start again"
         )
     if json.loads(description.read_text(encoding="utf-8")) != job:
-        if any(Path(work.folder).glob("*.parquet")):
+        if any(Path(work.folder).glob("part-*.parquet")):
             raise InfoAEError(
-                f"the interrupted job for {out} had another model, columns or inputs: repeat its command, or delete "
-                f"{work.folder} to start again"
+                f"the interrupted job for {out} had another model, names, columns, --column or inputs: repeat its "
+                f"command, or delete {work.folder} to start again"
             )
         write_json(description, job)
     return {number: _counts(work.file(number)) for number in numbers}
@@ -222,12 +252,25 @@ def _blocks(shard: Shard, size: int) -> Iterator[Block]:
     return shard.blocks(size)
 
 
-def _absolute(inputs: Sequence[str]) -> list[str]:
-    return [given if given == "-" else str(Path.cwd() / given) for given in inputs]
+def _absolute(shard: Shard) -> Shard:
+    """The shard as an actor, which runs in another folder, finds it; its keys stay as given."""
+    here = Path.cwd()
+    if isinstance(shard, Block):
+        return Block(shard.keys, [here / image if isinstance(image, Path) else image for image in shard.images])
+    if isinstance(shard, ArrayFile | ParquetSource | TarSource):
+        return _Elsewhere(replace(shard, path=str(here / shard.path)), key_of(shard.path))
+    return shard
 
 
 def _digest(shards: Sequence[Shard]) -> str:
     digest = hashlib.sha256()
     for shard in shards:
-        digest.update(("\0".join(shard.keys) if isinstance(shard, Block) else repr(shard)).encode() + b"\n")
+        images = [*shard.keys, *(key_of(str(image)) for image in shard.images)] if isinstance(shard, Block) else []
+        digest.update(("\0".join(images) or repr(shard)).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _delete_leftovers(folder: Path) -> None:
+    """Remove the beginnings of shards whose actors were killed; readers of the result would stumble over them."""
+    for leftover in folder.glob(".*"):
+        leftover.unlink(missing_ok=True)

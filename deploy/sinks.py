@@ -119,15 +119,17 @@ class FileSink:
         self._num_pending, self._started = 0, time.monotonic()
 
     def finish(self) -> None:
-        """Make the file of the parts, and remove them."""
+        """Make the file of the parts, and give them up."""
         self.flush()
         joined = self._folder / "joined"  # in the folder, so that a job killed here leaves nothing beside it
         with atomic_file(joined) as temporary, temporary.open("wb") as stream:
             self._format.join(stream, [part.file for part in self.parts], self._schema)
         joined.replace(self._path)
-        finished = _finished_folder(self._path)
-        self._folder.rename(finished)  # at once: a half-deleted folder would look like an interrupted job
-        shutil.rmtree(finished)
+        self.discard()
+
+    def discard(self) -> None:
+        """Give up the folder, at once: one that is half deleted would look like an interrupted job."""
+        self._folder.rename(_finished_folder(self._path))
 
 
 @contextmanager
@@ -139,9 +141,9 @@ def open_file(path: Path, form: Format, schema: pa.Schema, job: dict[str, Any], 
     """
     if path.is_dir():
         raise InfoAEError(f"cannot write {path}: it is a folder")
-    folder = path.parent / f".{path.name}.partial"
+    folder, finished = path.parent / f".{path.name}.partial", _finished_folder(path)
     try:
-        if (finished := _finished_folder(path)).exists():  # that job was killed while it tidied up
+        if finished.exists():  # that job was killed while it tidied up
             shutil.rmtree(finished)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("ab") as lock:
@@ -152,11 +154,13 @@ def open_file(path: Path, form: Format, schema: pa.Schema, job: dict[str, Any], 
             except BaseException:
                 sink.flush()  # also for Ctrl-C and --max-errors: what has been computed is kept
                 if not sink.parts:
-                    shutil.rmtree(folder)
+                    sink.discard()
                 raise
             sink.finish()
     except OSError as error:
         raise InfoAEError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(finished, ignore_errors=True)  # now that the lock is closed: NFS keeps a file that is open
 
 
 def format_of(path: Path) -> Format:
@@ -189,8 +193,8 @@ def _unfinished(path: Path, folder: Path, job: dict[str, Any], resume: bool) -> 
         )
     if json.loads(description.read_text(encoding="utf-8")) != job:
         raise InfoAEError(
-            f"the interrupted job for {path} used another model, columns or format: repeat its command, or delete "
-            f"{folder} to start again"
+            f"the interrupted job for {path} used another model, names, columns, --column or format: repeat its "
+            f"command, or delete {folder} to start again"
         )
     assert [int(part.file.name[:8]) for part in parts] == list(range(len(parts))), folder
     return parts

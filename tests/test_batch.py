@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -78,6 +79,19 @@ def test_max_errors_stops(tmp_path: Path, classifier: Classifier) -> None:
     with pytest.raises(InfoAEError, match="6 of 6 inputs are unreadable, more than 4; stopped"):
         classify_sources(sources, classifier, rows, sink, max_errors=4, block_size=3)
     assert len(sink.column("path")) == 6
+
+
+def test_max_errors_stops_before_anything_is_done_again(tmp_path: Path, classifier: Classifier) -> None:
+    (tmp_path / "1.png").write_bytes(b"")
+    key = f"{tmp_path}/1.png"
+    rows, sources = (
+        RowFormat.parse(classifier.manifest, None, latent=False),
+        open_sources([str(tmp_path)], classifier.manifest.image),
+    )
+    done = [dataclasses.replace(part([key]), num_failed=1)]
+    assert classify_sources(sources, classifier, rows, Rows(), parts=done, max_errors=1).num_resumed == 1
+    with pytest.raises(InfoAEError, match="1 of 1 inputs are unreadable, more than 0; stopped"):
+        classify_sources(sources, classifier, rows, Rows(), parts=done, max_errors=0)
 
 
 def test_an_empty_folder(tmp_path: Path, classifier: Classifier) -> None:

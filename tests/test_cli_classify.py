@@ -20,6 +20,7 @@ from infoae.cli.augment import augment
 from infoae.cli.classify import classify
 from infoae.cli.generate import generate
 from infoae.deploy import Classifier
+from infoae.deploy.bundle import Bundle, write_checksums, write_manifest
 from infoae.errors import InfoAEError
 from tests.bundles import make_bundle
 
@@ -121,6 +122,24 @@ def test_resume_refuses_other_inputs(bundle: Path, images: Path, tmp_path: Path)
     assert "differ among rows 0 to 20" in error_of(run(*arguments, "--resume"))
 
 
+def test_resume_refuses_other_names_and_another_array(images: Path, tmp_path: Path) -> None:
+    """The same graph under other names, and the same file's other array, would give rows of two kinds."""
+    bundle = make_bundle(tmp_path / "bundle")
+    np.savez(tmp_path / "x.npz", train=PIXELS, test=PIXELS[::-1])
+    (images / "20.png").write_bytes(b"")
+    given = (tmp_path / "x.npz", images, "--model", bundle, "--out", tmp_path / "x.csv", "--batch-size", 7)
+    error_of(run("classify", *given, "--column", "train", "--max-errors", 0))
+    message = "used another model, names, columns, --column or format"
+    assert message in error_of(run("classify", *given, "--column", "test", "--resume"))
+    manifest = Bundle.load(bundle).manifest
+    write_manifest(bundle, manifest.model_copy(update={"category_names": tuple("abcdefghij")}))
+    write_checksums(bundle)
+    assert message in error_of(run("classify", *given, "--column", "train", "--resume"))
+    write_manifest(bundle, manifest)
+    write_checksums(bundle)
+    assert run("classify", *given, "--column", "train", "--resume").exit_code == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
@@ -131,7 +150,7 @@ def test_resume_refuses_other_inputs(bundle: Path, images: Path, tmp_path: Path)
         (["{images}", "--model", "{bundle}", "--columns", "labels"], "no column 'labels'", 2),
         (["{images}", "--model", "{bundle}", "--resume"], "give --out", 2),
         (["{images}", "--model", "{bundle}", "--out", "/proc/x/y.csv"], "cannot write /proc/x/y.csv", 1),
-        (["{large}", "--model", "{bundle}"], "this model takes (N, 1, 28, 28)", 1),
+        (["{large}", "--model", "{bundle}"], "(N, 1, 28, 28) is needed", 1),
     ],
 )
 def test_bad_input_is_one_clear_line(
@@ -219,8 +238,9 @@ def test_generate_writes_a_folder_of_categories(bundle: Path, tmp_path: Path) ->
     assert "exists already" in error_of(run("generate", "--model", bundle, "--out", tmp_path / "new"))
 
 
-def test_generate_writes_arrays_of_chosen_categories(bundle: Path, tmp_path: Path) -> None:
-    out = tmp_path / "new.npz"
+@pytest.mark.parametrize("name", ["new.npz", "new.NPZ"])
+def test_generate_writes_arrays_of_chosen_categories(bundle: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
     options = ("generate", "--model", bundle, "--out", out, "--count", 5, "--seed", 1)
     assert run(*options, "--category", "kind 7", "--category", "2").exit_code == 0
     with np.load(out) as arrays:

@@ -89,7 +89,7 @@ def test_the_rows_of_one_machine_also_after_an_interruption(
     assert done
     with pytest.raises(InfoAEError, match="continue it with --resume"):
         ray_batch.classify_on_ray(inputs, model, out, columns="path,label,confidence,error")
-    with pytest.raises(InfoAEError, match="another model, columns or inputs"):
+    with pytest.raises(InfoAEError, match="another model, names, columns, --column or inputs"):
         ray_batch.classify_on_ray(inputs[1:], model, out, columns="path,label,confidence,error", resume=True)
     summary = ray_batch.classify_on_ray(inputs, model, out, columns="path,label,confidence,error", resume=True)
     assert (summary.num_rows, summary.num_failed) == (565, 2)

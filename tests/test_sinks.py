@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -168,13 +170,40 @@ def test_nothing_appears_before_the_end_and_parts_are_continued(
         write(path, rows, [["f"]])
     other = RowFormat.parse(manifest, "path", latent=False)
     with (
-        pytest.raises(InfoAEError, match="used another model, columns or format"),
+        pytest.raises(InfoAEError, match="used another model, names, columns, --column or format"),
         open_file(path, format_of(path), other.schema, {"model": "other"}, resume=True),
     ):
         pass
     assert write(path, rows, [["f"]], resume=True) == 5
     assert [row["path"] for row in read(path)] == ["a", "b", "bad c", "d", "e", "f"]
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_no_file_is_deleted_while_the_job_has_it_open(
+    tmp_path: Path, manifest: Manifest, stop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS keeps an open file under another name until it is closed, and the folder with it."""
+    deleted: list[bool] = []
+    locks: list[Any] = []
+    delete, lock_for = shutil.rmtree, sinks.lock_for
+
+    def watched(folder: Path, **options: Any) -> None:
+        deleted.append(all(lock.closed for lock in locks))
+        delete(folder, **options)
+
+    def kept(file: Any, path: Path) -> None:
+        locks.append(file)
+        lock_for(file, path)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    monkeypatch.setattr(sinks, "lock_for", kept)
+    with contextlib.suppress(InfoAEError):
+        write(tmp_path / "x.csv", RowFormat.parse(manifest, None, latent=False), [] if stop else [["a"]], stop=stop)
+    assert [file.name for file in tmp_path.iterdir()] == ([] if stop else ["x.csv"])
+    assert locks
+    assert deleted
+    assert all(deleted)
 
 
 def test_a_job_that_never_wrote_leaves_nothing(tmp_path: Path, manifest: Manifest) -> None:
