@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,15 +63,22 @@ def classify(
         "device": device,
         "batch_size": batch_size,
     }
-    if ray:
-        from infoae.deploy.ray_batch import classify_on_ray
+    try:
+        if ray:
+            os.environ.setdefault("RAY_LOG_TO_DRIVER", "0")  # what workers print is no result; read by Ray's import
+            from infoae.deploy.ray_batch import classify_on_ray
 
-        assert out is not None
-        summary = classify_on_ray(inputs, model, out, **options)
-    else:
-        from infoae.deploy.job import classify_files
+            assert out is not None
+            summary = classify_on_ray(inputs, model, out, **options)
+        else:
+            from infoae.deploy.job import classify_files
 
-        summary = classify_files(inputs, model, out, num_workers=workers, **options)
+            summary = classify_files(inputs, model, out, num_workers=workers, **options)
+    except (KeyboardInterrupt, SystemExit) as stop:  # Ray makes a SystemExit of SIGTERM
+        if out is None:
+            raise
+        typer.echo("interrupted; continue with --resume", err=True)
+        raise typer.Exit(130) from stop
     again = f", {summary.num_resumed} of them from before" if summary.num_resumed else ""
     typer.echo(
         f"{summary.num_rows} rows{again}, {summary.num_failed} unreadable, {summary.seconds:.1f} s, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from typing import Annotated
 
@@ -63,6 +64,7 @@ def root(
 
 def main() -> None:
     """Run the command; an error for people is one line on stderr and a non-zero exit, never a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to stop a job is to stop it tidily, as Ctrl-C does
     try:
         app()
     except InfoAEError as error:
