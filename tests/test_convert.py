@@ -67,6 +67,14 @@ def test_16_bit_grey_is_scaled_not_cut(kind: str) -> None:
     assert np.array_equal(grey(encoded(Image.fromarray(values), kind))[0], np.rint(values / 257).astype(np.uint8))
 
 
+def test_the_transparent_value_of_16_bit_grey_shows_black() -> None:
+    values = np.full((28, 28), 30_000, np.uint16)
+    values[:, 14:] = 30_001  # the same once it is scaled
+    pixels = grey(encoded(Image.fromarray(values), transparency=30_000))[0]
+    assert pixels[:, :14].max() == 0
+    assert pixels[:, 14:].min() == 117
+
+
 def test_numbers_without_a_range_are_refused() -> None:
     with pytest.raises(UnreadableImageError, match="floating-point"):
         grey(encoded(Image.fromarray(GREY.astype(np.float32)), "TIFF"))

@@ -25,6 +25,7 @@ from infoae.deploy.export import Exported, export_run
 from infoae.deploy.precision import Precision
 from infoae.errors import InfoAEError
 from infoae.run import Run
+from tests.bundles import make_bundle
 from tests.models import lively
 
 ROLES = ("classifier", "decoder", "generator")
@@ -155,6 +156,31 @@ def test_verification_finds_a_graph_that_is_a_little_wrong(
     write_checksums(folder)
     with pytest.raises(InfoAEError, match=rf"fp32 is refused: {role}\.\w+ differs from PyTorch by"):
         verify.verify(Bundle.load(folder), model, test_images, fp32)
+
+
+def test_a_few_test_images_fill_a_batch_by_repeating_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def reference(_role: str, _model: Any, images: Any) -> Any:
+        tried.append(images[:, 0, 0, 0].tolist())
+        return {"images": images}, {"latent": np.zeros(len(images))}
+
+    monkeypatch.setattr(verify, "_reference", reference)
+    monkeypatch.setattr(
+        verify, "run_session", lambda _, names, inputs: [np.zeros(len(inputs["images"])) for _ in names]
+    )
+    few = np.array([5, 6, 7], np.uint8).reshape(3, 1, 1, 1)
+    model: Any = None
+    assert [each.difference for each in verify._compare("classifier", None, model, few, Precision.FP32)] == [0]
+    assert [len(values) for values in tried] == [1, 7, 256]
+    assert tried[1] == [5, 6, 7, 5, 6, 7, 5]
+
+
+def test_an_empty_test_set_is_one_clear_line(tmp_path: Path) -> None:
+    model: Any = None
+    empty = ImageSet(np.empty((0, 1, 28, 28), np.uint8), None)
+    with pytest.raises(InfoAEError, match="the test set holds no images"):
+        verify.verify(Bundle.load(make_bundle(tmp_path)), model, empty, b"")
 
 
 def test_a_label_that_differs_fails_and_a_tie_does_not() -> None:

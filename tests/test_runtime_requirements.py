@@ -89,3 +89,11 @@ def test_the_versions_are_those_of_the_package() -> None:
     wanted = {Requirement(line).name: Requirement(line).specifier for line in project["dependencies"]}
     for requirement in requirements():
         assert wanted[requirement.name] == requirement.specifier
+
+
+def test_what_git_ignores_stays_out_of_containers() -> None:
+    """`COPY . .` would take runs and virtual environments along."""
+    kept_out = (ROOT / ".dockerignore").read_text().split()
+    for pattern in (ROOT / ".gitignore").read_text().split():
+        name = pattern.rstrip("/")
+        assert name.startswith(".") or {name, f"**/{name}"} & set(kept_out), pattern

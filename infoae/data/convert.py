@@ -110,6 +110,7 @@ def _pixels(image: Image.Image, channels: int, height: int, width: int) -> NDArr
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
+    values[values == image.info.get("transparency")] = 0  # of all 16 bits: once they are scaled it is not to be told
     if values.min() < 0 or values.max() > 65535:
         raise UnreadableImageError(f"integer pixels from {values.min()} to {values.max()}, beyond 16 bits")
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
