@@ -13,6 +13,7 @@ from infoae.cli import (
     augment,
     classify,
     config,
+    convert,
     doctor,
     evaluate,
     export,
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("convert")(convert.convert)
 app.command("train")(train.train)
 app.command("reproduce")(reproduce.reproduce)
 app.command("tune")(tune.tune)

@@ -1,0 +1,84 @@
+"""`infoae convert`: any pile of images becomes shards to train on."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infoae.cli.classify import Column, Inputs
+
+_CLASSES = "The folder an image lies in is its class: test_labels.npy and classes.txt, for evaluation alone."
+
+
+def convert(
+    inputs: Inputs,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder, for infoae train --data-root.")],
+    size: Annotated[int, typer.Option(metavar="N", help="Height and width that each image is resized to, from 8.")],
+    channels: Annotated[int, typer.Option(metavar="1|3", help="1 is grey, 3 is RGB.")] = 3,
+    test: Annotated[
+        float, typer.Option(metavar="SHARE", help="Of the images, drawn at random: kept out of training, for tests.")
+    ] = 0.1,
+    classes_from_folders: Annotated[bool, typer.Option("--classes-from-folders", help=_CLASSES)] = False,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same order and the same tests.")] = 0,
+    column: Column = None,
+    max_errors: Annotated[
+        int | None, typer.Option(min=0, help="Stop when more inputs than this are unreadable. Default: never.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as one JSON object on stdout.")] = False,
+) -> None:
+    """Write images as shuffled shards to train on. Exit 0: all good; 3: some were unreadable; 1: nothing is usable."""
+    from infoae.errors import UsageError
+
+    if size < 8:
+        raise UsageError(f"--size {size}: the networks need at least 8 pixels")
+    if channels not in (1, 3):
+        raise UsageError(f"--channels {channels}: 1 is grey, 3 is RGB")
+    if not 0 < test < 1:
+        raise UsageError(f"--test {test}: a share of the images is more than 0 and less than 1")
+    from infoae.deploy.bundle import ImageSpec
+    from infoae.deploy.convert import convert_files
+
+    try:
+        done = convert_files(
+            inputs,
+            out,
+            ImageSpec.model_validate({"channels": channels, "height": size, "width": size}),
+            test_share=test,
+            seed=seed,
+            classes_from_folders=classes_from_folders,
+            column=column,
+            max_errors=max_errors,
+        )
+    except KeyboardInterrupt as stop:
+        typer.echo("interrupted; nothing was written", err=True)
+        raise typer.Exit(130) from stop
+    for reason in done.reasons:
+        typer.echo(f"skipped {reason}", err=True)
+    if done.num_failed > len(done.reasons):
+        typer.echo(f"skipped {done.num_failed - len(done.reasons):,} more", err=True)
+    count = done.num_train + done.num_test
+    command = f"infoae train --data shards --data-root {shlex.quote(str(out))}"
+    typer.echo(
+        f"{count:,} images ({channels} x {size} x {size}) in {out}: {done.num_train:,} to train on, {done.num_test:,} "
+        f"for tests; {done.num_failed:,} unreadable, {done.seconds:.1f} s, {count / done.seconds:,.0f} images/s\n"
+        f"next: {command}",
+        err=True,
+    )
+    if as_json:
+        result = {
+            "out": str(out),
+            "num_train": done.num_train,
+            "num_test": done.num_test,
+            "num_failed": done.num_failed,
+            "num_classes": done.num_classes,
+            "seconds": round(done.seconds, 3),
+            "images_per_second": round(count / done.seconds, 1),
+            "next": command,
+        }
+        typer.echo(json.dumps(result))
+    if done.num_failed:
+        raise typer.Exit(3)

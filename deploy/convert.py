@@ -1,0 +1,159 @@
+"""`infoae convert`: from the names of inputs to a folder of shards to train on, in memory that images do not fill."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from infoae.data.pack import write_classes, write_split
+from infoae.data.piles import Piles, row_type
+from infoae.deploy.archives import ParquetSource, TarSource
+from infoae.deploy.arrays import ArrayFile
+from infoae.deploy.batch import Decoded, decode, ordered_map, read_blocks
+from infoae.deploy.bundle import ImageSpec
+from infoae.deploy.cpus import available_cpus
+from infoae.deploy.sources import Source, key_of, open_sources
+from infoae.errors import InfoAEError
+from infoae.files import atomic_folder
+from infoae.image_progress import progress
+
+BLOCK_IMAGES = 64
+BLOCK_BYTES = 4 * 1024 * 1024
+"""A thread decodes at most so many images and bytes at a time: seconds of large photographs, which Ctrl-C waits for."""
+REASONS = 5
+
+ClassOf = Callable[[str], str]
+"""The class of an image by its key."""
+
+
+@dataclass
+class Converted:
+    """What was written, and what was skipped: how many inputs, and `reasons` for the first REASONS of them."""
+
+    num_train: int = 0
+    num_test: int = 0
+    num_classes: int | None = None
+    num_failed: int = 0
+    reasons: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def convert_files(
+    inputs: Sequence[str],
+    out: Path,
+    image: ImageSpec,
+    *,
+    test_share: float = 0.1,
+    seed: int = 0,
+    classes_from_folders: bool = False,
+    column: str | None = None,
+    max_errors: int | None = None,
+) -> Converted:
+    """Write all `inputs`, as `image` says, to shards in the new folder `out`, which appears when it is whole.
+
+    The arguments are the options of `infoae convert`; the same ones and the same inputs give the same bytes. Raises
+    InfoAEError for anything wrong outside.
+    """
+    start = time.monotonic()
+    target = _vacant(out)
+    sources = open_sources(inputs, image, column=column)
+    rules = [_class_rule(source) if classes_from_folders else None for source in sources]
+    counts = [source.count() for source in sources]
+    total = None if None in counts else sum(filter(None, counts))
+    names: dict[str, int] = {}  # of classes, numbered as they come
+    try:
+        with atomic_folder(target) as folder:
+            piles = Piles(folder / "piles", row_type(image.shape), np.random.default_rng(seed))
+            with piles, progress("convert", total) as advance, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow warns of oddities in files; what is unreadable is told as such
+                done = _gather(sources, rules, image, piles, names, max_errors, advance)
+            with progress("shuffle", piles.num_rows) as advance:
+                classes = write_split(folder, piles, test_share, advance)
+            if classes_from_folders:
+                write_classes(folder, classes, names)
+                done.num_classes = len(names)
+    except OSError as error:  # of the output: an input that cannot be read is one of those that failed
+        raise InfoAEError(f"cannot write {out}: {error.strerror or error}") from error
+    done.num_test, done.num_train = len(classes), piles.num_rows - len(classes)
+    done.seconds = time.monotonic() - start
+    return done
+
+
+def _gather(
+    sources: Sequence[Source],
+    rules: Sequence[ClassOf | None],
+    image: ImageSpec,
+    piles: Piles,
+    names: dict[str, int],
+    max_errors: int | None,
+    advance: Callable[[int], object],
+) -> Converted:
+    """Put every readable input onto `piles`, numbering its class in `names` by the rule of its source."""
+    done, num_inputs = Converted(), 0
+    for source, class_of in zip(sources, rules, strict=True):
+        with closing(_decoded(source, image)) as blocks:
+            for block in blocks:
+                rows = np.zeros(len(block.images), piles.kind)
+                rows["pixels"] = block.images
+                if class_of:
+                    readable = (key for key, error in zip(block.keys, block.errors, strict=True) if error is None)
+                    rows["class"] = [names.setdefault(class_of(key), len(names)) for key in readable]
+                piles.add(rows)
+                num_inputs += len(block.keys)
+                for key, error in zip(block.keys, block.errors, strict=True):
+                    if error is not None:
+                        done.num_failed += 1
+                        done.reasons += [f"{key}: {error}"] if len(done.reasons) < REASONS else []
+                advance(len(block.keys))
+                if max_errors is not None and done.num_failed > max_errors:
+                    raise InfoAEError(
+                        f"{done.num_failed} of {num_inputs} inputs are unreadable, more than {max_errors}; "
+                        f"the first: {done.reasons[0]}"
+                    )
+    if num_inputs == 0:
+        raise InfoAEError("the inputs hold no images")
+    if piles.num_rows == 0:
+        raise InfoAEError(f"not one of {num_inputs} inputs is readable; the first: {done.reasons[0]}")
+    return done
+
+
+def _decoded(source: Source, image: ImageSpec) -> Generator[Decoded, None, None]:
+    size = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (image.channels * image.height * image.width)))
+    yield from ordered_map(lambda block: decode(block, image), read_blocks([source], size), available_cpus())
+
+
+def _class_rule(source: Source) -> ClassOf:
+    """Return how a key of `source` tells the class. Raises InfoAEError if it cannot."""
+    if isinstance(source, ArrayFile | ParquetSource):
+        given = key_of(source.path)
+        raise InfoAEError(f"{given} has no folders to take classes from: image files and tar archives have")
+    if not isinstance(source, TarSource):
+        return lambda key: Path(key).absolute().parent.name
+    prefix = f"{key_of(source.path)}#"
+
+    def folder_of_member(key: str) -> str:
+        name = PurePosixPath(key.removeprefix(prefix)).parent.name
+        if not name:
+            raise InfoAEError(f"{key} lies in no folder that could tell its class")
+        return name
+
+    return folder_of_member
+
+
+def _vacant(out: Path) -> Path:
+    """Return where `out` really lies. Raises InfoAEError unless a new folder can take its place."""
+    target = out.resolve()
+    try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise InfoAEError(f"{out} exists already and is not an empty folder: delete it, or give another --out")
+    except OSError as error:
+        raise InfoAEError(f"cannot write {out}: {error.strerror or error}") from error
+    if target.is_mount():
+        raise InfoAEError(f"{out} is a mount point, which a finished folder cannot replace: give a folder inside it")
+    return target
