@@ -199,7 +199,7 @@ def _available() -> dict[str, dict[str, float]]:
     """Return what is free on each node, by its id."""
     from ray._private.state import available_resources_per_node
 
-    found: dict[str, dict[str, float]] = available_resources_per_node()
+    found: dict[str, dict[str, float]] = available_resources_per_node()  # type: ignore[no-untyped-call]
     return found
 
 

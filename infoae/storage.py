@@ -37,7 +37,7 @@ class Storage:
         """Whether a run of that name is stored. Raises UnavailableError."""
         system, root = self._open(name)
         try:
-            return system.get_file_info(f"{root}/{FILES[0]}").type == fs.FileType.File
+            return bool(system.get_file_info(f"{root}/{FILES[0]}").type == fs.FileType.File)
         except OSError as error:
             raise UnavailableError(f"cannot read {self.uri}: {error}") from None
 
