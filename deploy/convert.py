@@ -133,7 +133,7 @@ def _class_rule(source: Source) -> ClassOf:
     if isinstance(source, ArrayFile | ParquetSource):
         given = key_of(source.path)
         raise InfoAEError(f"{given} has no folders to take classes from: image files and tar archives have")
-    if not isinstance(source, TarSource):
+    if not isinstance(source, TarSource):  # also one that cannot be opened, of which no image comes
         return lambda key: Path(key).absolute().parent.name
     prefix = f"{key_of(source.path)}#"
 

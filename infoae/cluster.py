@@ -132,8 +132,8 @@ def _connect(request: Request) -> None:
         # A cluster has a dashboard or not; one started here has no use for it.
         dashboard = False if address == "local" else None
         ray.init(address=address, include_dashboard=dashboard, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # Ray raises a bare one where a node takes too long to start
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         where = "on this machine" if address == "auto" else f"at {address}"
         wanted = f"{request.min_nodes} node{'s' * (request.min_nodes > 1)}"
         token = "" if address == "auto" or os.environ.get("RAY_AUTH_MODE") == "token" else PROTECTED

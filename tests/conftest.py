@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -19,6 +20,9 @@ from infoae.data import ImageSet
 from infoae.launch import with_image_shape
 from infoae.run import Run
 from infoae.trainer import Trainer
+
+hypothesis.settings.register_profile("any time", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("any time")
 
 TINY = (
     "data.limit=300",

@@ -67,7 +67,7 @@ def test_only_safetensors_and_json_are_written(tmp_path: Path, step: Step) -> No
 
 
 @given(data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_damage_is_one_clear_line_and_loads_nothing(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, step: Step
 ) -> None:

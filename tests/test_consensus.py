@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infoae import configuration, consensus, losses
@@ -59,7 +59,6 @@ def test_images_without_agreement_give_no_gradient() -> None:
     assert logits.grad.ne(0).any(1).tolist() == [False, True, False, True]
 
 
-@settings(deadline=None)
 @given(st.integers(2, 6), st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_heads_that_number_their_categories_differently_still_agree(k: int, heads: int, seed: int) -> None:
     random = np.random.default_rng(seed)

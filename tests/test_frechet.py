@@ -29,7 +29,7 @@ def test_the_distance_of_independent_normals_is_that_of_means_and_deviations() -
     assert found == pytest.approx(((m - n) ** 2).sum() + ((np.sqrt(s) - np.sqrt(t)) ** 2).sum(), rel=1e-9)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(2, 6), st.integers(0, 2**32 - 1))
 def test_the_distance_is_that_of_scipys_matrix_root(dimensions: int, seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -49,7 +49,6 @@ def test_categories_add_up_their_over_categories(model: InfoAE, mnist: tuple[Ima
 
 
 @given(seed=st.integers(0, 1000))
-@settings(deadline=None)
 def test_a_category_draws_its_over_categories_by_their_share(seed: int) -> None:
     random = np.random.default_rng(seed)
     net = InfoAE(config.Model(channels=1, image_size=8, width=2, num_categories=3, num_over_categories=7))

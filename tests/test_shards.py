@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infoae import configuration, data, launch
@@ -82,7 +82,6 @@ def test_training_on_shards_is_training_on_the_array(
     ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.data())
 def test_the_first_rows_of_shards_are_shards(sizes: list[int], drawn: st.DataObject) -> None:
     images = np.arange(sum(sizes) * 4, dtype=np.uint8).reshape(-1, 2, 2)

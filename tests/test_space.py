@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infoae import configuration, space
@@ -108,7 +108,6 @@ parts = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(keys | st.text(max_size=5), parts | scalars, max_size=3))
 def test_any_mapping_is_a_space_whose_values_are_valid_or_one_line(tree: dict[str, object]) -> None:
     try:
@@ -121,7 +120,6 @@ def test_any_mapping_is_a_space_whose_values_are_valid_or_one_line(tree: dict[st
     space.configured(BASE, found, next(space.grid(found)))
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_space_or_one_line(text: str) -> None:
     with pytest.raises(UsageError) as error:
