@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import JsonOption, SetOption, print_json
+from infoae.cli.options import JsonOption, SetOption, print_json, warn_idle
 
 app = typer.Typer(help="Look at recipes and check configurations.", no_args_is_help=True)
 
@@ -43,7 +43,7 @@ def validate(source: Source, settings: SetOption = None, as_json: JsonOption = F
     """Check a configuration; exit 2 and one line if something is wrong."""
     from infoae import configuration
 
-    configuration.load(source, settings or [])
+    warn_idle(configuration.load(source, settings or []), settings or [])
     if as_json:
         print_json({"source": source, "valid": True})
     else:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from infoae.config import Config
 
 RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="Run folder, or its name under --runs.")]
 RunsOption = Annotated[Path, typer.Option("--runs", envvar="INFOAE_RUNS", help="Folder of all runs.")]
@@ -48,3 +53,11 @@ LabelsOption = Annotated[
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
     typer.echo(json.dumps(value, allow_nan=False))
+
+
+def warn_idle(config: Config, keys: Iterable[str]) -> None:
+    """Say on stderr which of the dotted keys that were asked for change nothing in this configuration."""
+    from infoae.idle import idle
+
+    for sentence in idle(config, keys):
+        typer.echo(f"warning: {sentence}", err=True)

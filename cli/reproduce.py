@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json
+from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, warn_idle
 
 
 def reproduce(
@@ -25,8 +25,10 @@ def reproduce(
 
     Each seed's result is a file; repeat the command to go on after an interruption, or with more seeds.
     """
+    from infoae import configuration
     from infoae import reproduce as reproduction
 
+    warn_idle(configuration.load(config, settings or []), settings or [])
     wanted = reproduction.parse_seeds(seeds)
     recipe = Path(config).stem
     folder = out or Path("results") / recipe

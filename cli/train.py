@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import Device, JsonOption, RunsOption, SetOption, print_json
+from infoae.cli.options import Device, JsonOption, RunsOption, SetOption, print_json, warn_idle
 
 
 class Precision(StrEnum):
@@ -130,6 +130,7 @@ def train(
     else:
         over = [] if categories is None else configuration.over_categories(config, settings or [], categories)
         plan = launch.planned(config, [*(settings or []), *over, *overrides], runs, name, here)
+        warn_idle(plan.config, [*(settings or []), *overrides])
     if dry_run:
         summary = plan.summary()
         print_json(summary) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in summary.items()))

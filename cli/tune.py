@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json
+from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, warn_idle
 from infoae.cli.train import Wandb
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def tune(
             runs,
             name,
         )
+        warn_idle(sweep.config, [*(settings or []), *sweep.space])
     finished = sweeping.run(sweep, folder, request, wandb.value)
     result = sweep.result(folder)
     best = sweep.best()

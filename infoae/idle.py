@@ -1,0 +1,90 @@
+"""Settings that were asked for and change nothing, because of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from infoae.config import Config
+
+
+@dataclass(frozen=True)
+class _Use:
+    """What some settings are used for."""
+
+    keys: tuple[str, ...]
+    """Dotted, or a section with a dot at its end."""
+    is_used: Callable[[Config], object]
+    needs: str
+    """What has to be set for it, in words."""
+
+
+_USES = (
+    _Use(
+        (
+            "information.neighbours",
+            "information.blur",
+            "information.search",
+            "information.distortion",
+            "information.certain_links",
+        ),
+        Config.compares_neighbours,
+        "information.pairs neighbours, and objective.weights.information above 0",
+    ),
+    _Use(
+        ("information.merging",),
+        lambda config: config.model.num_over_categories,
+        "model.num_over_categories",
+    ),
+    _Use(
+        ("information.merging_neighbours",),
+        lambda config: config.compares_neighbours() and config.objective.weights.consensus,
+        "information.pairs neighbours and objective.weights.consensus above 0",
+    ),
+    _Use(
+        ("information.agreement", "information.certain_links", "information.settle_every"),
+        lambda config: config.objective.weights.consensus,
+        "objective.weights.consensus above 0",
+    ),
+    _Use(
+        ("information.agreement_walks",),
+        lambda config: config.objective.weights.consensus and config.information.certain_links,
+        "information.certain_links and objective.weights.consensus above 0",
+    ),
+    _Use(
+        ("augment.", "model.num_heads", "information.pairs"),
+        lambda config: config.objective.weights.information,
+        "objective.weights.information above 0",
+    ),
+    _Use(
+        ("objective.reconstruction_distance",),
+        lambda config: config.objective.weights.reconstruction,
+        "objective.weights.reconstruction above 0",
+    ),
+    _Use(
+        ("objective.self_critic_fakes",),
+        lambda config: config.objective.weights.self_critic or config.objective.weights.encoder_adversarial,
+        "objective.weights.self_critic or encoder_adversarial above 0",
+    ),
+    _Use(
+        ("optim.reference_batch",),
+        lambda config: config.optim.learning_rate_scaling != "none",
+        "optim.learning_rate_scaling",
+    ),
+    _Use(("data.root",), lambda config: config.data.name != "mnist", "data.name other than mnist"),
+    _Use(
+        ("data.download",),
+        lambda config: config.data.name not in ("mnist", "shards"),
+        "data.name of a set that torchvision knows",
+    ),
+)
+
+
+def idle(config: Config, keys: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence for each of the dotted `keys`, or `key=value`, that changes nothing in `config`."""
+    for key in dict.fromkeys(each.partition("=")[0] for each in keys):
+        for use in _USES:
+            named = any(key.startswith(known) if known.endswith(".") else key == known for known in use.keys)
+            if named and not use.is_used(config):
+                yield f"{key} changes nothing here: it needs {use.needs}"
+                break

@@ -1,0 +1,78 @@
+"""Settings that change nothing are named, and those of the recipes all change something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from infoae import configuration
+from infoae.cli.main import app
+from infoae.idle import _USES, idle
+from infoae.model import InfoAE
+from infoae.step import Step
+
+
+def _keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+@pytest.mark.parametrize("recipe", configuration.recipes())
+def test_every_setting_of_a_recipe_changes_something(recipe: str) -> None:
+    tree = yaml.safe_load(configuration.recipes()[recipe].read_text(encoding="utf-8"))
+    assert list(idle(configuration.load(recipe), _keys(tree))) == []
+
+
+def test_what_is_known_to_be_idle_at_times_are_settings() -> None:
+    valid = set(_keys(configuration.load("mnist").model_dump()))
+    sections = {key.partition(".")[0] + "." for key in valid}
+    assert {key for use in _USES for key in use.keys} <= valid | sections
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "named"),
+    [
+        ("mnist-paper", ["information.blur=2"], "objective.weights.information"),
+        (
+            "mnist",
+            ["information.pairs=twins", "information.certain_links=0", "information.blur=2"],
+            "information.pairs",
+        ),
+        ("mnist", ["information.agreement_walks=0.9", "information.certain_links=0"], "information.certain_links"),
+        ("mnist", ["optim.reference_batch=64"], "optim.learning_rate_scaling"),
+        ("mnist", ["data.root=/tmp"], "data.name"),
+        ("mnist-paper", ["augment.degrees=0"], "objective.weights.information"),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_named_with_what_it_needs(
+    recipe: str, settings: list[str], named: str
+) -> None:
+    (sentence,) = [
+        line for line in idle(configuration.load(recipe, settings), settings) if "certain_links ch" not in line
+    ]
+    assert named in sentence
+    result = CliRunner().invoke(app, ["config", "validate", recipe, *[part for s in settings for part in ("--set", s)]])
+    assert result.exit_code == 0
+    assert f"warning: {sentence}" in result.stderr
+
+
+@pytest.mark.parametrize("setting", ["augment.degrees=90", "model.num_heads=3", "optim.reference_batch=7"])
+def test_what_is_said_to_change_nothing_changes_no_step(setting: str) -> None:
+    images = torch.randint(256, (6, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    small = ["model.image_size=8", "model.channels=1", "model.width=4", "model.hidden_dim=8"]
+    losses = []
+    for settings in ([], [setting]):
+        config = configuration.load("mnist-paper", [*small, *settings])
+        torch.manual_seed(0)
+        step = Step(InfoAE(config.model), config, torch.device("cpu"), torch.float32)
+        losses.append([step(images, index).metrics() for index in range(3)])
+    assert list(idle(config, [setting]))
+    assert losses[0] == losses[1]
