@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,16 +48,21 @@ def information_kept(joint: Floats) -> dict[int, float]:
     return {len(groups): _information(merged) for groups, merged in _merges(joint, merging_losses)}
 
 
-def choose_number(kept: dict[int, float]) -> int:
-    """Return the number of categories, 2 or more, where `information_kept` bends most.
+def bends(kept: Mapping[int, float]) -> dict[int, float]:
+    """Return how much `information_kept` bends at each number of categories, 2 or more.
 
     Down to the right number a merge joins two kinds of the same thing, which answers for two views mix up; the next
-    one joins different things. So it is the number whose merge loses the largest multiple of what the merge before it
+    one joins different things. So it is what the merge of a number loses as a multiple of what the merge before it
     lost; losses below 0.01 nats count as 0.01, or the first merges of hardly used categories would decide.
     """
     lost = {number: kept[number] - kept[number - 1] for number in range(2, max(kept) + 1)}
-    bends = {number: lost[number] / max(lost[number + 1], SMALL) for number in range(2, max(kept))}
-    return max(bends, key=bends.__getitem__, default=max(kept))
+    return {number: lost[number] / max(lost[number + 1], SMALL) for number in range(2, max(kept))}
+
+
+def choose_number(kept: Mapping[int, float]) -> int:
+    """Return the number of categories, 2 or more, where `information_kept` bends most."""
+    found = bends(kept)
+    return max(found, key=found.__getitem__, default=max(kept))
 
 
 def _merges(joint: Floats, losses: Callable[[Floats, Floats], Floats]) -> Iterator[tuple[list[list[int]], Floats]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae import metrics, objective
+from infoae import clustering, metrics, objective
 from infoae.data import ImageSet
 from infoae.files import atomic_file
 from infoae.model import InfoAE
@@ -55,15 +54,14 @@ def samples(model: InfoAE, seed: int = 0) -> Figure:
 
 def categories(run: Run) -> Figure | None:
     """Draw the information kept against the number of categories; None where their number was given."""
-    path = run.path / "categories.json"
-    if not path.exists():
+    kept = run.information_kept()
+    if not kept:
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    numbers = [int(number) for number in found["information_kept"]]
+    chosen = clustering.choose_number(kept)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(numbers, list(found["information_kept"].values()), marker=".")
-    axes.axvline(found["categories"], color="tab:red", linestyle="--", label=f"chosen: {found['categories']}")
+    axes.plot(list(kept), list(kept.values()), marker=".")
+    axes.axvline(chosen, color="tab:red", linestyle="--", label=f"chosen: {chosen}")
     axes.set(xlabel="categories", ylabel="information kept, nats", title="Merging the over-categories")
     axes.legend()
     return figure

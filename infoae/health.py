@@ -21,6 +21,7 @@ AGREEING = 0.6  # of the heads, or of the images: 1.0 and 0.95 in good runs
 RECOVERED = 0.9
 DIVERSE = 0.4
 WINNING, CHANCE = 0.98, 0.55
+RIVAL = 0.9  # of the sharpest bend of the curve that auto reads
 FOOLED = 8.0  # nats: the self-critic believes no pair of the encoder's
 
 
@@ -119,6 +120,23 @@ def of_measures(measures: Mapping[str, float]) -> Iterator[str]:
         yield (
             f"the self-critic believes none of the encoder's pairs (encoder_adversarial {fooled:.1f} nats): lower "
             "optim.critic_learning_rate, or set objective.self_critic_fakes=reconstructed"
+        )
+
+
+def of_number(kept: Mapping[int, float]) -> Iterator[str]:
+    """Yield what is suspicious about a number of categories found from the information kept at each number."""
+    found, over = clustering.choose_number(kept), max(kept)
+    if found > over / 2:
+        yield (
+            f"{found} categories were found of {over} over-categories, which is too few of these to tell: raise "
+            "model.num_over_categories"
+        )
+    bends = clustering.bends(kept)
+    rivals = [number for number, bend in bends.items() if number != found and bend > RIVAL * bends[found]]
+    if rivals:
+        yield (
+            f"the number of categories is not certain: {', '.join(map(str, rivals))} would do nearly as well as "
+            f"{found} (infoae figures draws the curve): try other seeds, or give the number"
         )
 
 

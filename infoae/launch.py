@@ -231,6 +231,8 @@ def evaluate_run(run: Run, test: ImageSet, which: str, device: torch.device) -> 
     saved = checkpoint.read(path)
     content = evaluate(model, test).to_dict()
     content["warnings"] += health.of_measures(_game(run))
+    if kept := run.information_kept():
+        content["warnings"] += health.of_number(kept)
     content |= {"run": run.name, "checkpoint": path.name, "checkpoint_step": saved.step, "score": saved.score}
     write_json(run.path / "evaluation.json", content)
     return content

@@ -2,7 +2,7 @@
 
 runs/<name>/  config.yaml  environment.json  metrics.jsonl  checkpoints/  evaluation.json  figures/
               neighbours.npz, where the information loss compares neighbours
-              consensus.npy, where heads voted
+              consensus.npy, where heads voted; categories.json, where their number was found
 runs/latest   a link to the newest run
 """
 
@@ -24,6 +24,8 @@ from infoae.files import atomic_file, write_json
 
 if TYPE_CHECKING:
     from infoae.model import InfoAE
+
+CATEGORIES = "categories.json"
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,14 @@ class Run:
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
         with atomic_file(self.path / "metrics.jsonl") as file:
             file.write_text("".join(kept), encoding="utf-8")
+
+    def information_kept(self) -> dict[int, float]:
+        """Return the nats that merging left, by number of categories; empty where their number was given."""
+        path = self.path / CATEGORIES
+        if not path.exists():
+            return {}
+        kept = json.loads(path.read_text(encoding="utf-8"))["information_kept"]
+        return {int(number): nats for number, nats in kept.items()}
 
     def add_environment(self, entry: dict[str, Any]) -> None:
         """Append to environment.json what this start or resume of the run ran on."""

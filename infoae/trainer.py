@@ -22,7 +22,7 @@ from infoae.data import ImageSet, ShardSet
 from infoae.errors import InfoAEError, UsageError
 from infoae.files import write_json
 from infoae.model import InfoAE
-from infoae.run import Run
+from infoae.run import CATEGORIES, Run
 from infoae.seeds import Stream, generator
 from infoae.step import Step
 
@@ -262,7 +262,7 @@ class Trainer:
             return model.num_categories
         kept = clustering.information_kept(joint)
         found = clustering.choose_number(kept)
-        write_json(self.run.path / "categories.json", {"categories": found, "information_kept": kept})
+        write_json(self.run.path / CATEGORIES, {"categories": found, "information_kept": kept})
         return found
 
     def _partners_of(self, indices: NDArray[np.int64], share: distributed.Share) -> tuple[Tensor | None, Tensor | None]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from infoae import clustering, configuration, evaluate, figures, launch
+from infoae import clustering, configuration, evaluate, figures, health, launch
 from infoae.data import ImageSet
 from infoae.errors import UsageError
 from infoae.run import Run
@@ -52,6 +53,23 @@ def test_what_was_found_is_evaluated_and_drawn(tmp_path: Path, mnist: tuple[Imag
     figure = figures.categories(run)
     assert figure is not None
     assert f"chosen: {model.num_categories}" in figure.axes[0].get_legend_handles_labels()[1]
+
+
+@pytest.mark.parametrize(
+    ("lost", "warned"),
+    [
+        ([0, 0.1, 0.1, 0.1, 0.1, 0.02, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01], []),
+        ([0, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01], ["9 categories were found of 12"]),
+        ([0, 0.5, 0.5, 0.1, 0.1, 0.02, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01], ["5? would do nearly as well as"]),
+    ],
+)
+def test_a_number_that_is_not_certain_is_warned_of(lost: list[float], warned: list[str]) -> None:
+    """`lost` are the nats lost by the merge of 1, 2, 3, ... categories."""
+    kept = {number: float(sum(lost[:number])) for number in range(len(lost), 0, -1)}
+    warnings = list(health.of_number(kept))
+    assert len(warnings) == len(warned)
+    for warning, expected in zip(warnings, warned, strict=True):
+        assert re.search(expected, warning)
 
 
 @pytest.mark.parametrize(
