@@ -85,7 +85,7 @@ def run_seeds(
         if path.exists():
             result = read(path)
             # Parsed, so that keys which came later have their default.
-            if configuration.parse(json.dumps(result["config"]), str(path)) != config:
+            if _anywhere(configuration.parse(json.dumps(result["config"]), str(path))) != _anywhere(config):
                 raise InfoAEError(f"{path} is of another configuration: give another --out, or delete it")
         else:
             trained = _train(source, [*overrides, f"seed={seed}"], f"{Path(source).stem}-seed-{seed}", runs)
@@ -212,7 +212,7 @@ def _result(run: Run, config: Config, seed: int) -> Result:
     seconds = checkpoint.read(run.checkpoint("newest")).seconds
     facts: Result = {
         "seed": seed,
-        "config": _values(config),
+        "config": yaml.safe_load(configuration.dump(_anywhere(config))),
         "environment": environments[-1],
         "seconds_training": seconds,
     }
@@ -220,8 +220,11 @@ def _result(run: Run, config: Config, seed: int) -> Result:
     return facts
 
 
-def _values(config: Config) -> Any:
-    return yaml.safe_load(configuration.dump(config))
+def _anywhere(config: Config) -> Config:
+    """Return the configuration without where its data lie, which differs between machines; shards are known by that."""
+    if config.data.name == "shards":
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"root": None, "download": False})})
 
 
 def _measure(result: Result, key: str) -> float:

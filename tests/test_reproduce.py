@@ -104,6 +104,19 @@ def test_results_from_before_a_key_came_are_of_its_default(tmp_path: Path) -> No
     assert [result["score"] for result in run(tmp_path, [1])] == [result["score"] for result in results]
 
 
+def test_results_stand_wherever_the_data_lie(tmp_path: Path) -> None:
+    """They can be committed and gone on with elsewhere; of shards the folder is all that tells which they are."""
+    results = run(tmp_path, [1], [*TINY, f"data.root={tmp_path / 'here'}"])
+    assert results[0]["config"]["data"]["root"] is None
+    assert run(tmp_path, [1], [*TINY, f"data.root={tmp_path / 'there'}"]) == results
+    path = tmp_path / "out" / "seed-1.json"
+    shards = json.loads(path.read_text())
+    shards["config"]["data"] |= {"name": "shards", "root": str(tmp_path / "here")}
+    path.write_text(json.dumps(shards))
+    with pytest.raises(InfoAEError, match="of another configuration: give another --out"):
+        run(tmp_path, [1], [*TINY, "data.name=shards", f"data.root={tmp_path / 'there'}"])
+
+
 def test_results_of_another_configuration_are_not_mixed_in(tmp_path: Path) -> None:
     run(tmp_path, [1])
     with pytest.raises(InfoAEError, match="of another configuration: give another --out"):
