@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from infoae.config import Norm
+from infoae.phases import PhaseConv2d, PhaseConvTranspose2d
 
 
 def stage_sizes(image_size: int) -> list[int]:
@@ -38,9 +39,12 @@ class ConvFeatures(nn.Sequential):
         layers: list[nn.Module] = []
         before = channels
         for stage, after in enumerate(stage_channels(width, len(sizes) - 1)):
-            first = stage == 0
-            normalised = norm == "batch" and not first
-            conv = nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1, bias=not normalised)
+            normalised = norm == "batch" and stage > 0
+            conv = (
+                nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1, bias=not normalised)
+                if stage
+                else PhaseConv2d(before, after)
+            )
             layers.append(nn.utils.parametrizations.spectral_norm(conv) if norm == "spectral" else conv)
             if normalised:
                 layers.append(nn.BatchNorm2d(after))
@@ -70,18 +74,20 @@ class Decoder(nn.Module):
     def __init__(self, channels: int, image_size: int, width: int, latent_dim: int) -> None:
         super().__init__()
         sizes = stage_sizes(image_size)[::-1]
-        widths = [*stage_channels(width, len(sizes) - 1)[::-1], channels]
+        widths = stage_channels(width, len(sizes) - 1)[::-1]
+        *odd, last_odd = (after - 2 * before for before, after in pairwise(sizes))
         layers: list[nn.Module] = [
             nn.Linear(latent_dim, widths[0] * sizes[0] ** 2),
             nn.ReLU(inplace=True),
             nn.Unflatten(1, (widths[0], sizes[0], sizes[0])),
         ]
-        for stage, (before, after) in enumerate(pairwise(widths)):
-            last = stage == len(widths) - 2
-            odd = sizes[stage + 1] - 2 * sizes[stage]
-            layers.append(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, output_padding=odd, bias=last))
-            if not last:
-                layers += [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        for (before, after), padding in zip(pairwise(widths), odd, strict=True):
+            layers += [
+                nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, output_padding=padding, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(inplace=True),
+            ]
+        layers.append(PhaseConvTranspose2d(widths[-1], channels, last_odd))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
