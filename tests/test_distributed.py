@@ -80,24 +80,26 @@ def configured(*overrides: str) -> Config:
 
 @pytest.mark.parametrize(
     ("settings", "of_loss", "of_move"),
-    [((), 1e-3, 0.03), (OVER, 1e-2, 0.25), ((*OVER, "information.consensus_epochs=1", "train.epochs=3"), 1e-2, 0.25)],
+    [((), 1e-3, 0.03), (OVER, 3e-2, 0.25), ((*OVER, "information.consensus_epochs=1", "train.epochs=3"), 3e-2, 0.25)],
     ids=["plain", "over-categories", "consensus epochs"],
 )
 def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: float, of_move: float) -> None:
     """Over 20 steps of fp32 the losses agree to 1e-3 of their size, each weight tensor to 3 % of how far it moved.
 
     Adam divides a gradient by its size, so where a gradient is all but zero its rounding moves the weight. Steps of
-    information alone from untrained weights have such gradients: there a rounding grows some hundredfold in ten steps.
+    information alone from untrained weights have such gradients: there a rounding grows some hundredfold in ten steps,
+    and one process whose convolutions sum in another order is 1 % away after twenty. So the first six are strict.
     """
     run_config = configured(*settings)
     one, two = script.take_steps(run_config, Path()), start("steps", 2, run_config)
 
     first_gradients = one["gradients"][0]
     assert (two[0]["gradients"][0] - first_gradients).norm() < 1e-4 * first_gradients.norm()
-    for ours, theirs in zip(two[0]["losses"], one["losses"], strict=True):
+    for index, (ours, theirs) in enumerate(zip(two[0]["losses"], one["losses"], strict=True)):
+        tolerance = 1e-3 if index < 6 else of_loss
         accuracy = [step.pop("discriminator_accuracy", 0.0) for step in (ours, theirs)]
         assert abs(accuracy[0] - accuracy[1]) <= 2 / 100  # an image that the critic is unsure of may change sides
-        assert ours == pytest.approx(theirs, rel=of_loss, abs=of_loss)
+        assert ours == pytest.approx(theirs, rel=tolerance, abs=tolerance)
     for name in ("model", "average"):
         for key, expected in one[name].items():
             moved = (expected - one["initial"][key]).double().norm().item()
