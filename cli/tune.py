@@ -105,7 +105,7 @@ def tune(
             runs,
             name,
         )
-        warn_idle(sweep.config, [*(settings or []), *sweep.space])
+        warn_idle(sweep.config, settings or [])
     finished = sweeping.run(sweep, folder, request, wandb.value)
     result = sweep.result(folder)
     best = sweep.best()
