@@ -36,7 +36,7 @@ class PhaseConvTranspose2d(nn.ConvTranspose2d):
         self.odd = odd
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not (self.training and x.device.type == "cpu"):
+        if output_size is not None or not (self.training and x.device.type == "cpu"):
             return super().forward(x, output_size)
         image = F.pixel_shuffle(F.conv_transpose2d(x, _phases(self.weight)), STRIDE)
         height, width = (slice(PADDING, PADDING + STRIDE * size + self.odd) for size in x.shape[2:])
