@@ -1,9 +1,10 @@
 """Images per second of classification, each way to do it, in one run on one machine.
 
-    python benchmarks/classify.py runs/latest [--rounds 5] [--million] [--out docs/results]
+    python benchmarks/classify.py runs/latest [--device cuda] [--rounds 5] [--million] [--out docs/results]
 
 All take turns, so that a machine whose speed drifts slows all of them; a ratio is the median of the rounds' ratios.
-Batches of 256 and every CPU for each. Rates of commands leave their start out, which is measured by itself.
+Batches of one size (256 by default) and every CPU for each, the GPU instead with --device cuda. Images start and
+answers end in main memory. Rates of commands leave their start out, which is measured by itself.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from infoae.deploy.bundle import Bundle
 from infoae.deploy.cpus import available_cpus
 from infoae.deploy.export import export_run
 from infoae.deploy.precision import Precision
-from infoae.deploy.runtime import open_session
+from infoae.deploy.runtime import Device, open_session
 from infoae.deploy.session import BATCH_SIZE
 from infoae.deploy.sources import open_sources
 from infoae.errors import InfoAEError
@@ -71,15 +72,16 @@ class Plain(nn.Module):
         return self.classifier(z).softmax(1), z
 
 
-def by_session(session: Any, images: Images) -> None:
-    for start in range(0, len(images), BATCH_SIZE):
-        session.run(["probabilities", "latent"], {"images": images[start : start + BATCH_SIZE]})
+def by_session(session: Any, images: Images, batch_size: int) -> None:
+    for start in range(0, len(images), batch_size):
+        session.run(["probabilities", "latent"], {"images": images[start : start + batch_size]})
 
 
 @torch.inference_mode()
-def by_torch(network: Callable[[Tensor], object], images: Tensor) -> None:
-    for batch in images.split(BATCH_SIZE):
-        network(batch)
+def by_torch(network: Callable[[Tensor], tuple[Tensor, Tensor]], images: Tensor, batch_size: int, device: str) -> None:
+    for batch in images.split(batch_size):
+        for answer in network(batch.to(device)):
+            answer.cpu()
 
 
 def by_decoding(folder: Path, bundle: Bundle, out: Path) -> None:
@@ -95,9 +97,9 @@ def rate(action: Callable[[], object], count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def command_rate(bundle: Path, source: Path, out: Path) -> float:
+def command_rate(options: list[str], bundle: Path, source: Path, out: Path) -> float:
     """Images/s that `infoae classify` reports for itself."""
-    arguments = ["classify", str(source), "--model", str(bundle), "--out", str(out), "--json"]
+    arguments = ["classify", str(source), "--model", str(bundle), "--out", str(out), "--json", *options]
     done = subprocess.run([*COMMAND, *arguments], check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout)["images_per_second"])
 
@@ -109,18 +111,21 @@ def start_seconds(bundle: Path, shape: tuple[int, ...]) -> float:
     return time.perf_counter() - start
 
 
-def peak_of_million(bundle: Path, source: Path, count: int, out: Path) -> tuple[float, float]:
+def peak_of_million(options: list[str], bundle: Path, source: Path, count: int, out: Path) -> tuple[float, float]:
     """GiB and images/s of one command that classifies `source` over and over, a million images in all."""
     repeats = [str(source)] * -(-MILLION // count)
-    arguments = ["classify", *repeats, "--model", str(bundle), "--out", str(out), "--json"]
+    arguments = ["classify", *repeats, "--model", str(bundle), "--out", str(out), "--json", *options]
     watched = [sys.executable, "-c", PEAK, *COMMAND, *arguments]
     summary = json.loads(subprocess.run(watched, check=True, stdout=subprocess.PIPE, text=True).stdout)
     assert summary["num_rows"] >= MILLION
     return summary["peak_kib"] / 2**20, float(summary["images_per_second"])
 
 
-def measure(run: Run, rounds: int, repeats: int, million: bool, folder: Path) -> dict[str, Any]:
+def measure(
+    run: Run, rounds: int, repeats: int, million: bool, device: str, batch_size: int, folder: Path
+) -> dict[str, Any]:
     """Return every figure; `repeats` is how often the test images are given to the ways that read arrays."""
+    options = ["--device", device, "--batch-size", str(batch_size)]
     model, test = run.load_model(), data.load(run.config().data, "test")
     bundle = Bundle.load(export_run(run, folder / "bundle").path)
     images = np.tile(test.images, (repeats, 1, 1, 1))
@@ -131,28 +136,30 @@ def measure(run: Run, rounds: int, repeats: int, million: bool, folder: Path) ->
         picture = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
         Image.fromarray(picture).save(pictures / f"{index:06d}.png")
 
-    network = Plain(model)
+    network = Plain(model).to(device)
     compiled = torch.compile(network)
     tensors = torch.from_numpy(images)
-    session, classifier = open_session(bundle, "classifier", "cpu"), Classifier(bundle, "cpu")
+    session, classifier = open_session(bundle, "classifier", device), Classifier(bundle, device, batch_size=batch_size)
     ways: dict[str, Callable[[], float]] = {
-        "session": partial(rate, partial(by_session, session, images), len(images)),
+        "session": partial(rate, partial(by_session, session, images, batch_size), len(images)),
         "classifier": partial(rate, partial(classifier.classify, images), len(images)),
-        "torch_eager": partial(rate, partial(by_torch, network, tensors), len(images)),
-        "torch_compile": partial(rate, partial(by_torch, compiled, tensors), len(images)),
-        "npz": partial(command_rate, bundle.path, folder / "images.npz", folder / "npz.csv"),
-        "png": partial(command_rate, bundle.path, pictures, folder / "png.csv"),
+        "torch_eager": partial(rate, partial(by_torch, network, tensors, batch_size, device), len(images)),
+        "torch_compile": partial(rate, partial(by_torch, compiled, tensors, batch_size, device), len(images)),
+        "npz": partial(command_rate, options, bundle.path, folder / "images.npz", folder / "npz.csv"),
+        "png": partial(command_rate, options, bundle.path, pictures, folder / "png.csv"),
         "decoding": partial(rate, partial(by_decoding, pictures, bundle, folder / "png.csv"), len(test)),
     }
-    try:
-        int8 = Classifier(export_run(run, folder / "int8", precision=Precision.INT8).path, "cpu")
-        ways["classifier_int8"] = partial(rate, partial(int8.classify, images), len(images))
-    except InfoAEError as refused:
-        print(refused, file=sys.stderr)
-    by_session(session, images[:1024])
-    for warm in (network, compiled):
-        by_torch(warm, tensors[:1024])
-        by_torch(warm, tensors[: len(tensors) % BATCH_SIZE or BATCH_SIZE])  # the last batch has its own shape
+    if device == Device.CPU:  # CUDA computes no int8 convolutions
+        try:
+            int8 = Classifier(export_run(run, folder / "int8", precision=Precision.INT8).path, device)
+            ways["classifier_int8"] = partial(rate, partial(int8.classify, images), len(images))
+        except InfoAEError as refused:
+            print(refused, file=sys.stderr)
+    last = len(tensors) % batch_size or batch_size  # has its own shape
+    for count in (batch_size, last):
+        by_session(session, images[:count], batch_size)
+        for warm in (network, compiled):
+            by_torch(warm, tensors[:count], batch_size, device)
     rates: dict[str, list[float]] = {name: [] for name in ways}
     starts = []
     for _ in range(rounds):
@@ -161,6 +168,8 @@ def measure(run: Run, rounds: int, repeats: int, million: bool, folder: Path) ->
         starts.append(start_seconds(bundle.path, bundle.manifest.image.shape))
     result: dict[str, Any] = {
         "run": run.name,
+        "device": torch.cuda.get_device_name() if device == Device.CUDA else "cpu",
+        "batch_size": batch_size,
         "cpus": available_cpus(),
         "rounds": rounds,
         "images_per_second": {name: round(statistics.median(values), 1) for name, values in rates.items()},
@@ -179,7 +188,7 @@ def measure(run: Run, rounds: int, repeats: int, million: bool, folder: Path) ->
         "seconds_to_first_label": round(statistics.median(starts), 3),
     }
     if million:
-        peak, speed = peak_of_million(bundle.path, folder / "images.npz", len(images), folder / "million.csv")
+        peak, speed = peak_of_million(options, bundle.path, folder / "images.npz", len(images), folder / "million.csv")
         result["million"] = {"peak_gib": round(peak, 3), "images_per_second": speed}
     return result
 
@@ -193,13 +202,17 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a run's folder")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=5, help="how often the test images are classified as an array")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     parser.add_argument("--million", action="store_true", help="also classify a million images and watch the memory")
     parser.add_argument("--out", type=Path, help="folder for classify.json")
     arguments = parser.parse_args()
     torch.set_num_threads(available_cpus())
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(Run.open(arguments.run), arguments.rounds, arguments.repeats, arguments.million, Path(folder))
-    print(f"run {result['run']}, {result['cpus']} CPUs, medians of {result['rounds']} rounds")
+        given = arguments.rounds, arguments.repeats, arguments.million, arguments.device, arguments.batch_size
+        result = measure(Run.open(arguments.run), *given, Path(folder))
+    where = f"{result['device']}, {result['cpus']} CPUs, batches of {result['batch_size']}"
+    print(f"run {result['run']}, {where}, medians of {result['rounds']} rounds")
     for name, value in result["images_per_second"].items():
         print(f"{name:<28} {value:10,.0f} images/s")
     for name, value in result["ratios"].items():

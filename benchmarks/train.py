@@ -1,6 +1,6 @@
 """Images per second of the full training step: infoae's against a plain eager loop, in one run on one machine.
 
-    python benchmarks/train.py [--steps 30] [--rounds 3]
+    python benchmarks/train.py [--steps 30] [--rounds 3] [--compile]
 
 The plain loop is the same six networks, losses and sizes as a user would write them: fp32, torch's own convolutions, a
 torchvision DataLoader, each side's own pass through the critics, nothing frozen. Both take turns, so that a machine
@@ -112,10 +112,12 @@ def plain_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[i
             yield len(x)
 
 
-def infoae_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[int]:
+def infoae_steps(run: Config, images: Tensor, device: torch.device, compiled: bool = False) -> Iterator[int]:
     """Train as infoae does; yield the images of each step."""
     torch.manual_seed(0)
     step = Step(InfoAE(run.model), run, device, resolve_precision("auto", device))
+    if compiled:
+        step.compile()
     index = epoch = 0
     while True:
         for indices in batches(run.seed, epoch, len(images), run.train.batch_size):
@@ -138,6 +140,7 @@ def main() -> None:
     parser.add_argument("--config", default="mnist")
     parser.add_argument("--steps", type=int, default=30, help="steps of each loop in a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="also with train.compile, which takes a minute to begin")
     arguments = parser.parse_args()
 
     run = configuration.load(arguments.config, ALIKE)
@@ -145,6 +148,8 @@ def main() -> None:
     run, device = with_image_shape(run, train), resolve_device("auto")
     images = torch.tensor(train.images)
     loops = {"plain eager fp32": plain_steps(run, images, device), "infoae": infoae_steps(run, images, device)}
+    if arguments.compile:
+        loops["infoae compiled"] = infoae_steps(run, images, device, compiled=True)
     rates: dict[str, list[float]] = {name: [] for name in loops}
     for steps in loops.values():
         images_per_second(steps, 3, device)  # warm up
@@ -152,7 +157,8 @@ def main() -> None:
         for name, steps in loops.items():
             rates[name].append(images_per_second(steps, arguments.steps, device))
     precision = str(resolve_precision("auto", device)).removeprefix("torch.")
-    print(f"{device}, {torch.get_num_threads()} threads, recipe {arguments.config}, infoae in {precision}")
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    print(f"{where}, recipe {arguments.config}, infoae in {precision}")
     for name, values in rates.items():
         print(f"{name:<18} {statistics.median(values):7.0f} images/s  (min {min(values):.0f}, max {max(values):.0f})")
     ratios = [ours / plain for ours, plain in zip(rates["infoae"], rates["plain eager fp32"], strict=True)]

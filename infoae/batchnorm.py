@@ -75,5 +75,6 @@ class _Normalise(torch.autograd.Function):
         of_grad = weight * scale
         of_x = -of_grad * scale * mean_grad_normalised
         offset = -of_grad * mean_grad - of_x * mean
-        grad_x += F.batch_norm(x, torch.zeros_like(mean), torch.ones_like(var), of_x, offset, training=False, eps=0.0)
+        one_less_eps = torch.full_like(var, 1 - context.eps)  # an eps of 0 is refused by some versions
+        grad_x += F.batch_norm(x, torch.zeros_like(mean), one_less_eps, of_x, offset, training=False, eps=context.eps)
         return grad_x, grad_weight, grad_bias, None, None, None, None

@@ -1,4 +1,4 @@
-"""One rank of a training by several processes, started by test_distributed.py by its path: no Ray, gloo on the CPU."""
+"""One rank of a training by several processes, started by test_distributed.py by its path: no Ray, over gloo."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def take_step(run_config: Config, folder: Path) -> dict[str, Any]:
 
 
 def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dict[str, Any]:
-    """Take steps and remember what this rank saw, computed and came to."""
+    """Take steps on the device of the settings; return what this rank saw, computed and came to, on the CPU."""
     images = torch.tensor(data.load(run_config.data, "train").images)
     torch.manual_seed(0)
     model = InfoAE(run_config.model)
     sharpen(model)
-    taken = step.Step(model, run_config, torch.device("cpu"), torch.float32)
+    taken = step.Step(model, run_config, torch.device(run_config.train.device), torch.float32)
     losses, noise, seen, gradients, buffers = [], [], [], [], []
-    initial = {key: value.detach().clone() for key, value in taken.model.state_dict().items()}
+    initial = on_cpu(taken.model)
     per_epoch = len(batches(run_config.seed, 0, len(images), run_config.train.batch_size))
     for index in range(num_steps):
         epoch, position = divmod(index, per_epoch)
@@ -66,13 +66,17 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
     return {
         "initial": initial,
         "losses": losses,
-        "noise": [[None if n is None else n.contiguous().clone() for n in tensors] for tensors in noise],
+        "noise": [[None if n is None else n.cpu().contiguous().clone() for n in tensors] for tensors in noise],
         "seen": seen[:per_epoch],
         "gradients": gradients,
         "buffers": buffers,
-        "model": {k: v.detach().clone() for k, v in taken.model.state_dict().items()},
-        "average": None if taken.average is None else taken.average.module.state_dict(),
+        "model": on_cpu(taken.model),
+        "average": None if taken.average is None else on_cpu(taken.average.module),
     }
+
+
+def on_cpu(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
 def sharpen(model: InfoAE) -> None:
@@ -82,7 +86,7 @@ def sharpen(model: InfoAE) -> None:
 
 
 def flat(tensors: Any) -> Tensor:
-    return torch.cat([tensor.detach().double().reshape(-1) for tensor in tensors])
+    return torch.cat([tensor.detach().cpu().double().reshape(-1) for tensor in tensors])
 
 
 def fail(run_config: Config, _folder: Path) -> str:

@@ -50,7 +50,9 @@ def test_few_labels_measures_and_draws(
 
 @pytest.mark.slow
 def test_classify_measures_every_way(lively_run: Run, tmp_path: Path) -> None:
-    result = classify.measure(lively_run, rounds=1, repeats=1, million=False, folder=tmp_path)
+    result = classify.measure(
+        lively_run, rounds=1, repeats=1, million=False, device="cpu", batch_size=256, folder=tmp_path
+    )
     assert all(value > 0 for value in result["images_per_second"].values())
     assert 0 < result["seconds_to_first_label"] < 30
 
