@@ -82,10 +82,12 @@ def session_of(content: bytes, name: str, device: str, num_threads: int | None =
         if reason is None:
             with contextlib.redirect_stdout(io.StringIO()):  # preload_dlls prints what it does not find
                 onnxruntime.preload_dlls()
+            # TF32 would move the answers away from those that export verified; trying every algorithm out takes longer
+            # and found slower ones.
+            cuda = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
             try:
-                # TF32 would move the answers away from those that export verified.
                 session = onnxruntime.InferenceSession(
-                    content, options, providers=[(_CUDA, {"use_tf32": "0"}), _CPU], enable_fallback=0
+                    content, options, providers=[(_CUDA, cuda), _CPU], enable_fallback=0
                 )
             except Exception as error:  # onnxruntime's exceptions share no base of their own
                 reason = " ".join(str(error).split())[:200]

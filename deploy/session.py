@@ -57,8 +57,9 @@ class Classifier:
         """Open the classifier of `bundle`, a folder or a loaded Bundle.
 
         `device` is "auto", "cpu" or "cuda". On the CPU `num_threads` threads, by default the CPUs this process may use,
-        share the images; each computes at most `batch_size` at a time. Raises InfoAEError for a bundle that is missing,
-        damaged, too new or gives wrong answers here, and for device "cuda" without a usable GPU.
+        share the images; each computes at most `batch_size` at a time, a GPU always so many. Raises InfoAEError for a
+        bundle that is missing, damaged, too new or gives wrong answers here, and for device "cuda" without a usable
+        GPU.
         """
         if batch_size < 1:
             raise InfoAEError(f"batch_size {batch_size}: give at least 1")
@@ -93,9 +94,12 @@ class Classifier:
         return Answers(probabilities, latent)
 
     def _run(self, images: NDArray[np.uint8]) -> tuple[Any, Any]:
+        count = len(images)
+        if self.device == "cuda":  # onnxruntime plans every convolution anew when the size of a batch changes
+            images = np.concatenate([images, np.zeros((self._batch_size - count, *images.shape[1:]), np.uint8)])
         inputs = {"images": np.ascontiguousarray(images)}
         probabilities, latent = run_session(self._session, ["probabilities", "latent"], inputs)
-        return probabilities, latent
+        return probabilities[:count], latent[:count]
 
     def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         shape = self.manifest.image.shape

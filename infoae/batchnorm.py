@@ -65,13 +65,13 @@ class _Normalise(torch.autograd.Function):
         x, weight, mean, var, count = context.saved_tensors
         # grad_x is of_grad * gradient + of_x * x + offset, channel by channel. Evaluation's backward pass gives the
         # first term, and the sums over the batch that the others need; its forward pass is a fast way to those.
+        scale = torch.rsqrt(var + context.eps)
         grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-            gradients[0], x, weight, mean, var, None, None, False, context.eps, [True, True, True]
+            gradients[0], x, weight, mean, var, mean, scale, False, context.eps, [True, True, True]
         )
         sums = torch.stack([grad_bias, grad_weight])
         dist.all_reduce(sums)
         mean_grad, mean_grad_normalised = sums / count
-        scale = torch.rsqrt(var + context.eps)
         of_grad = weight * scale
         of_x = -of_grad * scale * mean_grad_normalised
         offset = -of_grad * mean_grad - of_x * mean

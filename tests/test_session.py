@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from onnx import numpy_helper
 from infoae.deploy import Classifier, Generator
 from infoae.deploy.bundle import Bundle, write_checksums
 from infoae.deploy.cpus import available_cpus
+from infoae.deploy.runtime import run_session
 from infoae.errors import InfoAEError
 from tests.bundles import CATEGORIES, LATENT, make_bundle, reference
 
@@ -47,6 +49,24 @@ def test_answers_are_those_of_numpy_at_any_batch_size(bundle: Path, num_threads:
         np.testing.assert_allclose(answers.probabilities, probabilities, atol=1e-5)
         np.testing.assert_allclose(answers.latent, latent, atol=1e-5)
         assert np.array_equal(answers.labels, probabilities.argmax(axis=1))
+
+
+def test_a_gpu_is_given_batches_of_one_size(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from infoae.deploy import session
+
+    sizes: list[int] = []
+
+    def run(*arguments: Any) -> list[Any]:
+        sizes.append(len(arguments[2]["images"]))
+        return run_session(*arguments)
+
+    plain = Classifier(bundle, "cpu").classify(random_images(20))
+    monkeypatch.setattr(session, "device_of", lambda _: "cuda")
+    monkeypatch.setattr(session, "run_session", run)
+    answers = Classifier(bundle, "cpu", batch_size=7).classify(random_images(20))
+    np.testing.assert_allclose(answers.probabilities, plain.probabilities, atol=1e-6)
+    np.testing.assert_allclose(answers.latent, plain.latent, atol=1e-5)
+    assert set(sizes) == {7}
 
 
 def test_with_and_without_a_channel_axis_and_strided(classifier: Classifier) -> None:
