@@ -22,6 +22,10 @@ test *options: setup
 test-all *options: setup
     .venv/bin/pytest -m 'not gpu' {{options}}
 
+# The tests that need a CUDA GPU
+test-gpu *options: setup
+    .venv/bin/pytest -m gpu {{options}}
+
 # Format, lint and types
 check: setup
     .venv/bin/ruff format --check .

@@ -135,7 +135,7 @@ class InfoAE(nn.Module):
 
     def head_logits(self, z: Tensor) -> Tensor:
         """Latents (B, Z) -> logits (H, B, M) of each head; the first is the classifier's."""
-        return torch.stack([head(z) for head in (self.classifier, *self.other_heads)])
+        return networks.classify_all([self.classifier, *self.other_heads], z)
 
     def classify_heads(self, images: Array) -> Tensor:
         """Images -> probabilities of each head's over-categories (B, H, M)."""

@@ -122,16 +122,13 @@ def _latent_terms(
     terms: dict[str, Tensor] = {}
     weights = config.weights
     if weights.information or weights.consensus or weights.latent_matching:
-        head_logits = model.head_logits(z)
-        logits = head_logits[0]
-        head_logits_twin = model.head_logits(*z_twin) if z_twin else None
-        if weights.information and head_logits_twin is not None:
-            terms["information"] = losses.information(head_logits, head_logits_twin)
-        if weights.consensus and head_logits_twin is not None and agreed is not None:
-            both = torch.cat([logits, head_logits_twin[0]])
-            terms["consensus"] = losses.consensus(both, model.category_of, agreed.flatten()).mean()
+        head_logits = model.head_logits(torch.cat([z, *z_twin]))
+        if weights.information and z_twin:
+            terms["information"] = losses.information(*head_logits.split(len(z), dim=1))
+        if weights.consensus and z_twin and agreed is not None:
+            terms["consensus"] = losses.consensus(head_logits[0], model.category_of, agreed.flatten()).mean()
         if weights.latent_matching and z_gen is not None:
-            terms["latent_matching"] = losses.latent_matching(z_gen, c, z, logits.softmax(1))
+            terms["latent_matching"] = losses.latent_matching(z_gen, c, z, head_logits[0, : len(z)].softmax(1))
     return terms
 
 

@@ -140,12 +140,18 @@ class Run:
             file.write_text("".join(kept), encoding="utf-8")
 
     def information_kept(self) -> dict[int, float]:
-        """Return the nats that merging left, by number of categories; empty where their number was given."""
+        """Return the nats that merging left, by number of categories; empty where their number was given.
+
+        Raises InfoAEError if the file that has them is damaged.
+        """
         path = self.path / CATEGORIES
         if not path.exists():
             return {}
-        kept = json.loads(path.read_text(encoding="utf-8"))["information_kept"]
-        return {int(number): nats for number, nats in kept.items()}
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))["information_kept"]
+            return {int(number): float(nats) for number, nats in kept.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InfoAEError(f"{path} is damaged ({error}): remove it, only the curve in it is lost") from None
 
     def add_environment(self, entry: dict[str, Any]) -> None:
         """Append to environment.json what this start or resume of the run ran on."""

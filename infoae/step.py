@@ -171,11 +171,10 @@ def _averager(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
 
     @torch.no_grad()
     def update(averages: Tensors, values: Tensors, num_averaged: Tensor | int) -> None:
-        now = min(decay, (1 + float(num_averaged)) / (10 + float(num_averaged)))
-        for average, value in zip(averages, values, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, 1 - now)
-            else:
-                average.copy_(value)
+        if not averages[0].is_floating_point():  # a call has tensors of one type
+            torch._foreach_copy_(averages, values)
+            return
+        seen = float(num_averaged)
+        torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + seen) / (10 + seen)))
 
     return update

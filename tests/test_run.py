@@ -60,3 +60,12 @@ def test_each_start_is_added_to_the_environment(finished_run: Run) -> None:
     assert entries[0]["versions"]["torch"]
     assert entries[0]["precision"] == "float32"
     assert (entries[0]["seed"], entries[0]["threads"] > 0) == (0, True)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"categories": 3}', '{"information_kept": {"two": 1.0}}'])
+def test_a_damaged_curve_of_categories_is_one_line(tmp_path: Path, tiny_config: Config, content: str) -> None:
+    run = Run.create(tmp_path, "one", "smoke", tiny_config)
+    assert run.information_kept() == {}
+    (run.path / "categories.json").write_text(content)
+    with pytest.raises(InfoAEError, match=r"categories\.json is damaged .*remove it"):
+        run.information_kept()
