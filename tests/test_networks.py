@@ -65,3 +65,15 @@ def test_the_two_sides_share_no_parameter_and_leave_none_out() -> None:
     sides = {id(p) for p in model.model_parameters()}, {id(p) for p in model.critic_parameters()}
     assert not sides[0] & sides[1]
     assert sides[0] | sides[1] == {id(p) for p in model.parameters()}
+
+
+def test_classifiers_at_once_are_each_by_itself() -> None:
+    torch.manual_seed(0)
+    several = [networks.Classifier(5, 7, 4) for _ in range(3)]
+    z = torch.randn(6, 5, requires_grad=True)
+    parameters = [z, *(p for classifier in several for p in classifier.parameters())]
+    at_once, apart = networks.classify_all(several, z), torch.stack([classifier(z) for classifier in several])
+    assert at_once.shape == (3, 6, 4)
+    gradients = [torch.autograd.grad(logits.sin().sum(), parameters) for logits in (at_once, apart)]
+    torch.testing.assert_close(at_once, apart)
+    torch.testing.assert_close(gradients[0], gradients[1])
