@@ -94,9 +94,9 @@ class Classifier:
         return Answers(probabilities, latent)
 
     def _run(self, images: NDArray[np.uint8]) -> tuple[Any, Any]:
-        count = len(images)
-        if self.device == "cuda":  # onnxruntime plans every convolution anew when the size of a batch changes
-            images = np.concatenate([images, np.zeros((self._batch_size - count, *images.shape[1:]), np.uint8)])
+        count, missing = len(images), self._batch_size - len(images)
+        if self.device == "cuda" and missing:  # for another size onnxruntime plans every convolution anew
+            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
         inputs = {"images": np.ascontiguousarray(images)}
         probabilities, latent = run_session(self._session, ["probabilities", "latent"], inputs)
         return probabilities[:count], latent[:count]
