@@ -107,6 +107,8 @@ def test_mixed_precision_follows_float32(precision: torch.dtype, tolerance: floa
     assert results[1][-1] < results[1][0]
 
 
+# Dynamo looks at .grad of what enters a network, and hides the warning from users, but not where it is an error.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_compiled_networks_follow_plain_ones() -> None:
     run_config = configured("model.critic_norm=spectral", *CUDA)
     images = torch.tensor(data.load(run_config.data, "train").images)[:50]
