@@ -28,14 +28,15 @@ KEPT = np.linspace(1.0, 0.2, 10)
 
 
 def thinned(images: ImageSet) -> ImageSet:
-    """Keep the first part of each digit's images, in their order."""
+    """Keep the first part of each digit's images, in random order."""
     assert images.labels is not None
     place = np.zeros(len(images), np.int64)  # of an image among those of its digit
     for digit in range(len(KEPT)):
         mine = images.labels == digit
         place[mine] = np.arange(mine.sum())
     kept = place < KEPT[images.labels] * np.bincount(images.labels)[images.labels]
-    return ImageSet(np.asarray(images.images)[kept], images.labels[kept])
+    order = np.random.default_rng(0).permutation(np.flatnonzero(kept))  # else rare digits are rarer to the end
+    return ImageSet(np.asarray(images.images)[order], images.labels[order])
 
 
 def write_shards(train: NDArray[np.uint8], test: ImageSet, folder: Path) -> None:
