@@ -1,10 +1,11 @@
 """Four nodes against one process: the same accuracy, through a lost node and a stopped command.
 
-    python benchmarks/four_nodes.py [--config mnist] [--set KEY=VALUE] [--seeds 0-2] [--out four_nodes.json]
+    python benchmarks/four_nodes.py REPRODUCED [--config mnist] [--set KEY=VALUE] [--out four_nodes.json]
 
-Each seed is trained in one process. Then the first is trained by `infoae train --nodes 4` on a simulated cluster: four
-nodes of one CPU each on this machine, all of Ray's processes real. On the way a node is removed and another added, and
-later the command is stopped by Ctrl-C and resumed. What comes out is exported, verified, and labels the test images.
+REPRODUCED is a folder in which `infoae reproduce` put the results of this recipe, each seed trained in one process. Its
+first seed is trained by `infoae train --nodes 4` on a simulated cluster: four nodes of one CPU (or --cpus) each on this
+machine, all of Ray's processes real. On the way a node is removed and another added, and later the command is stopped
+by Ctrl-C and resumed. What comes out is exported, verified, and labels the test images.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import csv
 import json
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,7 +27,6 @@ import numpy as np
 
 from infoae import configuration, data
 from infoae.files import write_json
-from infoae.reproduce import parse_seeds
 from infoae.run import Run
 
 COMMAND = [sys.executable, "-c", "from infoae.cli.main import main; main()"]
@@ -58,7 +57,7 @@ def steps(run: Run) -> list[int]:
     return [line["step"] for line in run.metrics() if "images_per_second" in line]
 
 
-def on_four_nodes(runs: Path, options: list[str], total: int) -> dict[str, Any]:
+def on_four_nodes(runs: Path, options: list[str], total: int, cpus: int) -> dict[str, Any]:
     """Train with a node lost after a quarter of `total` steps, and stopped and resumed after three quarters."""
     from ray.cluster_utils import Cluster
 
@@ -73,13 +72,13 @@ def on_four_nodes(runs: Path, options: list[str], total: int) -> dict[str, Any]:
         wait_for(total // 4, process)
         print(f"removing a node after step {steps(run)[-1]}, and adding another", flush=True)
         cluster.remove_node(nodes[0], allow_graceful=False)
-        cluster.add_node(num_cpus=1)
+        cluster.add_node(num_cpus=cpus)
         wait_for(total * 3 // 4, process)
         print(f"Ctrl-C after step {steps(run)[-1]}", flush=True)
         process.send_signal(signal.SIGINT)
 
     try:
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(4)]
+        nodes = [cluster.add_node(num_cpus=cpus) for _ in range(4)]
         workers = ["--nodes", "4", "--address", cluster.address, "--runs", str(runs)]
         stopped = train("--name", "four", *workers, *options, meanwhile=trouble)
         resumed = train("--resume", "four", *workers)
@@ -106,36 +105,50 @@ def exported(runs: Path) -> float:
     return float((matching[found] == test.labels).mean())
 
 
+def one_process(reproduced: Path) -> tuple[int, dict[str, Any]]:
+    """Return the first seed that was reproduced, what came out of it, and the accuracy of all."""
+    summary = json.loads((reproduced / "summary.json").read_text())
+    seed = summary["seeds"][0]
+    result = json.loads((reproduced / f"seed-{seed}.json").read_text())
+    mine = {"accuracy": result["accuracy"], "nmi": result["nmi"], "recovered": result["generated"]["recovered"]}
+    all_seeds = {"seeds": len(summary["seeds"]), **summary["measures"]["accuracy"]}
+    return seed, {"command": summary["command"], "seed": seed, **mine, "accuracy_of_all_seeds": all_seeds}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reproduced", type=Path, metavar="REPRODUCED")
     parser.add_argument("--config", default="mnist")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="section.key=value")
-    parser.add_argument("--seeds", default="0-2", help="of the runs in one process; the first is also the four nodes'")
+    parser.add_argument("--cpus", type=int, default=1, help="of a node, and threads of its worker")
     parser.add_argument("--out", type=Path, help="JSON file of all figures")
     arguments = parser.parse_args()
+    seed, alone = one_process(arguments.reproduced)
     os.environ["PYTHONPATH"] = str(Path(configuration.__file__).parents[1])  # where workers find the package
     signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = [*arguments.settings, "train.save_every=50"]
-    options = ["--config", arguments.config, *(part for setting in settings for part in ("--set", setting))]
-    seeds = parse_seeds(arguments.seeds)
+    options = ["--config", arguments.config, "--seed", str(seed)]
+    options += [part for setting in settings for part in ("--set", setting)]
+    total = json.loads(infoae("train", "--dry-run", "--json", *options))["steps"]
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
-        alone = {
-            seed: train("--seed", str(seed), "--name", f"one-{seed}", "--runs", folder, *options) for seed in seeds
-        }
-        for seed, result in alone.items():
-            print(f"one process, seed {seed}: {result}", flush=True)
-        together = on_four_nodes(runs, ["--seed", str(seeds[0]), *options], alone[seeds[0]]["step"])
+        together = on_four_nodes(runs, options, total, arguments.cpus)
         together["accuracy_of_exported_labels"] = exported(runs)
-    print(f"four nodes, seed {seeds[0]}: {together}")
-    accuracies = [result["accuracy"] for result in alone.values()]
-    spread = f", standard deviation {statistics.stdev(accuracies):.2%}" if len(seeds) > 1 else ""
+    print(f"four nodes, seed {seed}: {together}")
+    everyone = alone["accuracy_of_all_seeds"]
     print(
-        f"accuracy in one process {statistics.mean(accuracies):.2%} over {len(seeds)} seeds{spread}; on four nodes "
-        f"{together['accuracy']:.2%}, as exported {together['accuracy_of_exported_labels']:.2%}"
+        f"seed {seed}: accuracy in one process {alone['accuracy']:.2%}, on four nodes {together['accuracy']:.2%}, as "
+        f"exported {together['accuracy_of_exported_labels']:.2%}; {everyone['seeds']} seeds in one process "
+        f"{everyone['mean']:.2%}, standard deviation {everyone['deviation']:.2%}"
     )
     if arguments.out:
-        content = {"config": arguments.config, "settings": settings, "one_process": alone, "four_nodes": together}
+        content = {
+            "config": arguments.config,
+            "settings": settings,
+            "cpus": arguments.cpus,
+            "one_process": alone,
+            "four_nodes": together,
+        }
         write_json(arguments.out, content)
 
 
