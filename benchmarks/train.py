@@ -1,6 +1,6 @@
 """Images per second of the full training step: infoae's against a plain eager loop, in one run on one machine.
 
-    python benchmarks/train.py [--steps 30] [--rounds 3] [--compile]
+    python benchmarks/train.py [--steps 30] [--rounds 3]
 
 The plain loop is the same six networks, losses and sizes as a user would write them: fp32, torch's own convolutions, a
 torchvision DataLoader, each side's own pass through the critics, nothing frozen. Both take turns, so that a machine
@@ -112,12 +112,10 @@ def plain_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[i
             yield len(x)
 
 
-def infoae_steps(run: Config, images: Tensor, device: torch.device, compiled: bool = False) -> Iterator[int]:
+def infoae_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[int]:
     """Train as infoae does; yield the images of each step."""
     torch.manual_seed(0)
     step = Step(InfoAE(run.model), run, device, resolve_precision("auto", device))
-    if compiled:
-        step.compile()
     index = epoch = 0
     while True:
         for indices in batches(run.seed, epoch, len(images), run.train.batch_size):
@@ -140,7 +138,6 @@ def main() -> None:
     parser.add_argument("--config", default="mnist")
     parser.add_argument("--steps", type=int, default=30, help="steps of each loop in a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compile", action="store_true", help="also with train.compile, which takes a minute to begin")
     arguments = parser.parse_args()
 
     run = configuration.load(arguments.config, ALIKE)
@@ -148,8 +145,6 @@ def main() -> None:
     run, device = with_image_shape(run, train), resolve_device("auto")
     images = torch.tensor(train.images)
     loops = {"plain eager fp32": plain_steps(run, images, device), "infoae": infoae_steps(run, images, device)}
-    if arguments.compile:
-        loops["infoae compiled"] = infoae_steps(run, images, device, compiled=True)
     rates: dict[str, list[float]] = {name: [] for name in loops}
     for steps in loops.values():
         images_per_second(steps, 3, device)  # warm up

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d whose statistics in training are those of all ranks' samples. State and evaluation are the same."""
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # collectives are not for the compiler
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)

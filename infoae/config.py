@@ -219,8 +219,6 @@ class Train(Section):
     """Autocast; auto takes bf16 where the hardware has it, fp16 on older GPUs, fp32 elsewhere."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU if there is one."""
-    compile: bool = False
-    """Compile the networks with torch.compile: a minute at the start for a faster step on GPUs."""
     save_every: PositiveInt | None = None
     """Steps between checkpoints within an epoch, of which one is written at each end: what lost workers do again."""
     log_every: PositiveInt = 20

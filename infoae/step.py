@@ -118,12 +118,6 @@ class Step:
             for group in optimizer.param_groups:
                 group["lr"] = factor * rate
 
-    def compile(self) -> None:
-        """Compile each network in place; the first step then takes a minute."""
-        torch._functorch.config.donated_buffer = False  # both sides take their gradients from one graph
-        for network in self.model.children():
-            network.compile()
-
     def evaluated_model(self) -> InfoAE:
         """Return the model to evaluate and export: the average where one is kept."""
         model = self.model if self.average is None else self.average.module

@@ -116,8 +116,6 @@ class Trainer:
         The end is that of all epochs, or the one that train.patience makes. Returns whether it was reached. Raises
         InfoAEError on a loss that is not finite.
         """
-        if self.config.train.compile:
-            self.step.compile()
         stopped = False
         while self.done < self.total_steps and not stopped and not self._stops_early():
             epoch, position = divmod(self.done, self.steps_per_epoch)

@@ -107,22 +107,6 @@ def test_mixed_precision_follows_float32(precision: torch.dtype, tolerance: floa
     assert results[1][-1] < results[1][0]
 
 
-# Dynamo looks at .grad of what enters a network, and hides the warning from users, but not where it is an error.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-def test_compiled_networks_follow_plain_ones() -> None:
-    run_config = configured("model.critic_norm=spectral", *CUDA)
-    images = torch.tensor(data.load(run_config.data, "train").images)[:50]
-    results = []
-    for compiled in (False, True):
-        torch.manual_seed(0)
-        step = Step(InfoAE(run_config.model), run_config, torch.device("cuda"), torch.float32)
-        if compiled:
-            step.compile()
-        results.append([step(images, index).metrics() for index in range(4)])
-    for ours, theirs in zip(results[1], results[0], strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)
-
-
 def test_a_run_stops_resumes_exports_and_classifies_on_the_gpu(
     tmp_path: Path, mnist: tuple[ImageSet, ImageSet]
 ) -> None:

@@ -94,7 +94,7 @@ def test_a_wrong_space_is_one_line_that_says_what(text: str, message: str) -> No
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-keys = st.sampled_from([RATE, "model.width", "seed", "objective.weights.reconstruction", "train.compile"])
+keys = st.sampled_from([RATE, "model.width", "seed", "objective.weights.reconstruction", "data.download"])
 parts = st.fixed_dictionaries(
     {},
     optional={
