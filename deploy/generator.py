@@ -42,7 +42,7 @@ class Generator:
         for start in range(0, count, BATCH_SIZE):
             batch = slice(start, start + BATCH_SIZE)
             inputs = {"noise": noise[batch], "category": categories[batch]}
-            (images[batch],) = run_session(self._generator, ["images"], inputs)
+            (images[batch],) = run_session(self._generator, ["images"], inputs, BATCH_SIZE)
         return images
 
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -50,7 +50,7 @@ class Generator:
         images = np.empty((len(latent), *self.manifest.image.shape), np.float32)
         for start in range(0, len(latent), BATCH_SIZE):
             batch = slice(start, start + BATCH_SIZE)
-            (images[batch],) = run_session(self._decoder, ["images"], {"latent": latent[batch]})
+            (images[batch],) = run_session(self._decoder, ["images"], {"latent": latent[batch]}, BATCH_SIZE)
         return images
 
     def interpolate(

@@ -52,13 +52,26 @@ def open_session(
     return session
 
 
-def run_session(session: Any, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
-    """Return the arrays `outputs` for `inputs`, both by name. Raises InfoAEError if onnxruntime cannot compute them."""
+def run_session(session: Any, outputs: list[str], inputs: dict[str, Any], batch_size: int = 0) -> list[Any]:
+    """Return the arrays `outputs` for `inputs` of N rows each, both by name.
+
+    A GPU gets `batch_size` rows where N is less: for each other number onnxruntime plans every convolution anew.
+    Raises InfoAEError if onnxruntime cannot compute them.
+    """
+    count = len(next(iter(inputs.values())))
+    missing = batch_size - count
+    if missing > 0 and device_of(session) == "cuda":
+        import numpy as np
+
+        inputs = {
+            name: np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
+            for name, rows in inputs.items()
+        }
     try:
         arrays: list[Any] = session.run(outputs, inputs)
     except Exception as error:  # out of GPU memory, say
         raise InfoAEError(f"onnxruntime failed: {' '.join(str(error).split())[:200]}; try a smaller batch") from error
-    return arrays
+    return [array[:count] for array in arrays]
 
 
 def device_of(session: Any) -> Literal["cuda", "cpu"]:

@@ -94,12 +94,9 @@ class Classifier:
         return Answers(probabilities, latent)
 
     def _run(self, images: NDArray[np.uint8]) -> tuple[Any, Any]:
-        count, missing = len(images), self._batch_size - len(images)
-        if self.device == "cuda" and missing:  # for another size onnxruntime plans every convolution anew
-            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.uint8)])
         inputs = {"images": np.ascontiguousarray(images)}
-        probabilities, latent = run_session(self._session, ["probabilities", "latent"], inputs)
-        return probabilities[:count], latent[:count]
+        probabilities, latent = run_session(self._session, ["probabilities", "latent"], inputs, self._batch_size)
+        return probabilities, latent
 
     def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         shape = self.manifest.image.shape

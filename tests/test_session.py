@@ -13,10 +13,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from infoae.deploy import Classifier, Generator
+from infoae.deploy import Classifier, Generator, runtime
 from infoae.deploy.bundle import Bundle, write_checksums
 from infoae.deploy.cpus import available_cpus
-from infoae.deploy.runtime import run_session
+from infoae.deploy.session import BATCH_SIZE
 from infoae.errors import InfoAEError
 from tests.bundles import CATEGORIES, LATENT, make_bundle, reference
 
@@ -52,21 +52,33 @@ def test_answers_are_those_of_numpy_at_any_batch_size(bundle: Path, num_threads:
 
 
 def test_a_gpu_is_given_batches_of_one_size(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from infoae.deploy import session
-
     sizes: list[int] = []
 
-    def run(*arguments: Any) -> list[Any]:
-        sizes.append(len(arguments[2]["images"]))
-        return run_session(*arguments)
+    class Watched:
+        """A session that tells of every batch."""
 
-    plain = Classifier(bundle, "cpu").classify(random_images(20))
-    monkeypatch.setattr(session, "device_of", lambda _: "cuda")
-    monkeypatch.setattr(session, "run_session", run)
-    answers = Classifier(bundle, "cpu", batch_size=7).classify(random_images(20))
-    np.testing.assert_allclose(answers.probabilities, plain.probabilities, atol=1e-6)
-    np.testing.assert_allclose(answers.latent, plain.latent, atol=1e-5)
-    assert set(sizes) == {7}
+        def __init__(self, session: Any) -> None:
+            self.session = session
+
+        def run(self, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
+            sizes.extend(map(len, inputs.values()))
+            arrays: list[Any] = self.session.run(outputs, inputs)
+            return arrays
+
+    classifier, generator = Classifier(bundle, "cpu", batch_size=7), Generator(bundle, "cpu")
+    latent = np.random.default_rng(1).normal(size=(3, LATENT)).astype(np.float32)
+    plain = classifier.classify(random_images(20)), generator.generate(3, 300, seed=5), generator.decode(latent)
+    monkeypatch.setattr(runtime, "device_of", lambda _: "cuda")
+    for holder, name in ((classifier, "_session"), (generator, "_generator"), (generator, "_decoder")):
+        monkeypatch.setattr(holder, name, Watched(getattr(holder, name)))
+    answers = classifier.classify(random_images(20))
+    assert sizes == [7] * 3
+    np.testing.assert_allclose(answers.probabilities, plain[0].probabilities, atol=1e-6)
+    np.testing.assert_allclose(answers.latent, plain[0].latent, atol=1e-5)
+    sizes.clear()
+    np.testing.assert_allclose(generator.generate(3, 300, seed=5), plain[1], atol=1e-6)
+    np.testing.assert_allclose(generator.decode(latent), plain[2], atol=1e-6)
+    assert sizes == [BATCH_SIZE] * 5
 
 
 def test_with_and_without_a_channel_axis_and_strided(classifier: Classifier) -> None:
