@@ -206,12 +206,12 @@ def _train(source: str, overrides: Sequence[str], name: str, runs: Path) -> Run 
 
 def _result(run: Run, config: Config, seed: int) -> Result:
     evaluation = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
-    environments = json.loads((run.path / "environment.json").read_text(encoding="utf-8"))
+    environments = run.environments()
     seconds = checkpoint.read(run.checkpoint("newest")).seconds
     facts: Result = {
         "seed": seed,
         "config": yaml.safe_load(configuration.dump(_anywhere(config))),
-        "environment": environments[-1],
+        "environment": environments[-1] if environments else {},
         "seconds_training": seconds,
     }
     facts.update(evaluation)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from infoae.model import InfoAE
 
 CATEGORIES = "categories.json"
+ENVIRONMENT = "environment.json"
 
 
 @dataclass(frozen=True)
@@ -153,11 +154,18 @@ class Run:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InfoAEError(f"{path} is damaged ({error}): remove it, only the curve in it is lost") from None
 
+    def environments(self) -> list[dict[str, Any]]:
+        """Return what each start and resume of the run ran on. Raises InfoAEError if its file is damaged."""
+        path = self.path / ENVIRONMENT
+        try:
+            entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+            return [dict(entry) for entry in entries]
+        except (ValueError, TypeError) as error:
+            raise InfoAEError(f"{path} is damaged ({error}): remove it, only what the run ran on is lost") from None
+
     def add_environment(self, entry: dict[str, Any]) -> None:
-        """Append to environment.json what this start or resume of the run ran on."""
-        path = self.path / "environment.json"
-        entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        write_json(path, [*entries, entry])
+        """Append to environment.json what this start or resume ran on. Raises InfoAEError as `environments` does."""
+        write_json(self.path / ENVIRONMENT, [*self.environments(), entry])
 
     def point_latest(self) -> None:
         """Let `latest` beside the run's folder be this run. Raises InfoAEError."""

@@ -53,13 +53,21 @@ def test_a_latest_that_is_no_link_is_not_overwritten(tmp_path: Path, tiny_config
 
 
 def test_each_start_is_added_to_the_environment(finished_run: Run) -> None:
-    import json
-
-    entries = json.loads((finished_run.path / "environment.json").read_text())
+    entries = finished_run.environments()
     assert [entry["step"] for entry in entries] == [0]
     assert entries[0]["versions"]["torch"]
     assert entries[0]["precision"] == "float32"
     assert (entries[0]["seed"], entries[0]["threads"] > 0) == (0, True)
+
+
+@pytest.mark.parametrize("content", ["", "{", "3", "[1]"])
+def test_a_damaged_environment_is_one_line(tmp_path: Path, tiny_config: Config, content: str) -> None:
+    run = Run.create(tmp_path, "one", "smoke", tiny_config)
+    run.add_environment({"seed": 0})
+    assert run.environments() == [{"seed": 0}]
+    (run.path / "environment.json").write_text(content)
+    with pytest.raises(InfoAEError, match=r"environment\.json is damaged .*remove it"):
+        run.add_environment({"seed": 1})
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"categories": 3}', '{"information_kept": {"two": 1.0}}'])
