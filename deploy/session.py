@@ -86,17 +86,14 @@ class Classifier:
         batches = [slice(start, start + size) for start in range(0, count, size)]
 
         def run(batch: slice) -> None:
-            probabilities[batch], latent[batch] = self._run(images[batch])
+            inputs = {"images": np.ascontiguousarray(images[batch])}
+            answers = run_session(self._session, ["probabilities", "latent"], inputs, self._batch_size)
+            probabilities[batch], latent[batch] = answers
 
         # One batch, or one thread, needs no pool: the caller's thread computes.
         for _ in self._pool.map(run, batches) if min(len(batches), self._num_threads) > 1 else map(run, batches):
             pass
         return Answers(probabilities, latent)
-
-    def _run(self, images: NDArray[np.uint8]) -> tuple[Any, Any]:
-        inputs = {"images": np.ascontiguousarray(images)}
-        probabilities, latent = run_session(self._session, ["probabilities", "latent"], inputs, self._batch_size)
-        return probabilities, latent
 
     def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         shape = self.manifest.image.shape

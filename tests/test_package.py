@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from packaging.markers import Marker
 
+from infoae import configuration
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -104,6 +106,14 @@ def test_results_in_the_pages_are_the_committed_ones() -> None:
     for run in (four["four_nodes"], four["one_process"]):
         assert f"{run['accuracy']:.2%}".replace("%", " %") in page
     assert f"{four['four_nodes']['accuracy_of_exported_labels']:.2%}".replace("%", " %") in page
+
+
+def test_results_can_be_gone_on_with() -> None:
+    results = ROOT / "docs" / "results"
+    for path in [*results.glob("mnist/seed-*.json"), *results.glob("mnist-best*/seed-*.json")]:
+        configuration.parse(json.dumps(json.loads(path.read_text())["config"]), str(path))
+    for path in results.glob("tune-*/best.yaml"):
+        configuration.load(path)
 
 
 @pytest.mark.parametrize("path", sources("infoae", "tests", "benchmarks"), ids=str)
