@@ -65,7 +65,8 @@ def test_a_gpu_is_given_batches_of_one_size(bundle: Path, monkeypatch: pytest.Mo
             arrays: list[Any] = self.session.run(outputs, inputs)
             return arrays
 
-    classifier, generator = Classifier(bundle, "cpu", batch_size=7), Generator(bundle, "cpu")
+    classifier = Classifier(bundle, "cpu", batch_size=7, num_threads=1)  # more threads share the images in other parts
+    generator = Generator(bundle, "cpu")
     latent = np.random.default_rng(1).normal(size=(3, LATENT)).astype(np.float32)
     plain = classifier.classify(random_images(20)), generator.generate(3, 300, seed=5), generator.decode(latent)
     monkeypatch.setattr(runtime, "device_of", lambda _: "cuda")
