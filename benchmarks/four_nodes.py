@@ -123,6 +123,8 @@ def main() -> None:
     parser.add_argument("--cpus", type=int, default=1, help="of a node, and threads of its worker")
     parser.add_argument("--out", type=Path, help="JSON file of all figures")
     arguments = parser.parse_args()
+    if not (arguments.reproduced / "summary.json").is_file():
+        parser.error(f"{arguments.reproduced} has no summary.json: give a folder that infoae reproduce wrote")
     seed, alone = one_process(arguments.reproduced)
     os.environ["PYTHONPATH"] = str(Path(configuration.__file__).parents[1])  # where workers find the package
     signal.signal(signal.SIGINT, signal.default_int_handler)
