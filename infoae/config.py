@@ -215,6 +215,8 @@ class Train(Section):
     rates fall over the last of all epochs, which such a run may not reach."""
     batch_size: Annotated[int, Field(ge=2)] = 128
     """Images a step, in all: with several workers each takes its share, and the result stays that of one."""
+    game_part: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Part of a batch that is generated, reconstructed and judged, which costs most of a step."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Autocast; auto takes bf16 where the hardware has it, fp16 on older GPUs, fp32 elsewhere."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -27,6 +27,16 @@ def is_main() -> bool:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some of this rank's samples."""
+
+    rows: Tensor
+    """Which of them, (P,)."""
+    weight: float
+    """What a mean over them counts for in the mean over the parts of all ranks, next to Share.weight."""
+
+
+@dataclass(frozen=True)
 class Share:
     """This rank's samples of a batch of `total`: `start` to `stop`."""
 
@@ -42,6 +52,16 @@ class Share:
     def weight(self) -> float:
         """What a mean over this share counts for in the mean over the batch."""
         return (self.stop - self.start) / self.total
+
+    def part(self, fraction: float) -> Part:
+        """Return this rank's samples of the `fraction` of the batch that is spread evenly over it.
+
+        Those are some if the fraction is at least two samples a rank.
+        """
+        count = max(1, round(fraction * self.total))
+        rows = torch.arange(count) * self.total // count
+        rows = rows[(rows >= self.start) & (rows < self.stop)] - self.start
+        return Part(rows, len(rows) / count / self.weight)
 
 
 def share(total: int) -> Share:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from infoae import losses
 from infoae.config import Objective
+from infoae.distributed import Part
 from infoae.model import InfoAE
 
 CRITIC_LOSSES = ("discriminator", "self_critic")
@@ -48,6 +49,7 @@ def compute(
     c: Tensor,
     agreed: Tensor | None = None,
     latent_only: bool = False,
+    part: Part | None = None,
 ) -> Terms:
     """Return every loss of positive weight.
 
@@ -55,36 +57,55 @@ def compute(
     over-categories to generate; agreed (2, B) the categories of x and x_twin that the heads agreed on, -1 for none,
     once they have voted. With `latent_only`, only the losses that need no image generated or judged, of encoder,
     classifier and generator, and from the vote on the decoder's reconstruction, which does not move the encoder then; x
-    may be augmented, too.
+    may be augmented, too. Otherwise images are generated, reconstructed and judged for a `part` of the samples, or all.
     """
     weights = config.weights
     if latent_only:
         z, *z_twin = model.encoder(x if x_twin is None else torch.cat([x, x_twin])).split(len(x))
         z_gen = model.generator(u, _one_hot(c, model)) if weights.latent_matching else None
         latent_terms = _latent_terms(model, config, z, z_twin, z_gen, c, agreed)
-        if agreed is None or not weights.reconstruction:
-            return Terms(latent_terms, None)
-        x_recon_logits = model.decoder(z.detach())
-        distances = losses.reconstruction(x_recon_logits, x, config.reconstruction_distance)
-        return Terms(latent_terms | {"reconstruction": distances.mean()}, None)
+        if agreed is not None and weights.reconstruction:
+            x_recon_logits = model.decoder(z.detach())
+            distances = losses.reconstruction(x_recon_logits, x, config.reconstruction_distance)
+            latent_terms["reconstruction"] = distances.mean()
+        return Terms(latent_terms, None)
 
-    terms: dict[str, Tensor] = {}
+    rows, weight = (slice(None), 1.0) if part is None else (part.rows.to(x.device), part.weight)
     z_gen = model.generator(u, _one_hot(c, model))
-    x_gen = torch.sigmoid(model.decoder(z_gen))
+    x_gen = torch.sigmoid(model.decoder(z_gen[rows]))
     # The encoder sees real and generated images in one batch, so that both are normalised as they will be with the
     # running statistics.
     images = [x, x_gen] if x_twin is None else [x, x_gen, x_twin]
-    z, z_cycle, *z_twin = model.encoder(torch.cat(images)).split(len(x))
-    x_recon_logits = model.decoder(torch.lerp(z.detach(), z, config.encoder_gradient))
-    x_recon = torch.sigmoid(x_recon_logits)
-
-    if weights.reconstruction:
-        terms["reconstruction"] = losses.reconstruction(x_recon_logits, x, config.reconstruction_distance).mean()
+    z, z_cycle, *z_twin = model.encoder(torch.cat(images)).split([len(each) for each in images])
+    terms: dict[str, Tensor] = {}
     if weights.classification_generated:
         terms["classification_generated"] = losses.classification(model.classifier(z_gen), c).mean()
+    terms |= _latent_terms(model, config, z, z_twin, z_gen, c, agreed)
+
+    game = _game_terms(model, config, x[rows], z[rows], x_gen, z_gen[rows], z_cycle, c[rows])
+    accuracy = None if game.discriminator_accuracy is None else game.discriminator_accuracy * weight
+    return Terms(terms | {name: loss * weight for name, loss in game.losses.items()}, accuracy)
+
+
+def _game_terms(
+    model: InfoAE,
+    config: Objective,
+    x: Tensor,
+    z: Tensor,
+    x_gen: Tensor,
+    z_gen: Tensor,
+    z_cycle: Tensor,
+    c: Tensor,
+) -> Terms:
+    """Return the losses of reconstructed and generated images: z and z_cycle are of x and x_gen, which is of z_gen."""
+    weights = config.weights
+    terms: dict[str, Tensor] = {}
+    x_recon_logits = model.decoder(torch.lerp(z.detach(), z, config.encoder_gradient))
+    x_recon = torch.sigmoid(x_recon_logits)
+    if weights.reconstruction:
+        terms["reconstruction"] = losses.reconstruction(x_recon_logits, x, config.reconstruction_distance).mean()
     if weights.classification_encoded:
         terms["classification_encoded"] = losses.classification(model.classifier(z_cycle), c).mean()
-    terms |= _latent_terms(model, config, z, z_twin, z_gen, c, agreed)
 
     # The discriminator judges what the decoder is trained to pass off as real. Real and fake images go through it
     # separately: normalised in one batch, their statistics would give away which is which.

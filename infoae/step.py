@@ -79,10 +79,12 @@ class Step:
         """
         share = distributed.share(len(images) if total is None else total)
         inputs = self._inputs(images, index, share, partners, latent_only)
+        game_part = self.config.train.game_part
+        part = share.part(game_part) if game_part < 1 else None
         autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
         with autocast, parametrize.cached():  # spectral norms are computed once a step, not once a pass
             voted = None if agreed is None else agreed.to(self.device)
-            terms = objective.compute(self.model, self.config.objective, *inputs, voted, latent_only)
+            terms = objective.compute(self.model, self.config.objective, *inputs, voted, latent_only, part)
         accuracy = {} if terms.discriminator_accuracy is None else {"accuracy": terms.discriminator_accuracy}
         summing = distributed.weighted_sums(terms.losses | accuracy, share.weight)
 

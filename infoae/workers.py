@@ -7,6 +7,7 @@ newest checkpoint. Any other error of ours is not retried. `worker` is what each
 from __future__ import annotations
 
 import datetime as dt
+import math
 import shlex
 import threading
 import time
@@ -57,9 +58,12 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
         with cluster.quiet(log):
             layout = cluster.layout(request, plan.config.train.device)
             cluster.check_nodes(None if storage else plan.runs.resolve())
-        smallest = smallest_batch(len(plan.train), plan.config.train.batch_size)
-        if smallest < layout.max_workers:
-            raise UsageError(f"a batch of {smallest} images cannot be shared by {layout.max_workers} workers")
+        smallest, part = smallest_batch(len(plan.train), plan.config.train.batch_size), plan.config.train.game_part
+        least = layout.max_workers if part == 1 else math.ceil(2 * layout.max_workers / part)
+        if smallest < least:
+            raise UsageError(
+                f"a batch of {smallest} images cannot be shared by {layout.max_workers} workers, which need {least}"
+            )
         trained = launch.start(plan)
         go_on = _go_on(trained.name, plan.runs, request, storage)
         launch.find_partners(trained, plan, go_on)  # not by a worker: lost, it would begin anew

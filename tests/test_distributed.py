@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from infoae import config, configuration, data, distributed, partners
 from infoae.config import Config
+from infoae.distributed import Share
 from infoae.run import Run
 from tests import ranks as script
 from tests.conftest import TINY
@@ -78,10 +81,30 @@ def configured(*overrides: str) -> Config:
     return configuration.load("smoke", [*SETTINGS, *overrides])
 
 
+@given(st.integers(2, 300), st.integers(1, 9), st.floats(0.01, 1))
+def test_parts_of_all_ranks_are_those_of_one(total: int, ranks: int, fraction: float) -> None:
+    assume(round(fraction * total) >= 2 * ranks or (fraction == 1.0 and total >= ranks))
+    whole = Share(0, total, total).part(fraction)
+    assert len(whole.rows) == round(fraction * total)
+    assert whole.weight == 1.0
+    shares = [Share(total * rank // ranks, total * (rank + 1) // ranks, total) for rank in range(ranks)]
+    parts = [share.part(fraction) for share in shares]
+    rows = [share.start + part.rows for share, part in zip(shares, parts, strict=True)]
+    assert torch.equal(torch.cat(rows), whole.rows)
+    assert all(len(each) for each in rows)
+    counts = [share.weight * part.weight * len(whole.rows) for share, part in zip(shares, parts, strict=True)]
+    assert counts == pytest.approx([len(each) for each in rows])
+
+
 @pytest.mark.parametrize(
     ("settings", "of_loss", "of_move"),
-    [((), 1e-3, 0.03), (OVER, 3e-2, 0.25), ((*OVER, "information.consensus_epochs=1", "train.epochs=3"), 3e-2, 0.25)],
-    ids=["plain", "over-categories", "consensus epochs"],
+    [
+        ((), 1e-3, 0.03),
+        (("train.game_part=0.3",), 1e-3, 0.03),
+        (OVER, 3e-2, 0.25),
+        ((*OVER, "information.consensus_epochs=1", "train.epochs=3"), 3e-2, 0.25),
+    ],
+    ids=["plain", "a part plays", "over-categories", "consensus epochs"],
 )
 def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: float, of_move: float) -> None:
     """Over 20 steps of fp32 the losses agree to 1e-3 of their size, each weight tensor to 3 % of how far it moved.
@@ -98,7 +121,8 @@ def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: 
     for index, (ours, theirs) in enumerate(zip(two[0]["losses"], one["losses"], strict=True)):
         tolerance = 1e-3 if index < 6 else of_loss
         accuracy = [step.pop("discriminator_accuracy", 0.0) for step in (ours, theirs)]
-        assert abs(accuracy[0] - accuracy[1]) <= 2 / 100  # an image that the critic is unsure of may change sides
+        judged = 100 * run_config.train.game_part
+        assert abs(accuracy[0] - accuracy[1]) <= 2 / judged  # an image that the critic is unsure of may change sides
         assert ours == pytest.approx(theirs, rel=tolerance, abs=tolerance)
     for name in ("model", "average"):
         for key, expected in one[name].items():

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from infoae import config, losses, objective
 from infoae.config import Config, Weights
+from infoae.distributed import Part
 from infoae.model import InfoAE
 
 ALL = set(objective.MODEL_LOSSES) | set(objective.CRITIC_LOSSES)
@@ -176,6 +177,29 @@ def test_a_part_of_what_reconstructions_say_reaches_the_encoder(
     assert torch.allclose(gradients[part][0], part * gradients[1.0][0], rtol=1e-4, atol=1e-6 * values[1.0])
     assert torch.allclose(gradients[part][1], gradients[1.0][1])
     assert gradients[1.0][0].abs().max() > 1e-3
+
+
+def test_a_part_of_the_batch_plays_the_game(model: InfoAE, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+    """Its losses are those of a batch of these alone, the others those of all."""
+    model.eval()
+    settings = with_weights(**NEW)
+    rows = torch.tensor([0, 2, 3])
+    of_rows = [each[rows] for each in batch]
+    with torch.no_grad():
+        whole, few, part = (
+            objective.compute(model, settings, *each, agreed, False, chosen)
+            for each, agreed, chosen in (
+                (batch, AGREED, None),
+                (of_rows, AGREED[:, rows], None),
+                (batch, AGREED, Part(rows, 2.0)),
+            )
+        )
+    of_all = {"classification_generated", "information", "consensus", "latent_matching"}
+    assert set(part.losses) == set(whole.losses) > of_all
+    for name, loss in part.losses.items():
+        expected = whole.losses[name] if name in of_all else 2 * few.losses[name]
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4), name
+    assert part.discriminator_accuracy == 2 * few.discriminator_accuracy
 
 
 def test_from_the_vote_on_the_decoder_learns_before_images_are_generated(
