@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infoae.config import Train
 from infoae.data.shards import MIXED_SHARDS
+from infoae.errors import UsageError
 from infoae.seeds import Stream, generator
 
 
@@ -30,9 +33,15 @@ def steps_an_epoch(num_images: int, batch_size: int, least_steps: int = 1) -> in
     return _passes(num_images, batch_size, least_steps) * _steps_a_pass(num_images, batch_size)
 
 
-def smallest_batch(num_images: int, batch_size: int) -> int:
-    """Return the size of the smallest batch of an epoch."""
-    return num_images // _steps_a_pass(num_images, batch_size)
+def check_shares(num_images: int, config: Train, workers: int) -> None:
+    """Raise UsageError if some worker would have no image of a batch, or none of those that are judged."""
+    smallest = num_images // _steps_a_pass(num_images, config.batch_size)
+    least = workers if config.game_part == 1 else math.ceil(2 * workers / config.game_part)
+    if smallest < least:
+        raise UsageError(
+            f"a batch of {smallest} images is too small for {workers} workers, which need {least} with train.game_part "
+            f"{config.game_part:g}: give a larger --global-batch, or fewer workers"
+        )
 
 
 def _passes(num_images: int, batch_size: int, least_steps: int) -> int:

@@ -7,7 +7,6 @@ newest checkpoint. Any other error of ours is not retried. `worker` is what each
 from __future__ import annotations
 
 import datetime as dt
-import math
 import shlex
 import threading
 import time
@@ -26,7 +25,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from infoae import cluster, configuration, launch
-from infoae.batches import smallest_batch
+from infoae.batches import check_shares
 from infoae.cluster import Layout, Request
 from infoae.config import Config
 from infoae.errors import InfoAEError, UnavailableError, UsageError
@@ -58,12 +57,7 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
         with cluster.quiet(log):
             layout = cluster.layout(request, plan.config.train.device)
             cluster.check_nodes(None if storage else plan.runs.resolve())
-        smallest, part = smallest_batch(len(plan.train), plan.config.train.batch_size), plan.config.train.game_part
-        least = layout.max_workers if part == 1 else math.ceil(2 * layout.max_workers / part)
-        if smallest < least:
-            raise UsageError(
-                f"a batch of {smallest} images cannot be shared by {layout.max_workers} workers, which need {least}"
-            )
+        check_shares(len(plan.train), plan.config.train, layout.max_workers)
         trained = launch.start(plan)
         go_on = _go_on(trained.name, plan.runs, request, storage)
         launch.find_partners(trained, plan, go_on)  # not by a worker: lost, it would begin anew

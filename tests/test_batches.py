@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae.batches import batches, steps_an_epoch
+from infoae.batches import batches, check_shares, steps_an_epoch
+from infoae.config import Train
+from infoae.errors import UsageError
 
 
 @given(st.integers(0, 5), st.integers(0, 5), st.integers(1, 500), st.integers(2, 70))
@@ -37,3 +40,12 @@ def test_the_order_differs_by_epoch_and_seed_and_repeats() -> None:
     assert order(0, 0) == order(0, 0)
     assert order(0, 0) != order(0, 1)
     assert order(0, 0) != order(1, 0)
+
+
+@pytest.mark.parametrize(("part", "enough"), [(1.0, 49), (0.25, 6)])
+def test_each_worker_has_some_of_a_batch_and_of_those_that_are_judged(part: float, enough: int) -> None:
+    """Batches of 50 of 299 images are of 49 and 50."""
+    train = Train(batch_size=50, game_part=part)
+    check_shares(299, train, enough)
+    with pytest.raises(UsageError, match=f"a batch of 49 images is too small for {enough + 1} workers"):
+        check_shares(299, train, enough + 1)

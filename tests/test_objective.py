@@ -184,21 +184,17 @@ def test_a_part_of_the_batch_plays_the_game(model: InfoAE, batch: tuple[Tensor, 
     model.eval()
     settings = with_weights(**NEW)
     rows = torch.tensor([0, 2, 3])
-    of_rows = [each[rows] for each in batch]
+    x, x_twin, u, c = batch
     with torch.no_grad():
-        whole, few, part = (
-            objective.compute(model, settings, *each, agreed, False, chosen)
-            for each, agreed, chosen in (
-                (batch, AGREED, None),
-                (of_rows, AGREED[:, rows], None),
-                (batch, AGREED, Part(rows, 2.0)),
-            )
-        )
+        whole = objective.compute(model, settings, *batch, AGREED)
+        few = objective.compute(model, settings, x[rows], x_twin[rows], u[rows], c[rows], AGREED[:, rows])
+        part = objective.compute(model, settings, *batch, AGREED, part=Part(rows, 2.0))
     of_all = {"classification_generated", "information", "consensus", "latent_matching"}
     assert set(part.losses) == set(whole.losses) > of_all
     for name, loss in part.losses.items():
         expected = whole.losses[name] if name in of_all else 2 * few.losses[name]
         assert loss.item() == pytest.approx(expected.item(), rel=1e-4), name
+    assert few.discriminator_accuracy is not None
     assert part.discriminator_accuracy == 2 * few.discriminator_accuracy
 
 
