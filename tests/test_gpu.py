@@ -31,7 +31,14 @@ from tests.test_distributed import OVER, SETTINGS, Start, start  # noqa: F401  a
 pytestmark = pytest.mark.gpu
 
 CUDA = ("train.device=cuda",)
-EVERYTHING = (*OVER, "information.consensus_epochs=1", "train.epochs=3", "model.critic_norm=spectral", "augment.blur=1")
+EVERYTHING = (
+    *OVER,
+    "information.consensus_epochs=1",
+    "train.epochs=3",
+    "train.game_part=0.5",
+    "model.critic_norm=spectral",
+    "augment.blur=1",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +66,7 @@ def assert_follows(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     assert (ours["gradients"][0] - expected).norm() < 1e-4 * expected.norm()
     for index, (losses, others) in enumerate(zip(ours["losses"], theirs["losses"], strict=True)):
         accuracy = [step.pop("discriminator_accuracy", 0.0) for step in (losses, others)]
-        assert abs(accuracy[0] - accuracy[1]) <= 2 / 100
+        assert abs(accuracy[0] - accuracy[1]) <= 2 / 50
         tolerance = 1e-3 if index < 6 else 3e-2
         assert losses == pytest.approx(others, rel=tolerance, abs=tolerance), index
 
