@@ -59,26 +59,32 @@ class Situation:
 
 @dataclass
 class Meter:
-    """Counts and times all-reduces."""
+    """Counts and times all-reduces, also those for which the CPU gathers and sums."""
 
-    sizes: list[int] = field(default_factory=list)
+    calls: list[tuple[str, int]] = field(default_factory=list)
+    """Operation and bytes, in order."""
     seconds: float = 0.0
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        original = dist.all_reduce
+        originals = dist.all_reduce, dist.all_gather
 
         def all_reduce(tensor: torch.Tensor, *args: Any, **options: Any) -> Any:
-            self.sizes.append(tensor.numel() * tensor.element_size())
+            self.calls.append(("all_reduce", tensor.nbytes))
             with self._timed():
-                work = original(tensor, *args, **options)
+                work = originals[0](tensor, *args, **options)
             return work if work is None else _MeteredWork(work, self)
 
-        dist.all_reduce = all_reduce
+        def all_gather(gathered: list[torch.Tensor], tensor: torch.Tensor) -> None:
+            self.calls.append(("all_gather", tensor.nbytes))
+            with self._timed():
+                originals[1](gathered, tensor)
+
+        dist.all_reduce, dist.all_gather = all_reduce, all_gather  # type: ignore[assignment]
         try:
             yield
         finally:
-            dist.all_reduce = original
+            dist.all_reduce, dist.all_gather = originals
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -130,23 +136,27 @@ def train_rank(rank: int, situation: Situation, store: str, source: str, setting
         started = time.perf_counter()
         seen = take(steps, WARM_UP)
         seconds = time.perf_counter() - started
-    sizes = meter.sizes[: len(meter.sizes) // steps]
+    calls = meter.calls[: len(meter.calls) // steps]
     parameters = sum(parameter.numel() for parameter in step.model.parameters())
-    measured = {"seconds": seconds / steps, "images": seen / steps, "sizes": sizes, "parameters": parameters}
-    measured |= {"communication": meter.seconds / steps, "transfer": _transfer(sizes, steps) if ranks > 1 else 0.0}
+    measured: dict[str, Any] = {"seconds": seconds / steps, "images": seen / steps, "parameters": parameters}
+    measured |= {"sizes": [size for _, size in calls], "communication": meter.seconds / steps}
+    measured["transfer"] = _transfer(calls, steps) if ranks > 1 else 0.0
     if ranks > 1:
         dist.destroy_process_group()
     return measured
 
 
-def _transfer(sizes: list[int], repeats: int) -> float:
+def _transfer(calls: list[tuple[str, int]], repeats: int) -> float:
     """Seconds that a step's all-reduces take one after another, with nothing computed in between to wait for."""
-    buffers = [torch.zeros(size, dtype=torch.uint8) for size in sizes]
+    buffers = [(operation, torch.zeros(size, dtype=torch.uint8)) for operation, size in calls]
     dist.barrier()
     started = time.perf_counter()
     for _ in range(repeats):
-        for buffer in buffers:
-            dist.all_reduce(buffer)
+        for operation, buffer in buffers:
+            if operation == "all_reduce":
+                dist.all_reduce(buffer)
+            else:
+                dist.all_gather([torch.empty_like(buffer) for _ in range(dist.get_world_size())], buffer)
     return (time.perf_counter() - started) / repeats
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from infoae.distributed import size, sum_over_ranks
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d whose statistics in training are those of all ranks' samples. State and evaluation are the same."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or size() == 1:
             return super().forward(x)
         mean, var, count = _statistics(x)
         assert self.running_mean is not None
@@ -29,6 +30,16 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         return normalised
 
 
+def running_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """Return the running mean and variance of every BatchNorm2d of `model` by name, as they are kept."""
+    layers = {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    return {
+        name: buffer
+        for name, buffer in model.named_buffers()
+        if name.rpartition(".")[0] in layers and buffer.is_floating_point()
+    }
+
+
 def synchronise(model: nn.Module) -> None:
     """Let every BatchNorm2d of `model` take its statistics over all ranks; parameters and buffers stay."""
     for module in model.modules():
@@ -41,8 +52,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean (C,), variance (C,) and number of values a channel (), over the ranks' x (B, C, H, W)."""
     mean, var = torch.batch_norm_update_stats(x.float(), None, None, 0.0)  # far faster than var_mean on the CPU
     mean, count = mean.double(), x.numel() // x.shape[1]  # in fp32 the difference of two squares would lose digits
-    sums = torch.cat([mean * count, (var + mean.square()) * count, mean.new_full((1,), count)])
-    dist.all_reduce(sums)
+    sums = sum_over_ranks(torch.cat([mean * count, (var + mean.square()) * count, mean.new_full((1,), count)]))
     total = sums[-1]
     mean, square = (sums[:-1] / total).chunk(2)
     return mean.float(), (square - mean.square()).clamp_min_(0).float(), total  # no .item(): nothing waits for a GPU
@@ -68,8 +78,7 @@ class _Normalise(torch.autograd.Function):
         grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
             gradients[0], x, weight, mean, var, mean, scale, False, context.eps, [True, True, True]
         )
-        sums = torch.stack([grad_bias, grad_weight])
-        dist.all_reduce(sums)
+        sums = sum_over_ranks(torch.stack([grad_bias, grad_weight]))
         mean_grad, mean_grad_normalised = sums / count
         of_grad = weight * scale
         of_x = -of_grad * scale * mean_grad_normalised

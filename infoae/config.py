@@ -215,6 +215,10 @@ class Train(Section):
     rates fall over the last of all epochs, which such a run may not reach."""
     batch_size: Annotated[int, Field(ge=2)] = 128
     """Images a step, in all: with several workers each takes its share, and the result stays that of one."""
+    micro_batch_size: Annotated[int, Field(ge=2)] | None = None
+    """Images that are normalised, and whose information and latents are compared, together: a larger batch is the mean
+    of several such micro-batches. A worker whose share is of whole ones waits for nothing but the sum of the gradients.
+    All of a batch if not given."""
     game_part: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Part of a batch that is generated, reconstructed and judged, which costs most of a step."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -225,6 +229,14 @@ class Train(Section):
     """Steps between checkpoints within an epoch, of which one is written at each end: what lost workers do again."""
     log_every: PositiveInt = 20
     """Steps between lines of metrics.jsonl."""
+
+    @model_validator(mode="after")
+    def _micro_batches_play(self) -> Self:
+        if self.micro_batch_size is not None and self.game_part < 1 and self.game_part * self.micro_batch_size < 4:
+            raise ValueError(
+                f"game_part {self.game_part:g} of micro_batch_size {self.micro_batch_size} is below 4 images: raise one"
+            )
+        return self
 
 
 class Config(Section):

@@ -7,18 +7,32 @@ Without a process group everything here is the identity.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
+
+_alone = False
 
 
 def size() -> int:
-    """Return how many ranks train together; 1 without a process group."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    """Return how many ranks' samples are mixed; 1 without a process group, and within `alone`."""
+    return dist.get_world_size() if dist.is_initialized() and not _alone else 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Mix the samples of this rank with those of no other: within, what is summed over ranks is so over this one."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 def is_main() -> bool:
@@ -64,10 +78,40 @@ class Share:
         return Part(rows, len(rows) / count / self.weight)
 
 
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """Return the sum of the ranks' `value`, without gradient: the same to the last bit on all of them.
+
+    For what is small and waited for. On the CPU each rank gathers the values and sums them itself: gloo then sends them
+    around once and not twice.
+    """
+    if value.device.type != "cpu":
+        dist.all_reduce(value)
+        return value
+    values = [torch.empty_like(value) for _ in range(size())]
+    dist.all_gather(values, value)
+    return torch.stack(values).sum(0)
+
+
 def share(total: int) -> Share:
     """Return this rank's share of a batch; shares differ by at most one sample."""
-    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    rank, ranks = _rank_and_ranks()
     return Share(total * rank // ranks, total * (rank + 1) // ranks, total)
+
+
+def micro_batches(total: int, size: int | None) -> list[Share]:
+    """Return this rank's micro-batches of a batch of `total`: equal parts of its share, of about `size` samples.
+
+    None if there are fewer than ranks, or no size is given: then the whole batch is one, and each rank has its share.
+    Ranks whose number divides that of the micro-batches have the same ones as a single rank.
+    """
+    rank, ranks = _rank_and_ranks()
+    each = max(1, round(total / size)) // ranks if size else 0
+    numbers = range(rank * each, (rank + 1) * each)
+    return [Share(total * i // (ranks * each), total * (i + 1) // (ranks * each), total) for i in numbers]
+
+
+def _rank_and_ranks() -> tuple[int, int]:
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 class _Sum(torch.autograd.Function):
@@ -79,8 +123,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, value: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        sums = torch.cat([value.flatten(), value.new_full((1,), count)])
-        dist.all_reduce(sums)
+        sums = sum_over_ranks(torch.cat([value.flatten(), value.new_full((1,), count)]))
         context.weight = count / sums[-1]
         return sums[:-1].view_as(value), sums[-1]
 
@@ -113,7 +156,7 @@ def gather(value: Tensor) -> tuple[Tensor, slice]:
         return value, slice(0, len(value))
     counts = torch.zeros(size(), dtype=torch.int64, device=value.device)
     counts[dist.get_rank()] = len(value)
-    dist.all_reduce(counts)
+    counts = sum_over_ranks(counts)
     start = int(counts[: dist.get_rank()].sum())
     mine = slice(start, start + len(value))
     gathered = value.new_zeros(int(counts.sum()), *value.shape[1:])
@@ -131,38 +174,21 @@ def from_main(value: Tensor, device: torch.device) -> Tensor:
     return sent.to(value.device)
 
 
-def weighted_sums(values: dict[str, Tensor], weight: float) -> Callable[[], dict[str, Tensor]]:
-    """Start summing each scalar times its rank's `weight` over ranks, without gradient; calling returns the sums.
+def sum_in_place(tensors: list[Tensor]) -> Callable[[], None]:
+    """Start summing tensors over ranks, without gradient and in one buffer; calling what is returned waits for it.
 
-    They are the same on all ranks.
+    Then each is the sum, the same on all ranks.
     """
-    if size() == 1:
-        return lambda: {name: value.detach() for name, value in values.items()}
-    sums = torch.stack([value.detach().float() for value in values.values()]) * weight
-    work = dist.all_reduce(sums, async_op=True)
-    assert work is not None
-
-    def finish() -> dict[str, Tensor]:
-        work.wait()
-        return dict(zip(values, sums.unbind(), strict=True))
-
-    return finish
-
-
-def sum_gradients(parameters: Iterable[nn.Parameter]) -> Callable[[], None]:
-    """Start summing gradients over ranks, in one buffer; calling what is returned puts the sums in place."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if size() == 1 or not gradients:
+    if size() == 1 or not tensors:
         return lambda: None
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     work = dist.all_reduce(flat, async_op=True)
     assert work is not None
 
     def finish() -> None:
         work.wait()
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        summed = [part.view(gradient.shape) for part, gradient in zip(parts, gradients, strict=True)]
-        torch._foreach_copy_(gradients, summed)
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(tensors, [part.view(to.shape) for part, to in zip(parts, tensors, strict=True)])
 
     return finish
 
@@ -171,9 +197,7 @@ def agreed(flag: bool, device: torch.device) -> bool:
     """Return whether `flag` holds on any rank: all ranks get the same answer."""
     if size() == 1:
         return flag
-    flags = torch.tensor([float(flag)], device=device)
-    dist.all_reduce(flags)
-    return flags.item() > 0
+    return sum_over_ranks(torch.tensor([float(flag)], device=device)).item() > 0
 
 
 def same_everywhere(number: int, device: torch.device) -> bool:

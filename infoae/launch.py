@@ -64,6 +64,7 @@ class Plan:
             "device": str(self.device),
             "precision": str(self.precision).removeprefix("torch."),
             "global_batch": self.config.train.batch_size,
+            "micro_batch": self.config.train.micro_batch_size,
             "learning_rates": self.config.learning_rates(),
             "learning_rate_scaling": self.config.optim.learning_rate_scaling,
         }
@@ -217,7 +218,10 @@ def describe_batch(config: Config) -> str:
     """Return the batch, and the learning rates that it leads to, in words."""
     rate, critic_rate = config.learning_rates()
     rule = config.optim.learning_rate_scaling
-    rates = f"batch {config.train.batch_size} in all, learning rates {rate:g} and {critic_rate:g} (scaling: {rule})"
+    train = config.train
+    micro = train.micro_batch_size
+    parts = f" in micro-batches of about {micro}" if micro and round(train.batch_size / micro) > 1 else ""
+    rates = f"batch {train.batch_size} in all{parts}, learning rates {rate:g} and {critic_rate:g} (scaling: {rule})"
     decay = config.optim.decay_epochs
     return f"{rates}, which fall to 0 over the last {decay} epochs" if decay else rates
 

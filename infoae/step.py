@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 
 from infoae import distributed, objective
 from infoae.augment import augmented
-from infoae.batchnorm import synchronise
+from infoae.batchnorm import running_statistics, synchronise
 from infoae.config import Config
 from infoae.distributed import Share
 from infoae.errors import InfoAEError
@@ -38,6 +39,18 @@ class StepResult:
         return values
 
 
+@dataclass(frozen=True)
+class _Side:
+    """One side of the game."""
+
+    optimizer: torch.optim.Optimizer
+    losses: tuple[str, ...]
+    parameters: list[nn.Parameter]
+
+    def gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+
+
 class Step:
     """Owns what changes in training: the model, its average, both optimizers and the gradient scaler.
 
@@ -53,6 +66,10 @@ class Step:
         rate, critic_rate = config.learning_rates()
         self.model_optimizer = torch.optim.Adam(model.model_parameters(), rate, betas, fused=True)
         self.critic_optimizer = torch.optim.Adam(model.critic_parameters(), critic_rate, betas, fused=True)
+        self._sides = (
+            _Side(self.model_optimizer, objective.MODEL_LOSSES, model.model_parameters()),
+            _Side(self.critic_optimizer, objective.CRITIC_LOSSES, model.critic_parameters()),
+        )
         self._rates = {self.model_optimizer: rate, self.critic_optimizer: critic_rate}
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
         self.average = None
@@ -79,40 +96,75 @@ class Step:
         """
         share = distributed.share(len(images) if total is None else total)
         inputs = self._inputs(images, index, share, partners, latent_only)
-        game_part = self.config.train.game_part
-        part = share.part(game_part) if game_part < 1 else None
-        autocast = torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
-        with autocast, parametrize.cached():  # spectral norms are computed once a step, not once a pass
-            voted = None if agreed is None else agreed.to(self.device)
-            terms = objective.compute(self.model, self.config.objective, *inputs, voted, latent_only, part)
-        accuracy = {} if terms.discriminator_accuracy is None else {"accuracy": terms.discriminator_accuracy}
-        summing = distributed.weighted_sums(terms.losses | accuracy, share.weight)
-
-        # Both sides share one graph; `inputs` keeps each side's gradients out of the other's parameters, and spares
-        # computing them. The graph is freed by the second pass.
-        sides = [
-            (self.model_optimizer, objective.MODEL_LOSSES, self.model.model_parameters()),
-            (self.critic_optimizer, objective.CRITIC_LOSSES, self.model.critic_parameters()),
-        ]
-        unfinished = []
-        for optimizer, names, parameters in sides:
-            optimizer.zero_grad()
-            objective_value = objective.weighted_sum(terms.losses, self.config.objective, names)
-            if objective_value is not None:
-                retain = names is objective.MODEL_LOSSES
-                self.scaler.scale(objective_value * share.weight).backward(inputs=parameters, retain_graph=retain)
-            unfinished.append(distributed.sum_gradients(parameters))  # the next side's pass need not wait for it
-        losses = summing()
-        discriminator_accuracy = losses.pop("accuracy", None)
-        self._check_finite(losses, index)
-        for finish, (optimizer, _, parameters) in zip(unfinished, sides, strict=True):
-            finish()
-            if any(parameter.grad is not None for parameter in parameters):
-                self.scaler.step(optimizer)
+        voted = None if agreed is None else agreed.to(self.device)
+        micro_batches = distributed.micro_batches(share.total, self.config.train.micro_batch_size)
+        # Each micro-batch moves the running statistics from where they were, the step by the mean of what they move.
+        running = running_statistics(self.model) if micro_batches else {}
+        before = [statistic.clone() for statistic in running.values()]
+        model_side, critic_side = self._sides
+        for side in self._sides:
+            side.optimizer.zero_grad()
+        measured: dict[str, Tensor] = {}
+        with parametrize.cached():  # spectral norms are computed once a step, not once a pass
+            for micro_batch in micro_batches or [share]:
+                if micro_batch.start > share.start and running:
+                    torch._foreach_copy_(list(running.values()), before)
+                with distributed.alone() if micro_batches else nullcontext():
+                    losses, accuracy = self._forward(inputs, voted, micro_batch, share, latent_only)
+                for name, value in (losses | accuracy | running).items():
+                    measured[name] = measured.get(name, 0) + value.detach() * micro_batch.weight
+                last = micro_batch.stop == share.stop
+                self._backward(model_side, losses, micro_batch.weight, retain_graph=True)
+                if last:  # the critics' pass need not wait for the sum
+                    finish_model = distributed.sum_in_place(model_side.gradients() + list(measured.values()))
+                self._backward(critic_side, losses, micro_batch.weight, retain_graph=not last)
+                del losses, accuracy  # and their graph, before the next is made
+        distributed.sum_in_place(critic_side.gradients())()
+        finish_model()
+        for name, statistic in running.items():
+            statistic.copy_(measured.pop(name))
+        discriminator_accuracy = measured.pop("accuracy", None)
+        self._check_finite(measured, index)
+        for side in self._sides:
+            if side.gradients():
+                self.scaler.step(side.optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        return StepResult(losses, discriminator_accuracy)
+        return StepResult(measured, discriminator_accuracy)
+
+    def _forward(
+        self,
+        inputs: tuple[Tensor, Tensor | None, Tensor, Tensor],
+        agreed: Tensor | None,
+        micro_batch: Share,
+        share: Share,
+        latent_only: bool,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the losses of a micro-batch, of the inputs of this rank's share, and the discriminator's accuracy."""
+        rows = slice(micro_batch.start - share.start, micro_batch.stop - share.start)
+        x, x_twin, u, c = inputs
+        x_twin = None if x_twin is None else x_twin[rows]
+        voted = None if agreed is None else agreed[:, rows]
+        game_part = self.config.train.game_part
+        part = micro_batch.part(game_part) if game_part < 1 else None
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            terms = objective.compute(
+                self.model, self.config.objective, x[rows], x_twin, u[rows], c[rows], voted, latent_only, part
+            )
+        accuracy = terms.discriminator_accuracy
+        return terms.losses, {} if accuracy is None else {"accuracy": accuracy}
+
+    def _backward(self, side: _Side, losses: dict[str, Tensor], weight: float, retain_graph: bool) -> None:
+        """Add a micro-batch's gradients to those of the step.
+
+        Both sides share one graph; `inputs` keeps each side's gradients out of the other's parameters, and spares
+        computing them.
+        """
+        objective_value = objective.weighted_sum(losses, self.config.objective, side.losses)
+        if objective_value is not None:
+            scaled = self.scaler.scale(objective_value * weight)
+            scaled.backward(inputs=side.parameters, retain_graph=retain_graph)
 
     def scale_learning_rates(self, factor: float) -> None:
         """Take `factor` times the configured learning rates from now on."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -46,7 +48,7 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
     model = InfoAE(run_config.model)
     sharpen(model)
     taken = step.Step(model, run_config, torch.device(run_config.train.device), torch.float32)
-    losses, noise, seen, gradients, buffers = [], [], [], [], []
+    losses, noise, seen, gradients, buffers, collectives = [], [], [], [], [], []
     initial = on_cpu(taken.model)
     per_epoch = len(batches(run_config.seed, 0, len(images), run_config.train.batch_size))
     for index in range(num_steps):
@@ -59,7 +61,9 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
         voted = run_config.objective.weights.consensus and epoch >= run_config.information.epochs
         agreed = torch.from_numpy(np.stack([mine % 11 - 1, mine % 7 - 1])) if voted else None
         noise.append(taken._inputs(images[mine], index, share, partners, latent_only)[1:])
-        losses.append(taken(images[mine], index, share.total, partners, agreed, latent_only).metrics())
+        with counted() as calls:
+            losses.append(taken(images[mine], index, share.total, partners, agreed, latent_only).metrics())
+        collectives.append(len(calls))
         seen.append(mine)
         gradients.append(flat(p.grad for p in taken.model.parameters() if p.grad is not None))
         buffers.append(flat(taken.model.buffers()))
@@ -70,9 +74,28 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
         "seen": seen[:per_epoch],
         "gradients": gradients,
         "buffers": buffers,
+        "collectives": collectives,
         "model": on_cpu(taken.model),
         "average": None if taken.average is None else on_cpu(taken.average.module),
     }
+
+
+@contextmanager
+def counted() -> Iterator[list[str]]:
+    """Give the names of the collectives called within."""
+    calls: list[str] = []
+
+    def counting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            calls.append(name)
+            return original(*arguments, **options)
+
+        return call
+
+    with ExitStack() as stack:
+        for name in ("all_reduce", "all_gather", "broadcast"):
+            stack.enter_context(mock.patch.object(dist, name, counting(name, getattr(dist, name))))
+        yield calls
 
 
 def on_cpu(module: torch.nn.Module) -> dict[str, Tensor]:

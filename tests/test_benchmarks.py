@@ -57,14 +57,22 @@ def test_classify_measures_every_way(lively_run: Run, tmp_path: Path) -> None:
     assert 0 < result["seconds_to_first_label"] < 30
 
 
-def test_scaling_counts_what_two_workers_send() -> None:
-    settings = [setting for setting in TINY if not setting.startswith("train.batch_size")]
-    two = scaling.measure(scaling.Situation("two", 2, 100), "smoke", settings, steps=2)
-    # Gradients; batch normalisations, of which both sides pass back through the discriminator's fakes; the joint
-    # distribution; losses, and whether to stop.
-    gradients = sorted(two["sizes"])[-2:]
-    assert sum(gradients) == 4 * two["parameters"]
-    assert len(two["sizes"]) == 2 + (16 + 20) + 1 + 2
+@pytest.mark.parametrize(
+    ("settings", "statistics", "others"),
+    [
+        # Batch normalisations, of which both sides pass back through the discriminator's fakes; the joint distribution.
+        ([], 0, 16 + 20 + 1),
+        # Running means and variances of encoder, decoder, discriminator and self-critic.
+        (["train.micro_batch_size=50"], 2 * (24 + 12 + 24 + 24), 0),
+    ],
+    ids=["whole batch", "micro-batches"],
+)
+def test_scaling_counts_what_two_workers_send(settings: list[str], statistics: int, others: int) -> None:
+    tiny = [setting for setting in TINY if not setting.startswith("train.batch_size")]
+    two = scaling.measure(scaling.Situation("two", 2, 100), "smoke", [*tiny, *settings], steps=2)
+    gradients = sorted(two["sizes"])[-2:]  # with those of one side what is measured: nine losses, and one accuracy
+    assert sum(gradients) == 4 * (two["parameters"] + 10 + statistics)
+    assert len(two["sizes"]) == 2 + others + 1  # whether to stop
     assert two["images_per_second"] == pytest.approx(100 / two["seconds"], rel=0.01)
     assert 0 < two["communication"] < two["seconds"]
     assert two["transfer"] > 0

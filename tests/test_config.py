@@ -55,6 +55,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("train.batch_size=1", ["train.batch_size", "given 1"]),
         ("data.name=imagenet", ["data.name", "mnist", "imagenet"]),
         ("optim.decay_epochs=50", ["optim.decay_epochs 50", "train.epochs, which are only"]),
+        ("train={game_part: 0.1, micro_batch_size: 30}", ["game_part 0.1 of micro_batch_size 30 is below 4 images"]),
         ("train.precision=fp8", ["train.precision", "fp8"]),
         ("objective.weights.information=.nan", ["objective.weights.information"]),
         ("no_equals_sign", ["section.key=value", "no_equals_sign"]),

@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import astuple
+from itertools import chain
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -45,6 +48,7 @@ OVER = (
     "objective.weights.latent_matching=1",
     "augment.elastic=1",
 )
+MICRO = ("train.micro_batch_size=25",)  # two of a batch
 SETTLED = (
     *OVER,
     "information.certain_links=1",
@@ -96,15 +100,38 @@ def test_parts_of_all_ranks_are_those_of_one(total: int, ranks: int, fraction: f
     assert counts == pytest.approx([len(each) for each in rows])
 
 
+@given(st.integers(2, 3000), st.integers(1, 9), st.integers(2, 700))
+def test_micro_batches_share_out_a_batch_in_equal_parts(total: int, ranks: int, size: int) -> None:
+    def of_rank(rank: int, ranks: int) -> list[Share]:
+        with mock.patch.object(distributed, "_rank_and_ranks", return_value=(rank, ranks)):
+            of_share = distributed.micro_batches(total, size)
+            assert not of_share or (of_share[0].start, of_share[-1].stop) == astuple(distributed.share(total))[:2]
+            return of_share
+
+    parts = [of_rank(rank, ranks) for rank in range(ranks)]
+    together = list(chain(*parts))
+    whole = of_rank(0, 1)
+    assert bool(together) == (len(whole) >= ranks)
+    if together:
+        assert [part.start for part in together] == [0, *(part.stop for part in together[:-1])]
+        sizes = [part.stop - part.start for part in together]
+        assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) >= min(total, 3 * size // 4)
+    if together and len(whole) % ranks == 0:
+        assert together == whole
+
+
 @pytest.mark.parametrize(
     ("settings", "of_loss", "of_move"),
     [
         ((), 1e-3, 0.03),
         (("train.game_part=0.3",), 1e-3, 0.03),
+        ((*MICRO, "train.game_part=0.5"), 1e-3, 0.03),
         (OVER, 3e-2, 0.25),
         ((*OVER, "information.consensus_epochs=1", "train.epochs=3"), 3e-2, 0.25),
+        ((*OVER, *MICRO, "model.critic_norm=spectral"), 3e-2, 0.25),
     ],
-    ids=["plain", "a part plays", "over-categories", "consensus epochs"],
+    ids=["plain", "a part plays", "micro-batches", "over-categories", "consensus epochs", "all in micro-batches"],
 )
 def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: float, of_move: float) -> None:
     """Over 20 steps of fp32 the losses agree to 1e-3 of their size, each weight tensor to 3 % of how far it moved.
@@ -126,6 +153,8 @@ def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: 
         assert ours == pytest.approx(theirs, rel=tolerance, abs=tolerance)
     for name in ("model", "average"):
         for key, expected in one[name].items():
+            if key.endswith("num_batches_tracked"):  # counts forward passes, and decides nothing
+                continue
             moved = (expected - one["initial"][key]).double().norm().item()
             difference = (two[0][name][key] - expected).double().norm().item()
             assert difference <= of_move * moved, (name, key)
@@ -135,6 +164,9 @@ def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: 
         if what == "model":
             first, second = list(first.values()), list(second.values())
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True)), what
+
+    if set(MICRO) <= set(settings):  # each side's gradients, with one the losses and running statistics
+        assert max(two[0]["collectives"]) == 2
 
     images = [np.concatenate(rank["seen"]) for rank in two]
     assert sorted(np.concatenate(images).tolist()) == list(range(299))  # each image once an epoch, on one rank

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from infoae import config, losses, objective
 from infoae.config import Config
@@ -66,6 +67,59 @@ def test_the_shared_graph_gives_each_side_its_own_gradients(tiny_config: Config,
     for name, parameter in step.model.named_parameters():
         assert parameter.grad is not None, name
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("norm", ["batch", "spectral"])
+def test_a_batch_of_micro_batches_is_the_mean_of_what_each_gives(
+    tiny_config: Config, images: Tensor, norm: Any
+) -> None:
+    """Twelve images in micro-batches of about five are six and six: gradients, losses and running statistics."""
+    changed = tiny_config.model_copy(
+        update={
+            "model": tiny_config.model.model_copy(update={"critic_norm": norm}),
+            "train": tiny_config.train.model_copy(update={"micro_batch_size": 5}),
+        }
+    )
+    step = make_step(changed)
+    x, x_twin, u, c = step._inputs(images, 0, share(len(images)))
+    assert x_twin is not None
+    models = [copy.deepcopy(step.model) for _ in range(2)]
+    totals: list[dict[str, Tensor]] = []
+    for model, rows in zip(models, (slice(0, 6), slice(6, 12)), strict=True):
+        inputs = x[rows], x_twin[rows], u[rows], c[rows]
+        with parametrize.cached():
+            totals.append(objective.compute(model, changed.objective, *inputs).losses)
+        for names, parameters in (
+            (objective.MODEL_LOSSES, model.model_parameters()),
+            (objective.CRITIC_LOSSES, model.critic_parameters()),
+        ):
+            total = objective.weighted_sum(totals[-1], changed.objective, names)
+            assert total is not None
+            total.backward(inputs=parameters, retain_graph=True)
+
+    result = step(images, 0)
+    for name, parameter in step.model.named_parameters():
+        mean = sum((model.get_parameter(name).grad for model in models), torch.zeros(())) / 2
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, mean, rtol=1e-3, atol=1e-5, msg=name)
+    for name, loss in result.losses.items():
+        assert loss.item() == pytest.approx((totals[0][name].item() + totals[1][name].item()) / 2, rel=1e-5)
+    moved = 0
+    for name, buffer in step.model.named_buffers():
+        if "running" in name:
+            torch.testing.assert_close(buffer, (models[0].get_buffer(name) + models[1].get_buffer(name)) / 2, msg=name)
+            moved += not torch.equal(models[0].get_buffer(name), models[1].get_buffer(name))
+    assert moved
+
+
+def test_a_batch_of_one_micro_batch_is_that_of_none(tiny_config: Config, images: Tensor) -> None:
+    train = tiny_config.train.model_copy(update={"micro_batch_size": 12})
+    steps = [make_step(changed) for changed in (tiny_config, tiny_config.model_copy(update={"train": train}))]
+    assert steps[0](images, 0).metrics() == steps[1](images, 0).metrics()
+    for (name, ours), theirs in zip(
+        steps[0].model.state_dict().items(), steps[1].model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs), name
 
 
 def test_a_step_changes_every_network(tiny_config: Config, images: Tensor) -> None:
