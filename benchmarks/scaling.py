@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -67,24 +68,19 @@ class Meter:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        originals = dist.all_reduce, dist.all_gather
+        with self._metered("all_reduce", 0), self._metered("all_gather", 1):
+            yield
 
-        def all_reduce(tensor: torch.Tensor, *args: Any, **options: Any) -> Any:
-            self.calls.append(("all_reduce", tensor.nbytes))
+    def _metered(self, operation: str, position: int) -> Any:
+        original = getattr(dist, operation)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.calls.append((operation, arguments[position].nbytes))
             with self._timed():
-                work = originals[0](tensor, *args, **options)
+                work = original(*arguments, **options)
             return work if work is None else _MeteredWork(work, self)
 
-        def all_gather(gathered: list[torch.Tensor], tensor: torch.Tensor) -> None:
-            self.calls.append(("all_gather", tensor.nbytes))
-            with self._timed():
-                originals[1](gathered, tensor)
-
-        dist.all_reduce, dist.all_gather = all_reduce, all_gather  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            dist.all_reduce, dist.all_gather = originals
+        return mock.patch.object(dist, operation, call)
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -137,13 +133,12 @@ def train_rank(rank: int, situation: Situation, store: str, source: str, setting
         seen = take(steps, WARM_UP)
         seconds = time.perf_counter() - started
     calls = meter.calls[: len(meter.calls) // steps]
-    parameters = sum(parameter.numel() for parameter in step.model.parameters())
-    measured: dict[str, Any] = {"seconds": seconds / steps, "images": seen / steps, "parameters": parameters}
+    measured: dict[str, Any] = {"seconds": seconds / steps, "images": seen / steps, "transfer": 0.0}
     measured |= {"sizes": [size for _, size in calls], "communication": meter.seconds / steps}
-    measured["transfer"] = _transfer(calls, steps) if ranks > 1 else 0.0
     if ranks > 1:
+        measured["transfer"] = _transfer(calls, steps)
         dist.destroy_process_group()
-    return measured
+    return measured | {"parameters": sum(parameter.numel() for parameter in step.model.parameters())}
 
 
 def _transfer(calls: list[tuple[str, int]], repeats: int) -> float:
@@ -153,10 +148,8 @@ def _transfer(calls: list[tuple[str, int]], repeats: int) -> float:
     started = time.perf_counter()
     for _ in range(repeats):
         for operation, buffer in buffers:
-            if operation == "all_reduce":
-                dist.all_reduce(buffer)
-            else:
-                dist.all_gather([torch.empty_like(buffer) for _ in range(dist.get_world_size())], buffer)
+            gathered = [torch.empty_like(buffer) for _ in range(dist.get_world_size())]
+            dist.all_reduce(buffer) if operation == "all_reduce" else dist.all_gather(gathered, buffer)
     return (time.perf_counter() - started) / repeats
 
 
@@ -173,8 +166,7 @@ def measure(situation: Situation, source: str, settings: list[str], steps: int) 
     seconds = max(rank["seconds"] for rank in ranks)
     mean = {name: statistics.mean(rank[name] for rank in ranks) for name in ("communication", "transfer")}
     rate = sum(rank["images"] for rank in ranks) / seconds
-    measured: dict[str, Any] = ranks[0] | mean | {"seconds": seconds, "images_per_second": rate}
-    return measured
+    return {**ranks[0], **mean, "seconds": seconds, "images_per_second": rate}
 
 
 def start_up(source: str, settings: list[str], options: list[str]) -> float:
@@ -235,19 +227,18 @@ def main() -> None:
 
 def scaling(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure one and two workers and print what came out."""
-    batch = arguments.batch
     situations = [
-        Situation("one worker", 1, batch),
-        Situation("two, weak scaling", 2, 2 * batch),
-        Situation("two, strong scaling", 2, batch),
-        Situation("two that do not talk", 2, batch, together=False),
+        Situation("one worker", 1, arguments.batch),
+        Situation("two, weak scaling", 2, 2 * arguments.batch),
+        Situation("two, strong scaling", 2, arguments.batch),
+        Situation("two that do not talk", 2, arguments.batch, together=False),
     ]
     rounds: dict[str, list[dict[str, Any]]] = {situation.name: [] for situation in situations}
     for _ in range(arguments.rounds):
         for situation in situations:
             rounds[situation.name].append(measure(situation, arguments.config, arguments.settings, arguments.steps))
     print(f"recipe {arguments.config}, {arguments.rounds} rounds of {arguments.steps} steps, one thread a worker")
-    result: dict[str, Any] = {"config": arguments.config, "settings": arguments.settings, "batch": batch}
+    result: dict[str, Any] = {"config": arguments.config, "settings": arguments.settings, "batch": arguments.batch}
     for situation in situations:
         taken = rounds[situation.name]
         rates = [one["images_per_second"] for one in taken]
@@ -263,9 +254,8 @@ def scaling(arguments: argparse.Namespace) -> dict[str, Any]:
             f"({entry['transfer'] / entry['seconds']:.1%} if nobody had to be waited for)"
         )
     sizes, parameters = result["two, weak scaling"]["sizes"], rounds["one worker"][0]["parameters"]
-    result["parameters"] = parameters
     print(f"{len(sizes)} all-reduces and {sum(sizes):,} bytes a step and rank; {parameters:,} parameters")
-    return result
+    return result | {"parameters": parameters}
 
 
 def first_steps(arguments: argparse.Namespace) -> dict[str, list[float]]:
@@ -276,8 +266,8 @@ def first_steps(arguments: argparse.Namespace) -> dict[str, list[float]]:
         for name, options in ways.items():
             seconds[name].append(start_up(arguments.config, arguments.settings, options))
     for name, values in seconds.items():
-        low, middle, high = min(values), statistics.median(values), max(values)
-        print(f"first step {name:<22} {middle:5.1f} s after the command (min {low:.1f}, max {high:.1f})")
+        middle, ends = statistics.median(values), f"(min {min(values):.1f}, max {max(values):.1f})"
+        print(f"first step {name:<22} {middle:5.1f} s after the command {ends}")
     return seconds
 
 

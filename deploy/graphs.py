@@ -25,12 +25,14 @@ class ClassifierGraph(nn.Module):
     def __init__(self, model: InfoAE) -> None:
         super().__init__()
         self.encoder = fold_batch_norm(model.encoder)
+        first = self.encoder.get_parameter("features.0.weight")
+        first.data /= 255  # so that no pass over the images scales them
         self.classifier = fold_batch_norm(model.classifier)
         self.over = model.num_over_categories > model.num_categories
         self.register_buffer("merged", F.one_hot(model.category_of, model.num_categories).float())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        z = self.encoder(images.float() / 255)
+        z = self.encoder(images.float())
         probabilities = self.classifier(z).softmax(1)
         return probabilities @ self.merged if self.over else probabilities, z
 

@@ -2,6 +2,7 @@
 
 Every rank draws the whole batch's order, noise and augmentation and computes its own share of it; losses, gradients
 and whatever mixes the samples of a batch are summed, so W ranks compute what one would, up to the order of summation.
+Ranks that have micro-batches of their own mix no samples, and sum losses and gradients alone.
 Without a process group everything here is the identity.
 """
 

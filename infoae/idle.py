@@ -71,6 +71,11 @@ _USES = (
         lambda config: config.optim.learning_rate_scaling != "none",
         "optim.learning_rate_scaling",
     ),
+    _Use(
+        ("train.micro_batch_size",),
+        lambda config: round(config.train.batch_size / (config.train.micro_batch_size or 1)) > 1,
+        "a train.batch_size of several micro-batches",
+    ),
     _Use(("data.root",), lambda config: config.data.name != "mnist", "data.name other than mnist"),
     _Use(
         ("data.download",),

@@ -67,7 +67,7 @@ def information(logits: Tensor, logits_twin: Tensor) -> Tensor:
 
     Category logits (..., B, K) twice, of each head in the first dimensions -> scalar, between -log K and 0, the mean
     over heads. Not in the paper: Ji et al. (2019), equation 3. It is no mean over samples, so the joint distribution is
-    that of the whole batch, on whatever ranks its images are.
+    that of the whole micro-batch, on whatever ranks its images are.
     """
     joint = joint_distribution(logits.float().softmax(-1), logits_twin.float().softmax(-1))
     return -mutual_information(distributed.mean(joint, logits.shape[-2])).mean().float()
@@ -91,8 +91,8 @@ def latent_matching(z_gen: Tensor, c: Tensor, z: Tensor, p: Tensor) -> Tensor:
     generated, Y and Y' encoded latents of one category, 2 E|X - Y| - E|X - X'| - E|Y - Y'| is 0 if they are distributed
     alike and positive otherwise (Székely and Rizzo 2013). It is averaged over the categories as encoded, and divided
     by the average of E|Y - Y'|, so that it has no unit: 0.41 where the generator draws nothing but the mean of many
-    dimensions. Not in the paper. The pairs are those of the whole batch, on whatever ranks its images are, each rank
-    computing those of its own latents with all; a category asked for less than twice is left out. z and p get no
+    dimensions. Not in the paper. The pairs are those of the whole micro-batch, on whatever ranks its images are, each
+    rank computing those of its own latents with all; a category asked for less than twice is left out. z and p get no
     gradient: the generator follows the encoder, not the reverse.
     """
     with torch.autocast(z.device.type, enabled=False):

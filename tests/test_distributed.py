@@ -244,7 +244,7 @@ def test_without_a_process_group_everything_is_the_identity() -> None:
 
 @pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("sqrt", 2.0), ("linear", 4.0)])
 def test_the_learning_rate_follows_the_batch_by_the_rule_asked_for(rule: str, factor: float) -> None:
-    run_config = configured(f"optim.learning_rate_scaling={rule}", "train.batch_size=512", "optim.learning_rate=1e-3")
+    run_config = configured(f"optim.learning_rate_scaling={rule}", "train.batch_size=400", "optim.learning_rate=1e-3")
     assert run_config.learning_rates() == pytest.approx((1e-3 * factor, 2e-4 * factor))
 
 

@@ -49,6 +49,7 @@ def test_what_is_known_to_be_idle_at_times_are_settings() -> None:
         ),
         ("mnist", ["information.certain_links=0"], "information.agreement_walks=0.9", "information.certain_links"),
         ("mnist", [], "optim.reference_batch=64", "optim.learning_rate_scaling"),
+        ("mnist", [], "train.micro_batch_size=400", "train.batch_size of several micro-batches"),
         ("mnist", [], "data.root=/tmp", "data.name"),
         ("mnist-paper", [], "augment.degrees=0", "objective.weights.information"),
     ],
