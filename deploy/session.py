@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from infoae.deploy.runtime import Device, device_of, open_session, run_session
 from infoae.errors import InfoAEError
 
 BATCH_SIZE = 256
+_CPU_BATCH_SIZE = 128  # what one thread computes at once: more would not stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,24 @@ class Classifier:
         count = len(images)
         probabilities = np.empty((count, self.manifest.num_categories), np.float32)
         latent = np.empty((count, self.manifest.latent_dim), np.float32)
-        size = max(1, min(self._batch_size, -(-count // self._num_threads)))
-        batches = [slice(start, start + size) for start in range(0, count, size)]
+        most = self._batch_size if self.device == "cuda" else min(self._batch_size, _CPU_BATCH_SIZE)
+        size = max(1, min(most, -(-count // self._num_threads)))
+        starts = deque(range(0, count, size))  # each thread takes the next: a pool's task for each would cost more
 
-        def run(batch: slice) -> None:
-            inputs = {"images": np.ascontiguousarray(images[batch])}
-            answers = run_session(self._session, ["probabilities", "latent"], inputs, self._batch_size)
-            probabilities[batch], latent[batch] = answers
+        def run(_: int) -> None:
+            while True:
+                try:
+                    start = starts.popleft()
+                except IndexError:
+                    return
+                batch = slice(start, start + size)
+                inputs = {"images": np.ascontiguousarray(images[batch])}
+                answers = run_session(self._session, ["probabilities", "latent"], inputs, self._batch_size)
+                probabilities[batch], latent[batch] = answers
 
         # One batch, or one thread, needs no pool: the caller's thread computes.
-        for _ in self._pool.map(run, batches) if min(len(batches), self._num_threads) > 1 else map(run, batches):
+        threads = range(min(len(starts), self._num_threads))
+        for _ in self._pool.map(run, threads) if len(threads) > 1 else map(run, threads):
             pass
         return Answers(probabilities, latent)
 
