@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tomllib
@@ -102,6 +103,11 @@ def test_results_in_the_pages_are_the_committed_ones() -> None:
     for table in results.glob("*/summary.md"):
         rows = [line for line in table.read_text().splitlines() if line.startswith("|")]
         assert [row for row in rows if row not in page] == []
+    for name in ("scaling.json", "scaling-best.json"):
+        scaled = json.loads((results / name).read_text())
+        for situation in ("two, weak scaling", "two, strong scaling"):
+            ratios = scaled[situation]["ratios"]
+            assert f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" in page
     four = json.loads((results / "four-nodes.json").read_text())
     for run in (four["four_nodes"], four["one_process"]):
         assert f"{run['accuracy']:.2%}".replace("%", " %") in page
