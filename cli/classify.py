@@ -38,7 +38,9 @@ def classify(
         int | None, typer.Option(min=0, help="Stop when more inputs than this are unreadable. Default: never.")
     ] = None,
     device: OnDevice = Device.AUTO,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images computed at a time.")] = 256,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images computed at a time; by a thread of a CPU at most 128.")
+    ] = 256,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads that decode and classify. Default: one a CPU.")
     ] = None,

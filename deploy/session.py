@@ -58,9 +58,9 @@ class Classifier:
         """Open the classifier of `bundle`, a folder or a loaded Bundle.
 
         `device` is "auto", "cpu" or "cuda". On the CPU `num_threads` threads, by default the CPUs this process may use,
-        share the images; each computes at most `batch_size` at a time, a GPU always so many. Raises InfoAEError for a
-        bundle that is missing, damaged, too new or gives wrong answers here, and for device "cuda" without a usable
-        GPU.
+        share the images; each computes at most `batch_size` at a time, and at most 128. A GPU computes always
+        `batch_size`. Raises InfoAEError for a bundle that is missing, damaged, too new or gives wrong answers here, and
+        for device "cuda" without a usable GPU.
         """
         if batch_size < 1:
             raise InfoAEError(f"batch_size {batch_size}: give at least 1")
