@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -112,6 +113,9 @@ def quiet(log: Path) -> Iterator[None]:
 def _logging_to(file: TextIO) -> Iterator[None]:
     """Ray's logger holds on to the stderr that was there when it was imported."""
     handlers = [h for h in logging.getLogger("ray").handlers if isinstance(h, logging.StreamHandler)]
+    for handler in handlers:
+        if handler.stream.closed:  # a caller's that is gone, and could not be flushed
+            handler.stream = sys.__stderr__
     previous = [(handler, handler.setStream(file)) for handler in handlers]
     try:
         yield
