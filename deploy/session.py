@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,20 +90,22 @@ class Classifier:
         starts = deque(range(0, count, size))  # each thread takes the next: a pool's task for each would cost more
 
         def run(_: int) -> None:
-            while True:
-                try:
-                    start = starts.popleft()
-                except IndexError:
-                    return
-                batch = slice(start, start + size)
-                inputs = {"images": np.ascontiguousarray(images[batch])}
-                answers = run_session(self._session, ["probabilities", "latent"], inputs, self._batch_size)
-                probabilities[batch], latent[batch] = answers
+            try:
+                for start in _taken(starts):
+                    batch = slice(start, start + size)
+                    inputs = {"images": np.ascontiguousarray(images[batch])}
+                    answers = run_session(self._session, ["probabilities", "latent"], inputs, self._batch_size)
+                    probabilities[batch], latent[batch] = answers
+            finally:
+                starts.clear()  # if this one failed, the others need not go on
 
         # One batch, or one thread, needs no pool: the caller's thread computes.
         threads = range(min(len(starts), self._num_threads))
-        for _ in self._pool.map(run, threads) if len(threads) > 1 else map(run, threads):
-            pass
+        try:
+            for _ in self._pool.map(run, threads) if len(threads) > 1 else map(run, threads):
+                pass
+        finally:
+            starts.clear()  # nor after Ctrl-C
         return Answers(probabilities, latent)
 
     def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -132,3 +136,10 @@ class Classifier:
                     f"bundle {bundle.path}: {name} on {self.device} differ by {difference:.3g} from those at export, "
                     f"more than {tolerance:.3g}; try another --device, or export it again"
                 )
+
+
+def _taken(starts: deque[int]) -> Iterator[int]:
+    """Yield what is left of `starts`, of which other threads take, too."""
+    with suppress(IndexError):
+        while True:
+            yield starts.popleft()

@@ -102,7 +102,7 @@ def share(total: int) -> Share:
 def micro_batches(total: int, size: int | None) -> list[Share]:
     """Return this rank's micro-batches of a batch of `total`: equal parts of its share, of about `size` samples.
 
-    None if there are fewer than ranks, or no size is given: then the whole batch is one, and each rank has its share.
+    Empty if there are fewer than ranks, or no size is given: then the whole batch is one, and each rank has its share.
     Ranks whose number divides that of the micro-batches have the same ones as a single rank.
     """
     rank, ranks = _rank_and_ranks()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,25 @@ def test_with_and_without_a_channel_axis_and_strided(classifier: Classifier) -> 
     plain = classifier.classify(images)
     assert np.array_equal(classifier.classify(images[:, None]).latent, plain.latent)
     assert np.array_equal(classifier.classify(np.repeat(images, 2, axis=0)[::2]).latent, plain.latent)
+
+
+def test_what_stops_one_thread_stops_all(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = Classifier(bundle, "cpu", batch_size=7, num_threads=2)
+    calls = itertools.count()
+
+    def failing(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise InfoAEError("out of memory")
+        time.sleep(0.05)
+        return run_session(*arguments)
+
+    run_session = runtime.run_session
+    monkeypatch.setattr("infoae.deploy.session.run_session", failing)
+    with pytest.raises(InfoAEError, match="out of memory"):
+        classifier.classify(random_images(700))
+    assert next(calls) < 10  # of a hundred
+    monkeypatch.undo()
+    assert len(classifier.classify(random_images(700))) == 700
 
 
 def test_many_threads_get_the_same_answers(classifier: Classifier) -> None:
