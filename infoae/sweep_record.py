@@ -190,7 +190,7 @@ def write_figure(sweep: Sweep, best: Trial, folder: Path) -> Path:
         elif dimension.distribution == "loguniform":
             ticks = np.geomspace(*dimension.bounds, 5)
             axes.set_xscale("log")
-            axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+            axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
             axes.minorticks_off()
         if index == 0:
             axes.legend(fontsize="small")
