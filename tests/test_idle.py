@@ -28,7 +28,8 @@ def _keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("recipe", configuration.recipes())
 def test_every_setting_of_a_recipe_changes_something(recipe: str) -> None:
     tree = yaml.safe_load(configuration.recipes()[recipe].read_text(encoding="utf-8"))
-    assert list(idle(configuration.load(recipe), _keys(tree))) == []
+    of_larger_batches = {"optim.reference_batch", "train.micro_batch_size"}  # than the recipe's own
+    assert list(idle(configuration.load(recipe), set(_keys(tree)) - of_larger_batches)) == []
 
 
 def test_what_is_known_to_be_idle_at_times_are_settings() -> None:

@@ -85,7 +85,7 @@ def test_the_rows_of_one_machine_also_after_an_interruption(
     with pytest.raises(InfoAEError, match="inputs are unreadable, more than 0; stopped"):
         ray_batch.classify_on_ray(inputs, model, out, max_errors=0, columns="path,label,confidence,error")
     assert not out.exists()
-    done = {file.name: file.stat().st_mtime_ns for file in partial.glob("*.parquet")}
+    done = {file.name: file.stat().st_mtime_ns for file in partial.glob("part-*.parquet")}
     assert done
     with pytest.raises(InfoAEError, match="continue it with --resume"):
         ray_batch.classify_on_ray(inputs, model, out, columns="path,label,confidence,error")
@@ -94,7 +94,7 @@ def test_the_rows_of_one_machine_also_after_an_interruption(
     summary = ray_batch.classify_on_ray(inputs, model, out, columns="path,label,confidence,error", resume=True)
     assert (summary.num_rows, summary.num_failed) == (565, 2)
     assert summary.num_resumed >= 8 * min(len(done), 7)
-    assert done.items() <= {file.name: file.stat().st_mtime_ns for file in out.glob("*.parquet")}.items()
+    assert done.items() <= {file.name: file.stat().st_mtime_ns for file in out.glob("part-*.parquet")}.items()
     plain = tmp_path / "plain.parquet"
     classify_files(inputs, model, plain, columns="path,label,confidence,error")
     found, expected = rows_of(out), rows_of(plain)
