@@ -108,6 +108,8 @@ def test_results_in_the_pages_are_the_committed_ones() -> None:
         for situation in ("two, weak scaling", "two, strong scaling"):
             ratios = scaled[situation]["ratios"]
             assert f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" in page
+    ratios = json.loads((results / "classify.json").read_text())["ratios"]
+    assert f"{ratios['classifier/torch_eager']:.2f} times torch eager (asked for 1.5)" in page
     four = json.loads((results / "four-nodes.json").read_text())
     for run in (four["four_nodes"], four["one_process"]):
         assert f"{run['accuracy']:.2%}".replace("%", " %") in page
