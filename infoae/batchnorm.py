@@ -1,4 +1,4 @@
-"""Batch normalisation over the whole batch when its samples lie on several ranks; on the CPU too, unlike PyTorch's."""
+"""Batch normalisation over a micro-batch whose samples lie on several ranks; on the CPU too, unlike PyTorch's."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 def running_statistics(model: nn.Module) -> dict[str, Tensor]:
     """Return the running mean and variance of every BatchNorm2d of `model` by name, as they are kept."""
-    layers = {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
     return {
-        name: buffer
-        for name, buffer in model.named_buffers()
-        if name.rpartition(".")[0] in layers and buffer.is_floating_point()
+        f"{name}.{kept}": module.get_buffer(kept)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm2d)
+        for kept in ("running_mean", "running_var")
     }
 
 
