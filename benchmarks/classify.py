@@ -31,16 +31,16 @@ from infoae import data
 from infoae.deploy import Classifier
 from infoae.deploy.batch import decode, ordered_map, read_blocks
 from infoae.deploy.bundle import Bundle
+from infoae.deploy.classifier import BATCH_SIZE
 from infoae.deploy.cpus import available_cpus
 from infoae.deploy.export import export_run
+from infoae.deploy.onnx_session import Device, open_session
 from infoae.deploy.precision import Precision
-from infoae.deploy.runtime import Device, open_session
-from infoae.deploy.session import BATCH_SIZE
 from infoae.deploy.sources import open_sources
 from infoae.errors import InfoAEError
 from infoae.files import write_json
 from infoae.model import InfoAE
-from infoae.run import Run
+from infoae.runs.run import Run
 
 COMMAND = [sys.executable, "-c", "from infoae.cli.main import main; main()"]
 FIRST_LABEL = """

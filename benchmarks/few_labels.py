@@ -20,10 +20,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from infoae import data, metrics, names
+from infoae import data, metrics
 from infoae.errors import InfoAEError
 from infoae.files import atomic_file, write_json
-from infoae.run import Run
+from infoae.runs import names
+from infoae.runs.run import Run
 
 LABELS_PER_CLASS = (1, 2, 5, 10, 100)
 METHODS = {"naming": "naming by majority", "probe": "linear probe on the latent"}

@@ -25,9 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from infoae import configuration, data
+from infoae import data
+from infoae.config import recipes
 from infoae.files import write_json
-from infoae.run import Run
+from infoae.runs.run import Run
 
 COMMAND = [sys.executable, "-c", "from infoae.cli.main import main; main()"]
 MEASURES = ("accuracy", "nmi", "seconds", "restarts", "step")
@@ -94,7 +95,7 @@ def exported(runs: Path) -> float:
     """Export the run of four nodes, label the test images from a file, and return the accuracy of the labels."""
     bundle, images, labels = (str(runs / name) for name in ("bundle", "images.npy", "labels.csv"))
     infoae("export", str(runs / "four"), "--onnx", "--out", bundle)
-    test = data.load(configuration.load(str(runs / "four" / "config.yaml")).data, "test")
+    test = data.load(recipes.load(str(runs / "four" / "config.yaml")).data, "test")
     assert test.labels is not None
     np.save(images, test.images)
     infoae("classify", images, "--model", bundle, "--out", labels)
@@ -126,7 +127,7 @@ def main() -> None:
     if not (arguments.reproduced / "summary.json").is_file():
         parser.error(f"{arguments.reproduced} has no summary.json: give a folder that infoae reproduce wrote")
     seed, alone = one_process(arguments.reproduced)
-    os.environ["PYTHONPATH"] = str(Path(configuration.__file__).parents[1])  # where workers find the package
+    os.environ["PYTHONPATH"] = str(Path(recipes.__file__).parents[1])  # where workers find the package
     signal.signal(signal.SIGINT, signal.default_int_handler)
     settings = [*arguments.settings, "train.save_every=50"]
     options = ["--config", arguments.config, "--seed", str(seed)]

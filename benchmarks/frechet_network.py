@@ -1,4 +1,4 @@
-"""Train the feature network of the Fréchet distance on MNIST's digits and their labels: infoae/frechet.safetensors.
+"""Train the feature network of the Fréchet distance on MNIST's digits with labels: evaluation/frechet.safetensors.
 
     python benchmarks/frechet_network.py [--epochs 5] [--out FILE]
 
@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from infoae import data, frechet
+from infoae import data
 from infoae.config import Data
+from infoae.evaluation import frechet
 from infoae.files import atomic_file
 
 BATCH = 200

@@ -20,11 +20,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from infoae import closest, data
+from infoae import data
 from infoae.augment import augmented
 from infoae.config import Augment, Data, Information
 from infoae.files import write_json
-from infoae.neighbours import CANDIDATES, COMPONENTS, nearest_neighbours
+from infoae.pseudolabels import knn
+from infoae.pseudolabels.neighbour_graph import CANDIDATES, COMPONENTS, nearest_neighbours
 
 CHANGED = Augment(elastic=1.0)
 
@@ -53,7 +54,7 @@ def measure(images: NDArray[np.uint8], sample: int) -> dict[str, Any]:
     cosine = torch.cat([(directions[rows] @ directions.T).topk(CANDIDATES + 1).indices for rows in chosen.split(200)])
     exact_seconds = (time.perf_counter() - start) * len(images) / sample
     start = time.perf_counter()
-    found = torch.cat([indices for _, indices in closest.closest(directions, CANDIDATES, exact=False)])[chosen]
+    found = torch.cat([indices for _, indices in knn.closest(directions, CANDIDATES, exact=False)])[chosen]
     faiss_seconds = time.perf_counter() - start
     others = cosine[:, 1:]  # the first is the image itself
     hits = (found[:, :, None] == others[:, None, :]).any(2).float().mean().item()

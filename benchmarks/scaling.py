@@ -30,9 +30,11 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 
-from infoae import configuration, data, distributed
-from infoae.batches import batches
+from infoae import data
+from infoae.config import recipes
+from infoae.data.sampler import batches
 from infoae.device import resolve_precision
+from infoae.distributed import collectives
 from infoae.files import write_json
 from infoae.launch import with_image_shape
 from infoae.model import InfoAE
@@ -107,7 +109,7 @@ def train_rank(rank: int, situation: Situation, store: str, source: str, setting
     ranks = situation.workers if situation.together else 1
     if ranks > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
-    run = configuration.load(source, [*settings, f"train.batch_size={situation.batch}"])
+    run = recipes.load(source, [*settings, f"train.batch_size={situation.batch}"])
     train = data.load(run.data, "train")
     run, images = with_image_shape(run, train), torch.tensor(train.images)
     order = batches(run.seed, 0, len(images), situation.batch)
@@ -120,9 +122,9 @@ def train_rank(rank: int, situation: Situation, store: str, source: str, setting
         seen = 0
         for index in range(first, first + count):
             indices = order[index % len(order)]
-            share = distributed.share(len(indices))
+            share = collectives.share(len(indices))
             step(images[torch.from_numpy(indices[share.slice])], index, share.total)
-            distributed.agreed(False, device)
+            collectives.agreed(False, device)
             seen += share.stop - share.start
         return seen
 
@@ -216,7 +218,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file of all figures")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    arguments.batch = arguments.batch or configuration.load(arguments.config, arguments.settings).train.batch_size
+    arguments.batch = arguments.batch or recipes.load(arguments.config, arguments.settings).train.batch_size
     result = scaling(arguments)
     if not arguments.no_start_up:
         result["seconds_to_first_step"] = first_steps(arguments)

@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from infoae import data
 from infoae.files import atomic_file, write_json
 from infoae.launch import evaluate_run
-from infoae.run import Run
+from infoae.runs.run import Run
 
 
 def measured(folders: list[Path]) -> list[dict[str, Any]]:

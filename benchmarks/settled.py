@@ -2,7 +2,7 @@
 
     python benchmarks/settled.py RUN... [--links L...]
 
-For each settlement (`consensus.npy`): the share of images that were given a category, how many of these rightly, and
+For each settlement (`vote.npy`): the share of images that were given a category, how many of these rightly, and
 the kinds most often wrong. With --links, the same for what the classifier of the best checkpoint answers, and for what
 would be settled from that with so many `information.certain_links`. A look at labels, so not a way to choose a run.
 """
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae import consensus, data, metrics, partners
-from infoae.run import Run
+from infoae import data, metrics
+from infoae.pseudolabels import pairs, vote
+from infoae.runs.run import Run
 
 KINDS = 6
 
@@ -62,18 +63,18 @@ def main() -> None:
         train = data.load(config.data, "train")
         labels = np.asarray(train.labels)
         model = run.load_model()
-        for number, settled in enumerate(np.load(run.path / consensus.FILE, allow_pickle=False), 1):
+        for number, settled in enumerate(np.load(run.path / vote.FILE, allow_pickle=False), 1):
             show(f"{run.name}, settlement {number}", counts(settled.astype(np.int64), labels, model.num_categories))
         if arguments.links:
-            votes = consensus.of_classifier(model, train.images)
+            votes = vote.of_classifier(model, train.images)
             show(f"{run.name}, classifier", counts(votes.categories[0], labels, model.num_categories))
-            nearest = np.load(run.path / partners.FILE, allow_pickle=False)["neighbours"]
+            nearest = np.load(run.path / pairs.FILE, allow_pickle=False)["neighbours"]
             links = nearest[:, : config.information.neighbours]
             for number in arguments.links:
-                certain = consensus.certain(votes.categories[0], links, number)
+                certain = vote.certain(votes.categories[0], links, number)
                 show(f"  {number} links, certain", counts(certain, labels, model.num_categories))
                 share = config.information.agreement_walks
-                settled = consensus.propagate(certain, links, model.num_categories, share)
+                settled = vote.propagate(certain, links, model.num_categories, share)
                 show(f"  {number} links, settled", counts(settled, labels, model.num_categories))
 
 

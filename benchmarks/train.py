@@ -22,14 +22,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import ToTensor
 
-from infoae import configuration, data, losses
+from infoae import data, losses
 from infoae.augment import augmented
-from infoae.batches import batches
-from infoae.config import Config
+from infoae.config import Config, recipes
+from infoae.data.sampler import batches
 from infoae.device import resolve_device, resolve_precision
 from infoae.launch import with_image_shape
 from infoae.model import InfoAE
-from infoae.phases import PhaseConv2d, PhaseConvTranspose2d
+from infoae.polyphase import PhaseConv2d, PhaseConvTranspose2d
 from infoae.step import Step
 
 # What the plain loop does not do is left out of both.
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
 
-    run = configuration.load(arguments.config, ALIKE)
+    run = recipes.load(arguments.config, ALIKE)
     train = data.load(run.data, "train")
     run, device = with_image_shape(run, train), resolve_device("auto")
     images = torch.tensor(train.images)

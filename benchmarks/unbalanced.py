@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from infoae import data, launch
 from infoae.config import Data
 from infoae.data import ImageSet
-from infoae.evaluate import evaluate
+from infoae.evaluation.evaluate import evaluate
 from infoae.files import write_json
-from infoae.run import Run
+from infoae.runs.run import Run
 
 KEPT = np.linspace(1.0, 0.2, 10)
 """Part of each digit's images."""

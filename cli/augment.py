@@ -9,7 +9,7 @@ import typer
 
 from infoae.cli.classify import AsJson, Column, Inputs, Model, OnDevice
 from infoae.cli.generate import Out, Seed
-from infoae.deploy.runtime import Device
+from infoae.deploy.onnx_session import Device
 
 
 def augment(
@@ -25,11 +25,11 @@ def augment(
     """Make images of each category by interpolating between inputs of that category, and write them with it."""
     from infoae.deploy.augment import encode_sources, interpolations
     from infoae.deploy.bundle import Bundle
+    from infoae.deploy.classifier import Classifier
     from infoae.deploy.generator import Generator
     from infoae.deploy.pictures import write_pictures
-    from infoae.deploy.session import Classifier
     from infoae.deploy.sources import open_sources
-    from infoae.image_progress import progress
+    from infoae.reporting.images import progress
 
     bundle = Bundle.load(model)
     sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infoae.deploy.runtime import Device
+from infoae.deploy.onnx_session import Device
 
 _INPUTS = "Images, folders (all below), glob patterns, .npy, .npz, IDX, .parquet, .tar; - is a list of files on stdin."
 _COLUMNS = "Comma-separated: path, label, name, confidence, topK_label, topK_name, topK_confidence, error."

@@ -16,9 +16,9 @@ Source = Annotated[str, typer.Argument(metavar="NAME|FILE", help="Recipe name or
 @app.command("list")
 def list_recipes(as_json: JsonOption = False) -> None:
     """List the recipes that come with infoae."""
-    from infoae import configuration
+    from infoae.config import recipes
 
-    found = {name: _first_comment(path.read_text(encoding="utf-8")) for name, path in configuration.recipes().items()}
+    found = {name: _first_comment(path.read_text(encoding="utf-8")) for name, path in recipes.recipes().items()}
     if as_json:
         print_json(found)
         return
@@ -29,21 +29,21 @@ def list_recipes(as_json: JsonOption = False) -> None:
 @app.command()
 def show(source: Source = "mnist", settings: SetOption = None, as_json: JsonOption = False) -> None:
     """Print a configuration with every key written out."""
-    from infoae import configuration
+    from infoae.config import recipes
 
-    loaded = configuration.load(source, settings or [])
+    loaded = recipes.load(source, settings or [])
     if as_json:
         print_json(loaded.model_dump(mode="json"))
     else:
-        typer.echo(configuration.dump(loaded), nl=False)
+        typer.echo(recipes.dump(loaded), nl=False)
 
 
 @app.command()
 def validate(source: Source, settings: SetOption = None, as_json: JsonOption = False) -> None:
     """Check a configuration; exit 2 and one line if something is wrong."""
-    from infoae import configuration
+    from infoae.config import recipes
 
-    warn_idle(configuration.load(source, settings or []), settings or [])
+    warn_idle(recipes.load(source, settings or []), settings or [])
     if as_json:
         print_json({"source": source, "valid": True})
     else:

@@ -35,7 +35,7 @@ def evaluate(
     from infoae import data
     from infoae.device import resolve_device
     from infoae.launch import evaluate_run
-    from infoae.run import Run
+    from infoae.runs.run import Run
 
     found = Run.open(run, runs)
     test = data.load(found.config().data, "test")

@@ -41,11 +41,11 @@ def export(
 
     Categories are called by the names of `infoae name` or of --labels.
     """
-    from infoae import names
-    from infoae.checkpoint import read
     from infoae.deploy.export import export_run
     from infoae.errors import UsageError
-    from infoae.run import Run
+    from infoae.runs import names
+    from infoae.runs.checkpoint import read
+    from infoae.runs.run import Run
 
     if not onnx:
         raise UsageError("say in which format: infoae export --onnx")

@@ -28,8 +28,8 @@ def figures(
     """Draw the paper's figures for a run, and its losses and confusion matrix, as PNG."""
     from infoae import data
     from infoae.device import resolve_device
-    from infoae.figures import draw_all
-    from infoae.run import Run
+    from infoae.evaluation.figures import draw_all
+    from infoae.runs.run import Run
 
     found = Run.open(run, runs)
     test = data.load(found.config().data, "test")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from infoae.cli.classify import AsJson, Model, OnDevice
-from infoae.deploy.runtime import Device
+from infoae.deploy.onnx_session import Device
 
 _CATEGORY = "All categories of a name, or one by its number (number:7 if names are numbers); repeatable. Default: all."
 

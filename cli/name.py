@@ -32,10 +32,10 @@ def name(
 
     A category gets the name that most of its examples have. The names are kept in the run and go into its bundles.
     """
-    from infoae import names
-    from infoae.checkpoint import read
     from infoae.errors import UsageError
-    from infoae.run import Run
+    from infoae.runs import names
+    from infoae.runs.checkpoint import read
+    from infoae.runs.run import Run
 
     if (examples is None) == (labels is None):
         raise UsageError("give either --examples or --labels")

@@ -57,7 +57,7 @@ def print_json(value: dict[str, Any]) -> None:
 
 def warn_idle(config: Config, keys: Iterable[str]) -> None:
     """Say on stderr which of the dotted keys that were asked for change nothing in this configuration."""
-    from infoae.idle import idle
+    from infoae.config.unused_settings import idle
 
     for sentence in idle(config, keys):
         typer.echo(f"warning: {sentence}", err=True)

@@ -25,10 +25,10 @@ def reproduce(
 
     Each seed's result is a file; repeat the command to go on after an interruption, or with more seeds.
     """
-    from infoae import configuration
     from infoae import reproduce as reproduction
+    from infoae.config import recipes
 
-    warn_idle(configuration.load(config, settings or []), settings or [])
+    warn_idle(recipes.load(config, settings or []), settings or [])
     wanted = reproduction.parse_seeds(seeds)
     recipe = Path(config).stem
     folder = out or Path("results") / recipe

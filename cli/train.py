@@ -80,12 +80,14 @@ def train(
 
     Ctrl-C saves and says how to go on. One worker trains in this process; more need Ray (docs/distributed.md).
     """
-    from infoae import cluster, configuration, launch
+    from infoae import launch
+    from infoae.cluster import connect
+    from infoae.config import recipes
     from infoae.errors import UsageError
-    from infoae.run import Run
-    from infoae.storage import parse
+    from infoae.runs.run import Run
+    from infoae.runs.storage import parse
 
-    request = cluster.Request(*cluster.parse_nodes(nodes), workers_per_node, address)
+    request = connect.Request(*connect.parse_nodes(nodes), workers_per_node, address)
     store = None if storage is None else parse(storage)
     here = "auto" if request.needs_ray else None  # the workers' machines have the device asked for, or say not
     if store is not None and not request.needs_ray:
@@ -128,7 +130,7 @@ def train(
             store.pull(Run(runs / Path(resume).name))
         plan = launch.resumed(resume, runs, epochs, here)
     else:
-        over = [] if categories is None else configuration.over_categories(config, settings or [], categories)
+        over = [] if categories is None else recipes.over_categories(config, settings or [], categories)
         plan = launch.planned(config, [*(settings or []), *over, *overrides], runs, name, here)
         warn_idle(plan.config, [*(settings or []), *overrides])
     if dry_run:
@@ -138,9 +140,9 @@ def train(
     results = []
     for one in [plan] if restarts == 1 else launch.restarts(plan, restarts):
         if request.needs_ray and not (one.resumed is not None and one.resumed.is_finished(one.config)):
-            from infoae import workers
+            from infoae.cluster import driver
 
-            results.append(workers.run(one, wandb.value, request, store, retries))
+            results.append(driver.run(one, wandb.value, request, store, retries))
         else:
             results.append(launch.run(one, wandb.value))
         if not results[-1]["finished"]:

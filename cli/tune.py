@@ -13,7 +13,7 @@ from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, wa
 from infoae.cli.train import Wandb
 
 if TYPE_CHECKING:
-    from infoae.sweep_record import Sweep
+    from infoae.tune.record import Sweep
 
 
 class Search(StrEnum):
@@ -69,10 +69,10 @@ def tune(
 
     Each trial is a run of its own; the best one's recipe is written to best.yaml. Ctrl-C stops; --resume goes on.
     """
-    from infoae import sweep as sweeping
-    from infoae import sweep_record as records
-    from infoae.cluster import Request
+    from infoae.cluster.connect import Request
     from infoae.errors import UsageError
+    from infoae.tune import record as records
+    from infoae.tune import sweep as sweeping
 
     if resume is not None:
         for option in (

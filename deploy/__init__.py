@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from infoae.deploy.classifier import Answers, Classifier
     from infoae.deploy.generator import Generator
-    from infoae.deploy.session import Answers, Classifier
 
 __all__ = ["Answers", "Classifier", "Generator"]
 
@@ -14,9 +14,9 @@ __all__ = ["Answers", "Classifier", "Generator"]
 def __getattr__(name: str) -> Any:
     """Import on first use: `infoae --help` passes through here and must not wait for NumPy."""
     if name in ("Answers", "Classifier"):
-        from infoae.deploy import session
+        from infoae.deploy import classifier
 
-        return getattr(session, name)
+        return getattr(classifier, name)
     if name == "Generator":
         from infoae.deploy.generator import Generator
 

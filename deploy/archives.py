@@ -10,7 +10,7 @@ from typing import Any, Self
 import pyarrow as pa
 from pyarrow import parquet
 
-from infoae.data.convert import MAX_BYTES, UnreadableImageError
+from infoae.data.decode import MAX_BYTES, UnreadableImageError
 from infoae.deploy.sources import Block, Encoded, in_blocks, key_of
 from infoae.errors import InfoAEError
 

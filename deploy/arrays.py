@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from infoae.data.convert import UnreadableImageError
+from infoae.data.decode import UnreadableImageError
 from infoae.deploy.bundle import ImageSpec
 from infoae.deploy.sources import Block, key_of
 from infoae.errors import InfoAEError

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from infoae.data.pack import write_classes, write_split
-from infoae.data.piles import Piles, row_type
+from infoae.data.external_shuffle import Piles, row_type
+from infoae.data.shard_writer import write_classes, write_split
 from infoae.deploy.archives import ParquetSource, TarSource
 from infoae.deploy.arrays import ArrayFile
 from infoae.deploy.batch import Decoded, decode, ordered_map, read_blocks
@@ -21,7 +21,7 @@ from infoae.deploy.cpus import available_cpus
 from infoae.deploy.sources import Source, key_of, open_sources
 from infoae.errors import InfoAEError
 from infoae.files import atomic_folder
-from infoae.image_progress import progress
+from infoae.reporting.images import progress
 
 BLOCK_IMAGES = 64
 BLOCK_BYTES = 4 * 1024 * 1024

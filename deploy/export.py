@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from infoae import checkpoint, data
+from infoae import data
 from infoae.deploy.bundle import (
     SAMPLE,
     Bundle,
@@ -25,16 +25,17 @@ from infoae.deploy.bundle import (
     write_checksums,
     write_manifest,
 )
+from infoae.deploy.classifier import Classifier
 from infoae.deploy.graphs import Role, build_graphs, describe
 from infoae.deploy.precision import CALIBRATION_IMAGES, Precision, to_fp16, to_int8
-from infoae.deploy.session import Classifier
 from infoae.deploy.triton import write_repository
 from infoae.deploy.verify import SAMPLE_IMAGES, Verification, verify
 from infoae.errors import InfoAEError
 from infoae.files import atomic_folder
 from infoae.model import InfoAE
-from infoae.names import display
-from infoae.run import Run
+from infoae.runs import checkpoint
+from infoae.runs.names import display
+from infoae.runs.run import Run
 from infoae.version import __version__
 
 OPSET = 20

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.deploy.bundle import Bundle, Manifest
-from infoae.deploy.runtime import Device, open_session, run_session
-from infoae.deploy.session import BATCH_SIZE
+from infoae.deploy.classifier import BATCH_SIZE
+from infoae.deploy.onnx_session import Device, open_session, run_session
 from infoae.errors import InfoAEError
 
 

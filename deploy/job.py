@@ -8,12 +8,12 @@ from typing import Any
 
 from infoae.deploy.batch import Summary, classify_sources
 from infoae.deploy.bundle import MANIFEST, Bundle
+from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.formats import Csv
 from infoae.deploy.rows import RowFormat
-from infoae.deploy.session import BATCH_SIZE, Classifier
 from infoae.deploy.sinks import StandardOutput, format_of, open_file
 from infoae.deploy.sources import open_sources
-from infoae.image_progress import progress
+from infoae.reporting.images import progress
 
 
 def classify_files(

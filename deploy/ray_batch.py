@@ -24,19 +24,19 @@ import ray
 from pyarrow import parquet
 from ray.data import ActorPoolStrategy, DataContext
 
-from infoae.cluster import Request, connected
+from infoae.cluster.connect import Request, connected
 from infoae.deploy.archives import ParquetSource, TarSource
 from infoae.deploy.arrays import ArrayFile
 from infoae.deploy.batch import Summary, check_errors, decode
 from infoae.deploy.bundle import Bundle
+from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.job import describe
 from infoae.deploy.rows import RowFormat
-from infoae.deploy.session import BATCH_SIZE, Classifier
 from infoae.deploy.sinks import lock_for
 from infoae.deploy.sources import Block, Files, Listing, Source, key_of, open_sources
 from infoae.errors import InfoAEError
 from infoae.files import atomic_file, write_json
-from infoae.image_progress import progress
+from infoae.reporting.images import progress
 
 SHARD_ROWS = 8192
 """Single files are gathered into shards of so many; a container (array file, Parquet, tar) is a shard by itself."""

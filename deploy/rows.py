@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from infoae.deploy.bundle import Manifest
-from infoae.deploy.session import Answers
+from infoae.deploy.classifier import Answers
 from infoae.errors import UsageError
 
 DEFAULT_COLUMNS = ("path", "label", "name", "confidence", "top2_label", "top2_confidence", "error")

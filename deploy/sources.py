@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.data.convert import UnreadableImageError
+from infoae.data.decode import UnreadableImageError
 from infoae.deploy.bundle import ImageSpec
 from infoae.errors import InfoAEError
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from infoae import metrics
 from infoae.data import ImageSet
 from infoae.deploy.bundle import Bundle
+from infoae.deploy.classifier import BATCH_SIZE
 from infoae.deploy.graphs import Role
+from infoae.deploy.onnx_session import open_session, run_session, session_of
 from infoae.deploy.precision import Precision
-from infoae.deploy.runtime import open_session, run_session, session_of
-from infoae.deploy.session import BATCH_SIZE
 from infoae.errors import InfoAEError
 from infoae.model import InfoAE
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infoae.config import Augment
-from infoae.distributed import Share
+from infoae.distributed.collectives import Share
 
 ELASTIC_POINTS = 5  # to a side: shifts of strokes, not of single pixels
 

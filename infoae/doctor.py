@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from infoae import environment
-from infoae.data import mnist_files
+from infoae.data import bundled_mnist
 from infoae.device import resolve_precision
 from infoae.errors import InfoAEError
 from infoae.gpu import why_no_gpu
+from infoae.runs import environment
 
 MINIMUM_DISK_GB = 1.0
 
@@ -71,8 +71,8 @@ def _ray(versions: dict[str, str | None], problems: list[str]) -> dict[str, Any]
 
 def _data(problems: list[str]) -> dict[str, Any]:
     try:
-        for name in mnist_files.MD5:
-            mnist_files.read(name)
+        for name in bundled_mnist.MD5:
+            bundled_mnist.read(name)
     except InfoAEError as error:
         problems.append(str(error))
         return {"mnist": "damaged"}

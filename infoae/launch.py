@@ -15,17 +15,20 @@ from typing import Any
 
 import torch
 
-from infoae import checkpoint, closest, configuration, data, environment, health, partners
-from infoae.batches import steps_an_epoch
-from infoae.config import Config
+from infoae import data
+from infoae.config import Config, recipes
 from infoae.data import ImageSet, ShardSet
+from infoae.data.sampler import steps_an_epoch
 from infoae.device import resolve_device, resolve_precision
 from infoae.errors import UsageError
-from infoae.evaluate import evaluate
-from infoae.image_progress import progress as image_progress
-from infoae.progress import TrainingProgress, counted
-from infoae.run import Run
-from infoae.tracking import Mode, wandb_reporter
+from infoae.evaluation import health
+from infoae.evaluation.evaluate import evaluate
+from infoae.pseudolabels import knn, pairs
+from infoae.reporting.images import progress as image_progress
+from infoae.reporting.training import TrainingProgress, counted
+from infoae.reporting.wandb import Mode, wandb_reporter
+from infoae.runs import checkpoint, environment
+from infoae.runs.run import Run
 from infoae.trainer import Trainer
 
 GAME = ("discriminator_accuracy", "loss/encoder_adversarial")
@@ -72,7 +75,7 @@ class Plan:
 
 def planned(source: str, overrides: Sequence[str], runs: Path, name: str | None, device: str | None = None) -> Plan:
     """Check a new run's configuration, data and device, as `checked` does. Raises InfoAEError."""
-    config = configuration.load(source, overrides)
+    config = recipes.load(source, overrides)
     return checked(config, runs, Path(source).stem, name, None, device)
 
 
@@ -101,7 +104,7 @@ def checked(
         root = config.data.root.expanduser().resolve()
         config = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
     if config.compares_neighbours() and config.information.search == "approximate":
-        closest.need_faiss()
+        knn.need_faiss()
     train, test = data.load_training(config.data), data.load(config.data, "test")
     if not len(test) or test.images.shape[1:] != train.images.shape[1:]:
         raise UsageError(
@@ -167,7 +170,7 @@ def find_partners(trained: Run, plan: Plan, go_on: str | None = None) -> None:
         return
     try:
         with image_progress("nearest neighbours", len(plan.train)) as advance:
-            partners.find(trained, plan.train.images, plan.config.information, plan.config.augment, advance)
+            pairs.find(trained, plan.train.images, plan.config.information, plan.config.augment, advance)
     except KeyboardInterrupt:
         with TrainingProgress() as progress:
             progress.say(f"stopped before training; go on with: {go_on or f'infoae train --resume {trained.name}'}")

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from infoae import distributed
 from infoae.config import ReconstructionDistance
+from infoae.distributed import collectives
 
 
 def reconstruction(x_recon_logits: Tensor, x: Tensor, distance: ReconstructionDistance) -> Tensor:
@@ -70,7 +70,7 @@ def information(logits: Tensor, logits_twin: Tensor) -> Tensor:
     that of the whole micro-batch, on whatever ranks its images are.
     """
     joint = joint_distribution(logits.float().softmax(-1), logits_twin.float().softmax(-1))
-    return -mutual_information(distributed.mean(joint, logits.shape[-2])).mean().float()
+    return -mutual_information(collectives.mean(joint, logits.shape[-2])).mean().float()
 
 
 def consensus(logits: Tensor, category_of: Tensor, agreed: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def latent_matching(z_gen: Tensor, c: Tensor, z: Tensor, p: Tensor) -> Tensor:
     """
     with torch.autocast(z.device.type, enabled=False):
         z_gen, z, p = z_gen.float(), z.detach().float(), p.detach().float()
-        rows, mine = distributed.gather(torch.cat([z_gen.detach(), z, p, c[:, None]], 1))
+        rows, mine = collectives.gather(torch.cat([z_gen.detach(), z, p, c[:, None]], 1))
         all_gen, z, p, c = rows.split([z.shape[1], z.shape[1], p.shape[1], 1], 1)
         asked = F.one_hot(c[:, 0].long(), p.shape[1]).float()
         weight = p.mean(0) * (asked.sum(0) > 1)
@@ -107,7 +107,7 @@ def latent_matching(z_gen: Tensor, c: Tensor, z: Tensor, p: Tensor) -> Tensor:
         within, spread = _within(z_gen, all_gen, asked, weight, mine), _within(z[mine], z, p, weight, mine)
         # A pair of generated latents is in two rows, once for each of them, but has its gradient in the first alone.
         within = 2 * within - within.detach()
-        between, within, spread = distributed.total(torch.stack([between, within, spread]), len(z_gen)).unbind()
+        between, within, spread = collectives.total(torch.stack([between, within, spread]), len(z_gen)).unbind()
         return (2 * between - within - spread) / spread.clamp_min(tiny)
 
 

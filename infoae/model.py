@@ -117,7 +117,7 @@ class InfoAE(nn.Module):
         `checkpoint` is "best" (by the label-free score) or "newest". Raises InfoAEError for a missing run or a
         damaged checkpoint. Nothing is unpickled.
         """
-        from infoae.run import Run
+        from infoae.runs.run import Run
 
         return Run.open(run).load_model(checkpoint).to(device)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from infoae.config import Norm
-from infoae.phases import PhaseConv2d, PhaseConvTranspose2d
+from infoae.polyphase import PhaseConv2d, PhaseConvTranspose2d
 
 
 def stage_sizes(image_size: int) -> list[int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from infoae import losses
 from infoae.config import Objective
-from infoae.distributed import Part
+from infoae.distributed.collectives import Part
 from infoae.model import InfoAE
 
 CRITIC_LOSSES = ("discriminator", "self_critic")

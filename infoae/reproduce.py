@@ -16,12 +16,13 @@ from typing import Any
 import yaml
 from matplotlib.figure import Figure
 
-from infoae import checkpoint, configuration, launch
-from infoae.config import Config
+from infoae import launch
+from infoae.config import Config, recipes
 from infoae.errors import InfoAEError, UsageError
 from infoae.files import atomic_file, write_json
-from infoae.progress import counted
-from infoae.run import Run
+from infoae.reporting.training import counted
+from infoae.runs import checkpoint
+from infoae.runs.run import Run
 
 MEASURES = {
     "accuracy": "accuracy",
@@ -81,11 +82,11 @@ def run_seeds(
     """
     for number, seed in enumerate(seeds):
         path = folder / f"seed-{seed}.json"
-        config = configuration.load(source, [*overrides, f"seed={seed}"])
+        config = recipes.load(source, [*overrides, f"seed={seed}"])
         if path.exists():
             result = read(path)
             # Parsed, so that keys which came later have their default.
-            if _anywhere(configuration.parse(json.dumps(result["config"]), str(path))) != _anywhere(config):
+            if _anywhere(recipes.parse(json.dumps(result["config"]), str(path))) != _anywhere(config):
                 raise InfoAEError(f"{path} is of another configuration: give another --out, or delete it")
         else:
             trained = _train(source, [*overrides, f"seed={seed}"], f"{Path(source).stem}-seed-{seed}", runs)
@@ -210,7 +211,7 @@ def _result(run: Run, config: Config, seed: int) -> Result:
     seconds = checkpoint.read(run.checkpoint("newest")).seconds
     facts: Result = {
         "seed": seed,
-        "config": yaml.safe_load(configuration.dump(_anywhere(config))),
+        "config": yaml.safe_load(recipes.dump(_anywhere(config))),
         "environment": environments[-1] if environments else {},
         "seconds_training": seconds,
     }

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 
-from infoae import distributed, objective
+from infoae import objective
 from infoae.augment import augmented
-from infoae.batchnorm import running_statistics, synchronise
 from infoae.config import Config
-from infoae.distributed import Share
+from infoae.distributed import collectives
+from infoae.distributed.batchnorm import running_statistics, synchronise
+from infoae.distributed.collectives import Share
 from infoae.errors import InfoAEError
 from infoae.model import InfoAE
-from infoae.seeds import Stream, generator
+from infoae.random_streams import Stream, generator
 
 Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
@@ -59,7 +60,7 @@ class Step:
 
     def __init__(self, model: InfoAE, config: Config, device: torch.device, precision: torch.dtype) -> None:
         self.config, self.device, self.precision = config, device, precision
-        if distributed.size() > 1:
+        if collectives.size() > 1:
             synchronise(model)
         self.model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         betas = (config.optim.beta1, config.optim.beta2)
@@ -94,10 +95,10 @@ class Step:
         the batch follow from the seed and `index` alone. Raises InfoAEError before any update, on all ranks, if a loss
         is not finite.
         """
-        share = distributed.share(len(images) if total is None else total)
+        share = collectives.share(len(images) if total is None else total)
         inputs = self._inputs(images, index, share, partners, latent_only)
         voted = None if agreed is None else agreed.to(self.device)
-        micro_batches = distributed.micro_batches(share.total, self.config.train.micro_batch_size)
+        micro_batches = collectives.micro_batches(share.total, self.config.train.micro_batch_size)
         # Each micro-batch moves the running statistics from where they were, the step by the mean of what they move.
         running = running_statistics(self.model) if micro_batches else {}
         before = [statistic.clone() for statistic in running.values()]
@@ -109,17 +110,17 @@ class Step:
             for micro_batch in micro_batches or [share]:
                 if micro_batch.start > share.start and running:
                     torch._foreach_copy_(list(running.values()), before)
-                with distributed.alone() if micro_batches else nullcontext():
+                with collectives.alone() if micro_batches else nullcontext():
                     losses, accuracy = self._forward(inputs, voted, micro_batch, share, latent_only)
                 for name, value in (losses | accuracy | running).items():
                     measured[name] = measured.get(name, 0) + value.detach() * micro_batch.weight
                 last = micro_batch.stop == share.stop
                 self._backward(model_side, losses, micro_batch.weight, retain_graph=True)
                 if last:  # the critics' pass need not wait for the sum
-                    finish_model = distributed.sum_in_place(model_side.gradients() + list(measured.values()))
+                    finish_model = collectives.sum_in_place(model_side.gradients() + list(measured.values()))
                 self._backward(critic_side, losses, micro_batch.weight, retain_graph=not last)
                 del losses, accuracy  # and their graph, before the next is made
-        distributed.sum_in_place(critic_side.gradients())()
+        collectives.sum_in_place(critic_side.gradients())()
         finish_model()
         for name, statistic in running.items():
             statistic.copy_(measured.pop(name))

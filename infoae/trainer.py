@@ -14,16 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae import checkpoint, clustering, consensus, distributed, evaluate, health, partners
-from infoae.batches import batches, steps_an_epoch
-from infoae.checkpoint import Checkpoint
 from infoae.config import Config
 from infoae.data import ImageSet, ShardSet
+from infoae.data.sampler import batches, steps_an_epoch
+from infoae.distributed import collectives
 from infoae.errors import InfoAEError, UsageError
+from infoae.evaluation import evaluate, health
 from infoae.files import write_json
 from infoae.model import InfoAE
-from infoae.run import CATEGORIES, Run
-from infoae.seeds import Stream, generator
+from infoae.pseudolabels import merging, pairs, vote
+from infoae.random_streams import Stream, generator
+from infoae.runs import checkpoint
+from infoae.runs.checkpoint import Checkpoint
+from infoae.runs.run import CATEGORIES, Run
 from infoae.step import Step
 
 Metrics = dict[str, float]
@@ -82,7 +85,7 @@ class Trainer:
         self.step = Step(InfoAE(config.model), config, device, precision)
         self.nearest = self.partners = None
         if config.compares_neighbours():
-            self.nearest = partners.load(run, self.images, config.information, config.augment, device)
+            self.nearest = pairs.load(run, self.images, config.information, config.augment, device)
             self.partners = self.nearest[:, : config.information.neighbours]
         self.agreed: NDArray[np.int64] | None = None
         self.done, self.seconds, self.settlement = 0, 0.0, 0
@@ -99,15 +102,15 @@ class Trainer:
     def restore(self, path: Path | None) -> None:
         """Go back to a checkpoint, or to the start, and forget what was measured after it. Raises InfoAEError."""
         saved = checkpoint.restore(path, self.step) if path is not None else Checkpoint(0, 0, 0.0, None)
-        if not distributed.same_everywhere(saved.step, self.step.device):
+        if not collectives.same_everywhere(saved.step, self.step.device):
             raise InfoAEError(f"the workers see different checkpoints of {self.run.name}: put --runs on shared storage")
-        if not distributed.same_everywhere(len(self.images), self.step.device):
+        if not collectives.same_everywhere(len(self.images), self.step.device):
             raise InfoAEError(f"the workers see different images: put {self.config.data.root} on shared storage")
         self.done, self.seconds = saved.step, saved.seconds
         self.settlement = self._settlements()
         if self.settlement:
-            self.agreed = consensus.load(self.run, len(self.images), self.settlement, self.step.device)
-        if distributed.is_main():
+            self.agreed = vote.load(self.run, len(self.images), self.settlement, self.step.device)
+        if collectives.is_main():
             self.run.forget_metrics_after(self.done)
 
     def fit(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool] = lambda: False) -> bool:
@@ -123,13 +126,13 @@ class Trainer:
             order = batches(seed, epoch, len(self.images), train.batch_size, self.shard_sizes, train.least_steps)
             for indices in order[position:]:
                 self._train_step(indices, reporters)
-                stopped = distributed.agreed(should_stop(), self.step.device)
+                stopped = collectives.agreed(should_stop(), self.step.device)
                 if stopped:
                     break
-                if self._save_is_due() and distributed.is_main():
+                if self._save_is_due() and collectives.is_main():
                     self._save(None, reporters)
             score = self._finish_epoch(reporters) if self.done % self.steps_per_epoch == 0 else None
-            if distributed.is_main():  # the others wait for it in their next step
+            if collectives.is_main():  # the others wait for it in their next step
                 self._save(score, reporters)
         return self.done == self.total_steps or self._stops_early()
 
@@ -137,11 +140,11 @@ class Trainer:
         """Whether the score has not risen for train.patience epochs: the same on all ranks."""
         if self.config.train.patience is None:
             return False
-        return distributed.agreed(distributed.is_main() and self.run.score_stands(self.config), self.step.device)
+        return collectives.agreed(collectives.is_main() and self.run.score_stands(self.config), self.step.device)
 
     def _train_step(self, indices: NDArray[np.int64], reporters: Sequence[Reporter]) -> None:
         started = time.perf_counter()
-        share = distributed.share(len(indices))
+        share = collectives.share(len(indices))
         self.step.scale_learning_rates(self._decay())
         result = self.step(
             torch.from_numpy(self.images[indices[share.slice]]),
@@ -153,7 +156,7 @@ class Trainer:
         self.done += 1
         seconds = time.perf_counter() - started
         self.seconds += seconds
-        if not distributed.is_main():
+        if not collectives.is_main():
             return
         moment = self._moment(len(indices) / seconds)
         for reporter in reporters:
@@ -176,7 +179,7 @@ class Trainer:
         before everything was trained, and on the other ranks.
         """
         model, images = self.step.evaluated_model(), self.images[: evaluate.SCORE_IMAGES]
-        answers = model.classify_heads(images) if distributed.is_main() else None
+        answers = model.classify_heads(images) if collectives.is_main() else None
         seen: Metrics = {}
         if model.num_over_categories > model.num_categories:
             seen |= self._merge(model, answers)
@@ -217,16 +220,16 @@ class Trainer:
         Returns how well that went, on the main rank.
         """
         measures: Metrics = {}
-        if distributed.is_main():
+        if collectives.is_main():
             information = self.config.information
             if self.settlement == 1:
                 nearest = None if self.nearest is None else self.nearest[:, : information.merging_neighbours]
-                votes = consensus.of_heads(model, self.images, nearest, information.merging)
+                votes = vote.of_heads(model, self.images, nearest, information.merging)
             else:
-                votes = consensus.of_classifier(model, self.images)
-            settled, measures = consensus.settle(votes, model.num_categories, information, self.partners)
-            consensus.save(self.run, settled, self.settlement)
-        self.agreed = consensus.load(self.run, len(self.images), self.settlement, self.step.device)
+                votes = vote.of_classifier(model, self.images)
+            settled, measures = vote.settle(votes, model.num_categories, information, self.partners)
+            vote.save(self.run, settled, self.settlement)
+        self.agreed = vote.load(self.run, len(self.images), self.settlement, self.step.device)
         return measures
 
     def _merge(self, model: InfoAE, answers: Tensor | None) -> Metrics:
@@ -243,13 +246,13 @@ class Trainer:
             if self.agreed is None:
                 nearest = np.arange(len(over)) if self.partners is None else self.partners[: len(over), 0]
                 joint = evaluate.joints_of_pairs(model, answers, self.images[nearest])[0]
-                merging = self.config.information.merging
-                merged = clustering.merge(joint, self._number(model, joint), merging)[0]
+                criterion = self.config.information.merging
+                merged = merging.merge(joint, self._number(model, joint), criterion)[0]
                 measures = health.of_joint(joint, merged)
             else:
-                merged = consensus.categories_of(over.numpy(), self.agreed[: len(over)], model.num_categories)
+                merged = vote.categories_of(over.numpy(), self.agreed[: len(over)], model.num_categories)
             category_of, frequency = torch.from_numpy(merged), over.mean(0)
-        category_of, frequency = (distributed.from_main(each, self.step.device) for each in (category_of, frequency))
+        category_of, frequency = (collectives.from_main(each, self.step.device) for each in (category_of, frequency))
         for each in {id(m): m for m in (model, self.step.model)}.values():
             each.merge(category_of.to(self.step.device), frequency.to(self.step.device))
         return measures
@@ -258,17 +261,17 @@ class Trainer:
         """Return how many categories to merge into; where they are to be found, that is settled before the vote."""
         if self.config.model.num_categories != "auto" or self.done > self.vote_step:
             return model.num_categories
-        kept = clustering.information_kept(joint)
-        found = clustering.choose_number(kept)
+        kept = merging.information_kept(joint)
+        found = merging.choose_number(kept)
         write_json(self.run.path / CATEGORIES, {"categories": found, "information_kept": kept})
         return found
 
-    def _partners_of(self, indices: NDArray[np.int64], share: distributed.Share) -> tuple[Tensor | None, Tensor | None]:
+    def _partners_of(self, indices: NDArray[np.int64], share: collectives.Share) -> tuple[Tensor | None, Tensor | None]:
         """Return partner images (B, C, H, W) where there are any, and what was agreed on both (2, B) after the vote."""
         mine, images = indices[share.slice], None
         others = mine
         if self.partners is not None:
-            others = partners.draw(self.partners, indices, self.config.seed, self.done)[share.slice].astype(np.int64)
+            others = pairs.draw(self.partners, indices, self.config.seed, self.done)[share.slice].astype(np.int64)
             images = torch.from_numpy(self.images[others])
         agreed = None if self.agreed is None else torch.from_numpy(self.agreed[np.stack([mine, others])])
         return images, agreed

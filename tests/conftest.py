@@ -14,11 +14,11 @@ os.environ["OMP_NUM_THREADS"] = "1"  # nets this small are faster on one thread,
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["WANDB_ERROR_REPORTING"] = "false"
 
-from infoae import config, configuration, launch
-from infoae.config import Config
+from infoae import config, launch
+from infoae.config import Config, recipes
 from infoae.data import ImageSet
 from infoae.launch import with_image_shape
-from infoae.run import Run
+from infoae.runs.run import Run
 from infoae.trainer import Trainer
 
 hypothesis.settings.register_profile("any time", deadline=None)  # a busy machine is no failure
@@ -40,7 +40,7 @@ TINY = (
 @pytest.fixture
 def tiny_config() -> Config:
     """A configuration that trains in a second, its image shape filled in."""
-    return configuration.load("smoke", [*TINY, "model.channels=1", "model.image_size=28"])
+    return recipes.load("smoke", [*TINY, "model.channels=1", "model.image_size=28"])
 
 
 @pytest.fixture(scope="session")

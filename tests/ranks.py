@@ -14,12 +14,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from infoae import configuration, data, distributed, step
-from infoae.batches import batches
-from infoae.config import Config
+from infoae import data, step
+from infoae.config import Config, recipes
+from infoae.data.sampler import batches
+from infoae.distributed import collectives
 from infoae.errors import InfoAEError
 from infoae.model import InfoAE
-from infoae.run import Run
+from infoae.runs.run import Run
 from infoae.trainer import Trainer
 
 STEPS = 20
@@ -28,7 +29,7 @@ STEPS = 20
 def main(scenario: str, store: str, rank: int, ranks: int, settings: Path, out: str) -> None:
     if ranks > 1:
         dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
-    run_config = configuration.load(settings)
+    run_config = recipes.load(settings)
     scenarios: dict[str, Callable[[Config, Path], Any]]
     scenarios = {"step": take_step, "steps": take_steps, "fail": fail, "run": complete_run, "precision": differ}
     result = scenarios[scenario](run_config, settings.parent)
@@ -48,13 +49,13 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
     model = InfoAE(run_config.model)
     sharpen(model)
     taken = step.Step(model, run_config, torch.device(run_config.train.device), torch.float32)
-    losses, noise, seen, gradients, buffers, collectives = [], [], [], [], [], []
+    losses, noise, seen, gradients, buffers, num_sums = [], [], [], [], [], []
     initial = on_cpu(taken.model)
     per_epoch = len(batches(run_config.seed, 0, len(images), run_config.train.batch_size))
     for index in range(num_steps):
         epoch, position = divmod(index, per_epoch)
         indices = batches(run_config.seed, epoch, len(images), run_config.train.batch_size)[position]
-        share = distributed.share(len(indices))
+        share = collectives.share(len(indices))
         mine = indices[share.slice]
         partners = images[len(images) - 1 - mine] if run_config.information.pairs == "neighbours" else None
         latent_only = epoch < run_config.information.epochs + run_config.information.consensus_epochs
@@ -63,7 +64,7 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
         noise.append(taken._inputs(images[mine], index, share, partners, latent_only)[1:])
         with counted() as calls:
             losses.append(taken(images[mine], index, share.total, partners, agreed, latent_only).metrics())
-        collectives.append(len(calls))
+        num_sums.append(len(calls))
         seen.append(mine)
         gradients.append(flat(p.grad for p in taken.model.parameters() if p.grad is not None))
         buffers.append(flat(taken.model.buffers()))
@@ -74,7 +75,7 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
         "seen": seen[:per_epoch],
         "gradients": gradients,
         "buffers": buffers,
-        "collectives": collectives,
+        "collectives": num_sums,
         "model": on_cpu(taken.model),
         "average": None if taken.average is None else on_cpu(taken.average.module),
     }
@@ -116,12 +117,12 @@ def fail(run_config: Config, _folder: Path) -> str:
     """Take a step in which one rank alone has a loss that is no number; return the error this rank raises."""
     images = torch.tensor(data.load(run_config.data, "train").images)
     taken = step.Step(InfoAE(run_config.model), run_config, torch.device("cpu"), torch.float32)
-    if distributed.is_main():  # behind the last normalisation, which would spread it to the others
+    if collectives.is_main():  # behind the last normalisation, which would spread it to the others
         *_, bias = taken.model.classifier.parameters()
         bias.data.fill_(float("nan"))
     before = flat(taken.model.parameters()).nan_to_num()
     try:
-        taken(images[:50][distributed.share(50).slice], 0, 50)
+        taken(images[:50][collectives.share(50).slice], 0, 50)
     except InfoAEError as error:
         assert torch.equal(before, flat(taken.model.parameters()).nan_to_num())
         return str(error)
@@ -130,9 +131,9 @@ def fail(run_config: Config, _folder: Path) -> str:
 
 def differ(_run_config: Config, _folder: Path) -> str:
     """Resolve a precision that only the main rank has; return the error this rank raises."""
-    from infoae import worker  # imports Ray, which takes seconds
+    from infoae.cluster import worker  # imports Ray, which takes seconds
 
-    formats = torch.bfloat16 if distributed.is_main() else torch.float32
+    formats = torch.bfloat16 if collectives.is_main() else torch.float32
     worker.resolve_precision = lambda *_: formats  # type: ignore[attr-defined]
     try:
         worker.agreed_precision("auto", torch.device("cpu"))
@@ -150,7 +151,7 @@ def complete_run(run_config: Config, folder: Path) -> dict[str, Any]:
 
     first = trainer()
     sharpen(first.step.model)
-    last = distributed.size() - 1
+    last = collectives.size() - 1
     rank = dist.get_rank() if dist.is_initialized() else 0
     finished = first.fit([], lambda: rank == last and first.done == 4)
     if dist.is_initialized():

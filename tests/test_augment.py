@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from infoae.augment import augmented, blurred, draw_maps, warped
 from infoae.config import Augment
-from infoae.distributed import Share
+from infoae.distributed.collectives import Share
 
 
 @pytest.mark.parametrize("shape", [(7, 1, 28, 28), (3, 3, 9, 12)])

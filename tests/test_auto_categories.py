@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from infoae import clustering, configuration, evaluate, figures, health, launch
+from infoae import launch
+from infoae.config import recipes
 from infoae.data import ImageSet
 from infoae.errors import UsageError
-from infoae.run import Run
+from infoae.evaluation import evaluate, figures, health
+from infoae.pseudolabels import merging
+from infoae.runs.run import Run
 from infoae.trainer import Trainer
 from tests.test_consensus import SETTINGS
 
@@ -26,8 +29,8 @@ def test_the_number_is_found_once_and_kept(
 ) -> None:
     """Resumed too, it stays what it was at the end of the information epochs."""
     numbers = iter([4, 7])
-    monkeypatch.setattr(clustering, "choose_number", lambda _: next(numbers))
-    run_config = configuration.load("smoke", [*AUTO, "information.epochs=2", "train.epochs=4"])
+    monkeypatch.setattr(merging, "choose_number", lambda _: next(numbers))
+    run_config = recipes.load("smoke", [*AUTO, "information.epochs=2", "train.epochs=4"])
     trainer = make_trainer(run_config)
     trainer.fit([], should_stop=lambda: trainer.done == stop_after + 6)
     resumed = make_trainer(run_config)
@@ -46,7 +49,7 @@ def test_what_was_found_is_evaluated_and_drawn(tmp_path: Path, mnist: tuple[Imag
     model = run.load_model()
     content = json.loads((run.path / "categories.json").read_text())
     kept = {int(number): left for number, left in content["information_kept"].items()}
-    assert content["categories"] == clustering.choose_number(kept) == model.num_categories
+    assert content["categories"] == merging.choose_number(kept) == model.num_categories
     result = evaluate.evaluate(model, mnist[1])
     assert len(result.category_sizes) == model.num_categories
     assert model.classify(mnist[1].images).sum(1) == pytest.approx(torch.ones(500), abs=1e-5)
@@ -82,4 +85,4 @@ def test_a_number_that_is_not_certain_is_warned_of(lost: list[float], warned: li
 )
 def test_what_auto_cannot_do_is_refused(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        configuration.load("smoke", [*AUTO, "objective.weights.consensus=0", override])
+        recipes.load("smoke", [*AUTO, "objective.weights.consensus=0", override])

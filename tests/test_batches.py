@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae.batches import batches, check_shares, steps_an_epoch
 from infoae.config import Train
+from infoae.data.sampler import batches, check_shares, steps_an_epoch
 from infoae.errors import UsageError
 
 

@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from benchmarks import classify, few_labels, neighbours, scaling, score, settled, train, unbalanced
-from infoae import closest, configuration, data
+from infoae import data
+from infoae.config import recipes
 from infoae.data import ImageSet, load
-from infoae.run import Run
+from infoae.pseudolabels import knn
+from infoae.runs.run import Run
 from tests.conftest import TINY
 
 
 @pytest.mark.parametrize("recipe", ["mnist", "mnist-best", "mnist-paper"])
 def test_every_recipe_has_a_plain_counterpart(recipe: str) -> None:
-    assert not configuration.load(recipe, train.ALIKE).objective.weights.consensus
+    assert not recipes.load(recipe, train.ALIKE).objective.weights.consensus
 
 
 def test_few_labels_draws_from_each_class_and_names_by_majority() -> None:
@@ -164,7 +166,7 @@ def test_unbalanced_thins_digits_and_trains_with_each_prior(
 
 
 def test_neighbours_measures_what_faiss_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(closest, "FEW", 100)
+    monkeypatch.setattr(knn, "FEW", 100)
     options = ["--limit", "600", "--times", "1", "2", "--sample", "50", "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["neighbours.py", *options])
     neighbours.main()

@@ -13,12 +13,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infoae import checkpoint
-from infoae.checkpoint import Checkpoint
 from infoae.config import Config
 from infoae.errors import InfoAEError
 from infoae.model import InfoAE
-from infoae.run import Run
+from infoae.runs import checkpoint
+from infoae.runs.checkpoint import Checkpoint
+from infoae.runs.run import Run
 from infoae.step import Step
 
 
@@ -126,7 +126,8 @@ def test_a_process_killed_while_it_saves_leaves_the_previous_checkpoint(files: i
     save(tmp_path, step, 1)
     Run(tmp_path).write_config(step.config)
     program = (
-        "import os, sys, torch\nfrom pathlib import Path\nfrom infoae import checkpoint\nfrom infoae.run import Run\n"
+        "import os, sys, torch\nfrom pathlib import Path\n"
+        "from infoae.runs import checkpoint\nfrom infoae.runs.run import Run\n"
         "from infoae.model import InfoAE\nfrom infoae.step import Step\n"
         "folder, left = Path(sys.argv[1]), int(sys.argv[2])\nconfig = Run(folder).config()\n"
         "step = Step(InfoAE(config.model), config, torch.device('cpu'), torch.float32)\n"

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from infoae.cli.main import app
 from infoae.errors import InfoAEError
-from infoae.run import Run
+from infoae.runs.run import Run
 from tests.conftest import TINY
 
 COMMAND = [sys.executable, "-c", "from infoae.cli.main import main; main()"]
@@ -243,7 +243,7 @@ def test_doctor_names_what_is_here_and_exits_0_when_nothing_is_wrong(monkeypatch
     assert found["data"] == {"mnist": "verified"}
     assert "CPUExecutionProvider" in found["onnxruntime"]["usable_providers"]
 
-    from infoae import environment
+    from infoae.runs import environment
 
     both = environment.versions() | {"onnxruntime": "1.0", "onnxruntime-gpu": "1.0", "ray": None}
     monkeypatch.setattr(environment, "versions", lambda: both)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from wandb.proto.wandb_internal_pb2 import RunRecord  # type: ignore[attr-defined]  # made when it is imported
 
-from infoae import configuration
+from infoae.config import recipes
 from infoae.errors import InfoAEError
-from infoae.run import Run
+from infoae.runs.run import Run
 from tests.test_cli import COMMAND, SETTINGS, invoke, run
 from tests.test_sweep import ROOT
 
@@ -63,7 +63,7 @@ def test_a_sweep_ends_with_a_table_a_figure_and_a_recipe(tmp_path: Path) -> None
     assert {trial["status"] for trial in result["trials"]} == {"finished"}
     assert result["trials"][0]["run"] == result["best"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert configuration.load(result["best_config"]).train.epochs == 1
+    assert recipes.load(result["best_config"]).train.epochs == 1
 
 
 @pytest.mark.parametrize(

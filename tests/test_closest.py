@@ -9,19 +9,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from infoae import closest, launch
+from infoae import launch
 from infoae.errors import UsageError
+from infoae.pseudolabels import knn
 
 
 def found(directions: torch.Tensor, count: int, exact: bool) -> torch.Tensor:
-    return torch.cat([indices for _, indices in closest.closest(directions, count, exact)])
+    return torch.cat([indices for _, indices in knn.closest(directions, count, exact)])
 
 
 @pytest.fixture
 def directions(monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """Clouds of unit vectors, two of them equal, searched in blocks that do not divide their number."""
-    monkeypatch.setattr(closest, "FEW", 100)
-    monkeypatch.setattr(closest, "ROWS", 700)
+    monkeypatch.setattr(knn, "FEW", 100)
+    monkeypatch.setattr(knn, "ROWS", 700)
     random = torch.Generator().manual_seed(0)
     centres = torch.randn(30, 8, generator=random).repeat(100, 1)
     vectors = F.normalize(centres + 0.5 * torch.randn(3000, 8, generator=random))

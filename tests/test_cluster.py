@@ -17,11 +17,13 @@ from typing import Any
 
 import pytest
 
-from infoae import checkpoint, cluster, launch, workers
-from infoae.cluster import Request
+from infoae import launch
+from infoae.cluster import connect, driver
+from infoae.cluster.connect import Request
 from infoae.errors import InfoAEError, UsageError
-from infoae.run import Run
-from infoae.storage import Storage
+from infoae.runs import checkpoint
+from infoae.runs.run import Run
+from infoae.runs.storage import Storage
 from infoae.trainer import Trainer
 from tests.conftest import TINY
 
@@ -33,7 +35,7 @@ pytestmark = [
         "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",
     ),
 ]
-ROOT = Path(workers.__file__).parents[1]
+ROOT = Path(driver.__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,7 @@ def test_a_killed_worker_costs_a_restart_and_no_metric(
         os.kill(killed[0], signal.SIGKILL)
 
     thread = after(tmp_path / "killed", 8, kill)  # in the second epoch of six steps
-    result = workers.run(plan(tmp_path, "killed"), "disabled", Request(2, 2, 1, ray_cluster.address), None, 3)
+    result = driver.run(plan(tmp_path, "killed"), "disabled", Request(2, 2, 1, ray_cluster.address), None, 3)
     assert not thread.is_alive()
     assert len(killed) == 2
     assert (result["finished"], result["step"], result["restarts"]) == (True, 24, 1)
@@ -120,16 +122,16 @@ def test_a_killed_worker_costs_a_restart_and_no_metric(
 def test_a_loss_that_is_not_finite_ends_it_with_its_message(ray_cluster: Any, tmp_path: Path) -> None:
     broken = plan(tmp_path, "broken", "optim.learning_rate=1e30")
     with pytest.raises(InfoAEError, match=r"step 2: .* = nan.*lower optim\.learning_rate"):
-        workers.run(broken, "disabled", Request(2, 2, 1, ray_cluster.address), None, 3)
+        driver.run(broken, "disabled", Request(2, 2, 1, ray_cluster.address), None, 3)
     assert len(json.loads((tmp_path / "broken" / "environment.json").read_text())) == 1  # not tried again
 
 
 def test_a_cluster_too_small_is_refused_at_once(ray_cluster: Any, tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(InfoAEError, match=r"4 nodes of at least 1 CPU needed, 2 found among 3 .*ray start --head"):
-        workers.run(plan(tmp_path, "small"), "disabled", Request(4, 4, 1, ray_cluster.address), None, 3)
+        driver.run(plan(tmp_path, "small"), "disabled", Request(4, 4, 1, ray_cluster.address), None, 3)
     with pytest.raises(InfoAEError, match="1 node of at least 3 CPU needed, 0 found"):
-        workers.run(plan(tmp_path, "small"), "disabled", Request(1, 1, 3, ray_cluster.address), None, 3)
+        driver.run(plan(tmp_path, "small"), "disabled", Request(1, 1, 3, ray_cluster.address), None, 3)
     assert time.monotonic() - started < 20
     assert not (tmp_path / "small").exists()
 
@@ -145,7 +147,7 @@ def test_no_cluster_is_said_at_once(listening: bool, reason: str, tmp_path: Path
             server.listen()
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(InfoAEError) as caught:
-            workers.run(plan(tmp_path, "none"), "disabled", Request(2, 2, 1, address), None, 3)
+            driver.run(plan(tmp_path, "none"), "disabled", Request(2, 2, 1, address), None, 3)
     message = str(caught.value)
     for part in (f"no Ray cluster at {address}", reason, "2 nodes needed", "ray start --head", "KubeRay"):
         assert part in message
@@ -158,7 +160,7 @@ def test_no_cluster_is_said_at_once(listening: bool, reason: str, tmp_path: Path
 def test_an_address_that_is_none_is_refused(address: str, reason: str, tmp_path: Path) -> None:
     with (
         pytest.raises(InfoAEError, match=reason),
-        cluster.connected(Request(2, 2, 1, address), tmp_path / "ray.log"),
+        connect.connected(Request(2, 2, 1, address), tmp_path / "ray.log"),
     ):
         pass
 
@@ -166,14 +168,14 @@ def test_an_address_that_is_none_is_refused(address: str, reason: str, tmp_path:
 @pytest.mark.parametrize("nodes", ["0", "4-2", "two", "1-", "-1", ""])
 def test_nodes_that_make_no_sense_are_refused(nodes: str) -> None:
     with pytest.raises(UsageError, match="--nodes"):
-        cluster.parse_nodes(nodes)
+        connect.parse_nodes(nodes)
 
 
 def test_one_worker_needs_no_ray() -> None:
-    assert cluster.parse_nodes("2-4") == (2, 4)
-    assert not Request(*cluster.parse_nodes("1")).needs_ray
+    assert connect.parse_nodes("2-4") == (2, 4)
+    assert not Request(*connect.parse_nodes("1")).needs_ray
     assert Request(1, 1, 2).needs_ray
-    program = "import sys, infoae.cluster, infoae.launch; assert 'ray' not in sys.modules"
+    program = "import sys, infoae.cluster.connect, infoae.launch; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60)
 
 
@@ -183,7 +185,7 @@ def test_a_lost_node_leaves_the_others_to_go_on_from_the_storage(ray_cluster: An
     doomed = next(iter(ray_cluster.worker_nodes))
     after(tmp_path / "store" / "moved", 6, lambda: ray_cluster.remove_node(doomed, allow_graceful=False))
     request = Request(1, 2, 1, ray_cluster.address)
-    result = workers.run(plan(tmp_path / "runs", "moved"), "disabled", request, store, 3)
+    result = driver.run(plan(tmp_path / "runs", "moved"), "disabled", request, store, 3)
     ray_cluster.add_node(num_cpus=1)
     assert (result["finished"], result["step"], result["restarts"]) == (True, 24, 1)
     assert result["workers"] == 1
@@ -221,7 +223,7 @@ def test_ctrl_c_of_everything_at_the_terminal_saves_and_says_how_to_go_on(ray_cl
 def test_a_cluster_started_here_reports_nothing_to_rays_makers(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom pathlib import Path\nfrom infoae import cluster\n"
-        "with cluster.connected(cluster.Request(1, 1, 2), Path(sys.argv[1]) / 'ray.log'):\n"
+        "with connect.connected(connect.Request(1, 1, 2), Path(sys.argv[1]) / 'ray.log'):\n"
         "    import ray\n    from ray._common.usage import usage_lib\n"
         "    session = Path(ray._private.worker._global_node.get_session_dir_path())\n"
         "    found = usage_lib.usage_stats_enabled(), (session / 'usage_stats.json').exists()\n"
@@ -253,7 +255,7 @@ def test_more_nodes_on_the_way_are_taken_in(ray_cluster: Any, tmp_path: Path, mo
     after(path, 8, grow_and_stop)
     request = Request(1, 3, 1, ray_cluster.address)
     endless = plan(tmp_path, "grown", "data.limit=3000", "train.epochs=5000", "train.save_every=30")
-    result = workers.run(endless, "disabled", request, None, 3)
+    result = driver.run(endless, "disabled", request, None, 3)
     assert (result["finished"], result["restarts"]) == (False, 0)
     assert teams()[0][0] < 3
     assert teams()[-1] == (3, 3)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae import clustering
+from infoae.pseudolabels import merging
 
 
 def information(joint: np.ndarray) -> float:
@@ -35,7 +35,7 @@ def random_joint(size: int, seed: int, zeros: bool = False) -> np.ndarray:
 @given(st.integers(2, 7), st.integers(0, 1000), st.booleans())
 def test_the_loss_of_each_merge_is_the_information_it_loses(size: int, seed: int, zeros: bool) -> None:
     joint = random_joint(size, seed, zeros)
-    losses = clustering.merging_losses(joint)
+    losses = merging.merging_losses(joint)
     for i in range(size):
         for j in range(size):
             if i < j:
@@ -52,7 +52,7 @@ def test_the_loss_of_each_merge_is_the_information_it_loses(size: int, seed: int
 @given(st.integers(3, 9), st.integers(0, 1000), st.booleans())
 def test_no_single_move_keeps_more_information(size: int, seed: int, zeros: bool) -> None:
     joint = random_joint(size, seed, zeros)
-    categories, left = clustering.merge(joint, 3)
+    categories, left = merging.merge(joint, 3)
     for one in range(size):
         for category in range(3):
             moved = categories.copy()
@@ -68,13 +68,13 @@ def uncut(joint: np.ndarray) -> float:
 @given(st.integers(3, 7), st.integers(0, 1000), st.booleans())
 def test_by_the_cut_no_merge_and_no_move_keeps_more(size: int, seed: int, zeros: bool) -> None:
     joint = random_joint(size, seed, zeros)
-    losses = clustering._cut_losses(joint)
+    losses = merging._cut_losses(joint)
     for i in range(size):
         for j in range(i + 1, size):
             categories = np.unique(np.where(np.arange(size) == j, i, np.arange(size)), return_inverse=True)[1]
             assert losses[i, j] == pytest.approx(uncut(joint) - uncut(merged(joint, categories)), abs=1e-9)
     assert (losses[np.tril_indices(size)] == np.inf).all()
-    categories, left = clustering.merge(joint, 3, "cut")
+    categories, left = merging.merge(joint, 3, "cut")
     assert left == pytest.approx(information(merged(joint, categories)), abs=1e-9)
     best = uncut(merged(joint, categories))
     for one in range(size):
@@ -91,20 +91,20 @@ def test_the_cut_keeps_rare_categories_apart_where_information_splits_a_common_o
         [[0, 0.3, 0, 0], [0.3, 0, 0, 0], [0, 0, 0, 0.03], [0, 0, 0.03, 0]]
     )
     joint = sizes[:, None] * mixed
-    assert clustering.merge(joint, 3, "cut")[0].tolist() == truth
-    assert clustering.merge(joint, 3)[0][2] == clustering.merge(joint, 3)[0][3]
+    assert merging.merge(joint, 3, "cut")[0].tolist() == truth
+    assert merging.merge(joint, 3)[0][2] == merging.merge(joint, 3)[0][3]
 
 
 def test_over_categories_never_answered_are_merged_first_by_the_cut() -> None:
     joint = np.zeros((6, 6))
     joint[:4, :4] = kinds(4, 1, 0.5)
-    categories = clustering.merge(joint, 4, "cut")[0]
+    categories = merging.merge(joint, 4, "cut")[0]
     assert sorted(categories[:4].tolist()) == [0, 1, 2, 3]
 
 
 def test_moves_keep_more_than_greedy_merging_alone() -> None:
     joints = [random_joint(12, seed) for seed in range(50)]
-    gained = [clustering.merge(joint, 3)[1] - clustering.information_kept(joint)[3] for joint in joints]
+    gained = [merging.merge(joint, 3)[1] - merging.information_kept(joint)[3] for joint in joints]
     assert min(gained) >= -1e-9
     assert np.mean(np.array(gained) > 1e-3) > 0.3
 
@@ -112,7 +112,7 @@ def test_moves_keep_more_than_greedy_merging_alone() -> None:
 @given(st.integers(3, 12), st.integers(0, 1000))
 def test_merging_reports_the_information_left_and_numbers_by_probability(size: int, seed: int) -> None:
     joint = random_joint(size, seed)
-    categories, left = clustering.merge(joint, 3)
+    categories, left = merging.merge(joint, 3)
     assert sorted(set(categories.tolist())) == [0, 1, 2]
     result = merged(joint, categories)
     assert left == pytest.approx(information(result), abs=1e-9)
@@ -124,7 +124,7 @@ def test_blocks_are_found_whatever_their_order() -> None:
     """Over-categories of one class answer for each other's neighbours, those of different classes do not."""
     truth = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 5))
     joint = np.where(truth[:, None] == truth[None, :], 1.0, 0.01)
-    categories, left = clustering.merge(joint / joint.sum(), 4)
+    categories, left = merging.merge(joint / joint.sum(), 4)
     pairs = {(int(a), int(b)) for a, b in zip(categories, truth, strict=True)}
     assert len(pairs) == 4
     assert left == pytest.approx(information(merged(joint / joint.sum(), categories)))
@@ -132,7 +132,7 @@ def test_blocks_are_found_whatever_their_order() -> None:
 
 def test_as_many_categories_as_there_are_stay_as_they_are() -> None:
     joint = random_joint(4, 0)
-    categories, left = clustering.merge(joint, 4)
+    categories, left = merging.merge(joint, 4)
     assert sorted(categories.tolist()) == [0, 1, 2, 3]
     assert left == pytest.approx(information(joint))
 
@@ -149,16 +149,16 @@ def kinds(num_things: int, num_kinds: int, mixed: float) -> np.ndarray:
 def test_the_number_of_things_is_found(num_things: int, num_kinds: int, mixed: float, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(num_things * num_kinds)
     joint = kinds(num_things, num_kinds, mixed)[np.ix_(order, order)]
-    kept = clustering.information_kept(joint)
+    kept = merging.information_kept(joint)
     assert list(kept) == list(range(len(joint), 0, -1))
     assert all(kept[number] >= kept[number - 1] - 1e-12 for number in range(2, len(joint) + 1))
     assert kept[1] == pytest.approx(0, abs=1e-12)
-    assert kept[num_things] == pytest.approx(clustering.merge(joint, num_things)[1])
-    assert clustering.choose_number(kept) == num_things
+    assert kept[num_things] == pytest.approx(merging.merge(joint, num_things)[1])
+    assert merging.choose_number(kept) == num_things
 
 
 def test_over_categories_that_are_hardly_used_do_not_decide_the_number() -> None:
     joint = np.zeros((14, 14))
     joint[:8, :8] = kinds(4, 2, 0.7) * 0.999
     joint[8:, 8:] = np.diag(10.0 ** -np.arange(4, 10))
-    assert clustering.choose_number(clustering.information_kept(joint / joint.sum())) == 4
+    assert merging.choose_number(merging.information_kept(joint / joint.sum())) == 4

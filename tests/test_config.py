@@ -7,19 +7,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae import configuration
-from infoae.config import Config
+from infoae.config import Config, recipes
 from infoae.errors import UsageError
 
 
 @pytest.mark.parametrize("name", ["mnist", "mnist-paper", "smoke"])
 def test_every_recipe_is_valid_and_survives_a_round_trip(name: str) -> None:
-    loaded = configuration.load(name)
-    assert configuration.parse(configuration.dump(loaded), "dump") == loaded
+    loaded = recipes.load(name)
+    assert recipes.parse(recipes.dump(loaded), "dump") == loaded
 
 
 def test_the_paper_recipe_is_what_the_paper_states() -> None:
-    paper = configuration.load("mnist-paper")
+    paper = recipes.load("mnist-paper")
     weights = paper.objective.weights
     assert (weights.reconstruction, weights.encoder_adversarial) == (1.0, 0.4)
     assert weights.classification_generated == weights.classification_encoded == 1.0
@@ -30,20 +29,20 @@ def test_the_paper_recipe_is_what_the_paper_states() -> None:
 
 def test_numbers_that_yaml_reads_as_text_are_numbers() -> None:
     assert isinstance(yaml.safe_load("2e-4"), str)  # the trap
-    assert configuration.load("mnist", ["optim.learning_rate=2e-4"]).optim.learning_rate == 2e-4
+    assert recipes.load("mnist", ["optim.learning_rate=2e-4"]).optim.learning_rate == 2e-4
 
 
 def test_overrides_reach_keys_the_file_does_not_mention(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text("seed: 3\n")
-    loaded = configuration.load(path, ["objective.weights.reconstruction=0.5", "data.limit=null"])
+    loaded = recipes.load(path, ["objective.weights.reconstruction=0.5", "data.limit=null"])
     assert (loaded.seed, loaded.objective.weights.reconstruction, loaded.data.limit) == (3, 0.5, None)
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("")
-    assert configuration.load(path) == Config()
+    assert recipes.load(path) == Config()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def test_a_bad_override_is_one_line_with_key_value_and_help(override: str, parts
     path = tmp_path / "c.yaml"
     path.write_text("seed: 1\n")
     with pytest.raises(UsageError) as caught:
-        configuration.load(path, [override])
+        recipes.load(path, [override])
     message = str(caught.value)
     assert "\n" not in message
     for part in parts:
@@ -78,19 +77,19 @@ def test_a_bad_override_is_one_line_with_key_value_and_help(override: str, parts
 
 def test_a_missing_file_names_the_recipes() -> None:
     with pytest.raises(UsageError, match=r"no recipe or readable file 'nowhere'.*mnist-paper"):
-        configuration.load("nowhere")
+        recipes.load("nowhere")
 
 
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError):
-        configuration.load(tmp_path / "c.yaml")
+        recipes.load(tmp_path / "c.yaml")
 
 
 @given(st.text(max_size=80))
 def test_any_text_is_a_config_or_one_clear_line(text: str) -> None:
     try:
-        configuration.parse(text, "fuzz")
+        recipes.parse(text, "fuzz")
     except UsageError as error:
         assert str(error)
 
@@ -103,14 +102,14 @@ def test_any_text_is_a_config_or_one_clear_line(text: str) -> None:
 )
 def test_any_mapping_is_a_config_or_one_clear_line(tree: dict[str, object]) -> None:
     try:
-        configuration.parse(yaml.safe_dump(tree), "fuzz")
+        recipes.parse(yaml.safe_dump(tree), "fuzz")
     except UsageError as error:
         assert str(error).startswith("fuzz: ")
 
 
 def test_a_config_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        configuration.load("smoke").train.epochs = 5  # type: ignore[misc]
+        recipes.load("smoke").train.epochs = 5  # type: ignore[misc]
 
 
 def test_every_key_is_described() -> None:

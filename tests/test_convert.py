@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from infoae.data.convert import UnreadableImageError, read_image
+from infoae.data.decode import UnreadableImageError, read_image
 
 GREY = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28)
 COLOUR = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)

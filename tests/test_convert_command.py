@@ -20,8 +20,8 @@ from typer.testing import CliRunner, Result
 from infoae import data
 from infoae.cli.main import app
 from infoae.config import Data
-from infoae.data import pack, piles
-from infoae.data.convert import read_image
+from infoae.data import external_shuffle, shard_writer
+from infoae.data.decode import read_image
 from infoae.errors import InfoAEError
 from tests.conftest import TINY
 from tests.inputs import write_tar
@@ -146,9 +146,9 @@ def test_classes_of_a_tar_archive_are_its_folders(photos: Path, tmp_path: Path) 
 
 def test_many_shards_and_piles_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As with terabytes: piles are divided twice, and each shard is full of images from everywhere."""
-    monkeypatch.setattr(piles, "PILE_BYTES", 10 * (784 + 4))
-    monkeypatch.setattr(pack, "SHARD_BYTES", 256 * 784)
-    monkeypatch.setattr(piles, "NUM_PILES", 4)
+    monkeypatch.setattr(external_shuffle, "PILE_BYTES", 10 * (784 + 4))
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 256 * 784)
+    monkeypatch.setattr(external_shuffle, "NUM_PILES", 4)
     pixels = np.random.default_rng(1).integers(0, 256, (4000, 1, 28, 28), np.uint8)
     pixels[:, 0, 0, 0] = np.arange(4000) // 400  # sorted by class
     np.save(tmp_path / "x.npy", pixels)
@@ -166,10 +166,10 @@ def test_many_shards_and_piles_that_are_too_large(tmp_path: Path, monkeypatch: p
 def test_every_order_is_as_likely(tmp_path: Path) -> None:
     orders: Counter[tuple[int, ...]] = Counter()
     for seed in range(240):
-        kind = piles.row_type((1, 1, 1))
+        kind = external_shuffle.row_type((1, 1, 1))
         rows = np.zeros(3, kind)
         rows["class"] = range(3)
-        with piles.Piles(tmp_path / str(seed), kind, np.random.default_rng(seed)) as made:
+        with external_shuffle.Piles(tmp_path / str(seed), kind, np.random.default_rng(seed)) as made:
             made.add(rows)
         orders[tuple(int(number) for part in made.shuffled() for number in part["class"])] += 1
     assert len(orders) == 6
@@ -235,7 +235,7 @@ def test_a_full_disk_is_one_clear_line(photos: Path, tmp_path: Path, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(piles.Piles, "add", full)
+    monkeypatch.setattr(external_shuffle.Piles, "add", full)
     result = run(photos, "--out", tmp_path / "data", *GREY)
     assert f"cannot write {tmp_path / 'data'}: No space left on device" in error_of(result)
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]

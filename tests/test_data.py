@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from infoae import data
 from infoae.config import Data
-from infoae.data import mnist_files
+from infoae.data import bundled_mnist
 from infoae.data.idx import parse_idx
 from infoae.errors import InfoAEError, UsageError
 
@@ -50,15 +50,15 @@ def test_damaged_bundled_files_are_one_clear_line(damage: str, tmp_path: Path, m
         path.write_bytes(gzip.compress(content))
     elif damage == "not gzip":
         path.write_bytes(b"hello")
-    monkeypatch.setattr(mnist_files, "files", lambda _: tmp_path)
+    monkeypatch.setattr(bundled_mnist, "files", lambda _: tmp_path)
     with pytest.raises(InfoAEError, match=r"t10k-labels-idx1-ubyte.gz .*reinstall infoae"):
-        mnist_files.read("t10k-labels-idx1-ubyte")
+        bundled_mnist.read("t10k-labels-idx1-ubyte")
 
 
 def test_the_licence_lies_beside_the_files_with_the_same_hashes() -> None:
     text = (Path(data.__file__).parent / "mnist" / "LICENSE.md").read_text()
     assert "CC BY-SA 3.0" in text
-    for name, digest in mnist_files.MD5.items():
+    for name, digest in bundled_mnist.MD5.items():
         assert f"| {name} | {digest} |" in text
 
 

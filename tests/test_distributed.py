@@ -19,15 +19,17 @@ import torch.nn.functional as F
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from infoae import config, configuration, data, distributed, partners
-from infoae.config import Config
-from infoae.distributed import Share
-from infoae.run import Run
+from infoae import config, data
+from infoae.config import Config, recipes
+from infoae.distributed import collectives
+from infoae.distributed.collectives import Share
+from infoae.pseudolabels import pairs
+from infoae.runs.run import Run
 from tests import ranks as script
 from tests.conftest import TINY
 from tests.inputs import write_shards
 
-ROOT = Path(distributed.__file__).parents[1]  # where the processes find the package, installed or not
+ROOT = Path(collectives.__file__).parents[1]  # where the processes find the package, installed or not
 Start = Callable[..., list[Any]]
 SETTINGS = (
     *TINY,
@@ -82,7 +84,7 @@ def start(tmp_path: Path) -> Start:
 
 
 def configured(*overrides: str) -> Config:
-    return configuration.load("smoke", [*SETTINGS, *overrides])
+    return recipes.load("smoke", [*SETTINGS, *overrides])
 
 
 @given(st.integers(2, 300), st.integers(1, 9), st.floats(0.01, 1))
@@ -103,9 +105,9 @@ def test_parts_of_all_ranks_are_those_of_one(total: int, ranks: int, fraction: f
 @given(st.integers(2, 3000), st.integers(1, 9), st.integers(2, 700))
 def test_micro_batches_share_out_a_batch_in_equal_parts(total: int, ranks: int, size: int) -> None:
     def of_rank(rank: int, ranks: int) -> list[Share]:
-        with mock.patch.object(distributed, "_rank_and_ranks", return_value=(rank, ranks)):
-            of_share = distributed.micro_batches(total, size)
-            assert not of_share or (of_share[0].start, of_share[-1].stop) == astuple(distributed.share(total))[:2]
+        with mock.patch.object(collectives, "_rank_and_ranks", return_value=(rank, ranks)):
+            of_share = collectives.micro_batches(total, size)
+            assert not of_share or (of_share[0].start, of_share[-1].stop) == astuple(collectives.share(total))[:2]
             return of_share
 
     parts = [of_rank(rank, ranks) for rank in range(ranks)]
@@ -226,20 +228,20 @@ def test_ranks_stop_together_and_resume_from_the_files_as_one_run(
     assert [line["step"] for line in lines if "evaluation/mutual_information" in line] == list(range(6, steps + 1, 6))
     if settings:
         folders = tmp_path / "alone", tmp_path / "run-2"
-        neighbours = [np.load(folder / partners.FILE)["neighbours"] for folder in folders]
+        neighbours = [np.load(folder / pairs.FILE)["neighbours"] for folder in folders]
         assert (neighbours[0] == neighbours[1]).all()
         assert not torch.equal(one["model"]["category_of"], torch.arange(20) % 10)  # merged, and equal above
 
 
 def test_without_a_process_group_everything_is_the_identity() -> None:
     value = torch.rand(3, requires_grad=True)
-    assert distributed.size() == 1
-    assert distributed.is_main()
-    assert distributed.mean(value, 5) is value
-    assert distributed.share(7) == distributed.Share(0, 7, 7)
-    assert distributed.share(7).weight == 1
-    assert not distributed.agreed(False, torch.device("cpu"))
-    assert distributed.agreed(True, torch.device("cpu"))
+    assert collectives.size() == 1
+    assert collectives.is_main()
+    assert collectives.mean(value, 5) is value
+    assert collectives.share(7) == collectives.Share(0, 7, 7)
+    assert collectives.share(7).weight == 1
+    assert not collectives.agreed(False, torch.device("cpu"))
+    assert collectives.agreed(True, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("sqrt", 2.0), ("linear", 4.0)])
@@ -250,7 +252,7 @@ def test_the_learning_rate_follows_the_batch_by_the_rule_asked_for(rule: str, fa
 
 def test_synchronised_batch_normalisation_is_the_usual_one(tmp_path: Path) -> None:
     """One rank's SyncBatchNorm2d against BatchNorm2d: values, gradients and running statistics."""
-    from infoae.batchnorm import synchronise
+    from infoae.distributed.batchnorm import synchronise
 
     torch.manual_seed(0)
     plain = torch.nn.Sequential(torch.nn.BatchNorm2d(3))

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from infoae import evaluate, launch
+from infoae import launch
 from infoae.config import Config
 from infoae.data import ImageSet
+from infoae.evaluation import evaluate
 from infoae.model import InfoAE
-from infoae.run import Run
+from infoae.runs.run import Run
 
 
 class Oracle(InfoAE):

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner, Result
 
-from infoae import config, data, names
+from infoae import config, data
 from infoae.cli.main import app
 from infoae.data import ImageSet
 from infoae.deploy import Classifier, Generator, export, graphs, verify
@@ -24,7 +24,8 @@ from infoae.deploy.bundle import Bundle, write_checksums
 from infoae.deploy.export import Exported, export_run
 from infoae.deploy.precision import Precision
 from infoae.errors import InfoAEError
-from infoae.run import Run
+from infoae.runs import names
+from infoae.runs.run import Run
 from tests.bundles import make_bundle
 from tests.models import lively
 

@@ -10,14 +10,16 @@ import onnxruntime
 import pytest
 import torch
 
-from infoae import checkpoint, config, configuration, data
-from infoae.checkpoint import Checkpoint
+from infoae import config, data
+from infoae.config import recipes
 from infoae.deploy import Classifier, Generator, export, graphs
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.export import export_run
 from infoae.deploy.precision import Precision, to_fp16
 from infoae.errors import InfoAEError
-from infoae.run import Run
+from infoae.runs import checkpoint
+from infoae.runs.checkpoint import Checkpoint
+from infoae.runs.run import Run
 from infoae.step import Step
 from tests.models import lively
 
@@ -27,7 +29,7 @@ def over_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of a model with 23 over-categories, merged at random; one category has a single one, one many."""
     settings = ["model.channels=1", "model.image_size=28", "model.width=4", "model.hidden_dim=16"]
     settings += ["model.latent_dim=8", "model.num_over_categories=23", "data.limit=300", "train.precision=fp32"]
-    run_config = configuration.load("smoke", settings)
+    run_config = recipes.load("smoke", settings)
     model = lively(num_over_categories=23)
     random = torch.Generator().manual_seed(1)
     category_of = torch.cat([torch.arange(10), torch.randint(2, 10, (13,), generator=random)])

@@ -5,9 +5,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from infoae import figures
 from infoae.data import ImageSet
-from infoae.run import Run
+from infoae.evaluation import figures
+from infoae.runs.run import Run
 
 
 def test_every_figure_is_a_png_with_something_in_it(finished_run: Run, mnist: tuple[ImageSet, ImageSet]) -> None:

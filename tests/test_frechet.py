@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
-from infoae import data, frechet
+from infoae import data
 from infoae.config import Data
+from infoae.evaluation import frechet
 
 
 def rows_with(mean: np.ndarray, covariance: np.ndarray, count: int) -> np.ndarray:

@@ -15,13 +15,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from infoae import config, configuration, data, distributed
+from infoae import config, data
 from infoae.cli.main import app
-from infoae.config import Config
+from infoae.config import Config, recipes
 from infoae.data import ImageSet
 from infoae.deploy import Classifier
+from infoae.distributed import collectives
 from infoae.model import InfoAE
-from infoae.run import Run
+from infoae.runs.run import Run
 from infoae.step import Step
 from infoae.trainer import Trainer
 from tests import ranks as script
@@ -51,13 +52,13 @@ def full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 def nccl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process group of this rank alone in which everything is sent as between several: NCCL wants a GPU for each."""
     torch.distributed.init_process_group("nccl", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(collectives, "size", lambda: 2)
     yield
     torch.distributed.destroy_process_group()
 
 
 def configured(*overrides: str) -> Config:
-    return configuration.load("smoke", [*SETTINGS, *overrides])
+    return recipes.load("smoke", [*SETTINGS, *overrides])
 
 
 def assert_follows(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
@@ -93,10 +94,10 @@ def test_steps_over_nccl_follow_those_without(request: pytest.FixtureRequest) ->
     request.getfixturevalue("nccl")
     assert_follows(script.take_steps(run_config, Path()), alone)
     gpu = torch.device("cuda")
-    assert distributed.agreed(True, gpu)
-    assert not distributed.agreed(False, gpu)
-    assert distributed.same_everywhere(7, gpu)
-    assert distributed.from_main(torch.tensor([1, 2]), gpu).tolist() == [1, 2]
+    assert collectives.agreed(True, gpu)
+    assert not collectives.agreed(False, gpu)
+    assert collectives.same_everywhere(7, gpu)
+    assert collectives.from_main(torch.tensor([1, 2]), gpu).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [(torch.bfloat16, 0.02), (torch.float16, 0.1)])
@@ -119,7 +120,7 @@ def test_a_run_stops_resumes_exports_and_classifies_on_the_gpu(
 ) -> None:
     settings = [*TINY, *OVER, "information.consensus_epochs=1", "train.epochs=4", *CUDA, "train.precision=auto"]
     settings += ["information.certain_links=1", "information.settle_every=1", "model.channels=1", "model.image_size=28"]
-    run = Run.create(tmp_path, "run", "test", configuration.load("smoke", settings))
+    run = Run.create(tmp_path, "run", "test", recipes.load("smoke", settings))
 
     def trainer() -> Trainer:
         return Trainer(run, run.config(), mnist[0], torch.device("cuda"), torch.bfloat16)

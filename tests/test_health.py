@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae import clustering, health
-from infoae.progress import TrainingProgress
+from infoae.evaluation import health
+from infoae.pseudolabels import merging
+from infoae.reporting.training import TrainingProgress
 from infoae.trainer import Moment
 from tests.test_clustering import kinds
 
@@ -55,7 +56,7 @@ def test_what_a_joint_says_of_categories_in_two_numbers() -> None:
     joint, right = kinds(10, 3, 0.9), np.arange(30) // 3
     good = health.of_joint(joint, right)
     assert good["least_told_apart"] > health.CLEAN > good["most_divided"]
-    assert health.of_joint(joint, clustering.merge(joint, 9)[0])["most_divided"] > health.CLEAN
+    assert health.of_joint(joint, merging.merge(joint, 9)[0])["most_divided"] > health.CLEAN
     split = right.copy()
     split[0] = 10
     assert health.of_joint(joint, split)["least_told_apart"] < health.CLEAN
@@ -65,7 +66,7 @@ def test_what_a_joint_says_of_categories_in_two_numbers() -> None:
 
 def test_two_things_in_one_category_and_one_thing_in_two_are_noticed() -> None:
     joint = kinds(10, 3, 0.9)
-    too_few = clustering.merge(joint, 9)[0]
+    too_few = merging.merge(joint, 9)[0]
     (warning,) = health.of_categories(joint, too_few)
     assert "may hold two things, 50% of it the second" in warning
     split = np.arange(30) // 3

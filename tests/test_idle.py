@@ -10,9 +10,9 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from infoae import configuration
 from infoae.cli.main import app
-from infoae.idle import _USES, idle
+from infoae.config import recipes
+from infoae.config.unused_settings import _USES, idle
 from infoae.model import InfoAE
 from infoae.step import Step
 
@@ -25,15 +25,15 @@ def _keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield prefix + key
 
 
-@pytest.mark.parametrize("recipe", configuration.recipes())
+@pytest.mark.parametrize("recipe", recipes.recipes())
 def test_every_setting_of_a_recipe_changes_something(recipe: str) -> None:
-    tree = yaml.safe_load(configuration.recipes()[recipe].read_text(encoding="utf-8"))
+    tree = yaml.safe_load(recipes.recipes()[recipe].read_text(encoding="utf-8"))
     of_larger_batches = {"optim.reference_batch", "train.micro_batch_size"}  # than the recipe's own
-    assert list(idle(configuration.load(recipe), set(_keys(tree)) - of_larger_batches)) == []
+    assert list(idle(recipes.load(recipe), set(_keys(tree)) - of_larger_batches)) == []
 
 
 def test_what_is_known_to_be_idle_at_times_are_settings() -> None:
-    valid = set(_keys(configuration.load("mnist").model_dump()))
+    valid = set(_keys(recipes.load("mnist").model_dump()))
     sections = {key.partition(".")[0] + "." for key in valid}
     assert {key for use in _USES for key in use.keys} <= valid | sections
 
@@ -58,7 +58,7 @@ def test_what_is_known_to_be_idle_at_times_are_settings() -> None:
 def test_a_setting_that_changes_nothing_is_named_with_what_it_needs(
     recipe: str, settings: list[str], idle_setting: str, named: str
 ) -> None:
-    (sentence,) = idle(configuration.load(recipe, [*settings, idle_setting]), [idle_setting])
+    (sentence,) = idle(recipes.load(recipe, [*settings, idle_setting]), [idle_setting])
     assert named in sentence
     options = [part for setting in (*settings, idle_setting) for part in ("--set", setting)]
     result = CliRunner().invoke(app, ["config", "validate", recipe, *options])
@@ -72,7 +72,7 @@ def test_what_is_said_to_change_nothing_changes_no_step(setting: str) -> None:
     small = ["model.image_size=8", "model.channels=1", "model.width=4", "model.hidden_dim=8"]
     losses = []
     for settings in ([], [setting]):
-        config = configuration.load("mnist-paper", [*small, *settings])
+        config = recipes.load("mnist-paper", [*small, *settings])
         torch.manual_seed(0)
         step = Step(InfoAE(config.model), config, torch.device("cpu"), torch.float32)
         losses.append([step(images, index).metrics() for index in range(3)])

@@ -9,7 +9,7 @@ import torch
 from infoae import InfoAE
 from infoae.config import Model
 from infoae.data import ImageSet
-from infoae.run import Run
+from infoae.runs.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from infoae import checkpoint, names
 from infoae.cli.main import app
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError
-from infoae.run import Run
+from infoae.runs import checkpoint, names
+from infoae.runs.run import Run
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, gaussian_filter, sobel
 
-from infoae import closest, distortion, neighbours
 from infoae.config import Augment, Information
 from infoae.data import ImageSet
+from infoae.pseudolabels import image_distortion, knn, neighbour_graph
 
 ANGLE_ALONE = Augment(degrees=0, translate=0, scale=0, shear=0)
 
@@ -21,7 +21,7 @@ def components(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         [gaussian_filter(image[0].astype(np.float64), 1.0, mode="mirror", truncate=3) for image in images]
     )
     points = blurred.reshape(len(images), -1)
-    axes = np.linalg.svd(points, full_matrices=False)[2][: neighbours.COMPONENTS].T
+    axes = np.linalg.svd(points, full_matrices=False)[2][: neighbour_graph.COMPONENTS].T
     return blurred, axes, points @ axes / np.linalg.norm(points @ axes, axis=1, keepdims=True)
 
 
@@ -31,7 +31,7 @@ def nearest(
     augment: Augment = Augment(),  # noqa: B008
     **rule: Any,
 ) -> NDArray[np.int32]:
-    return neighbours.nearest_neighbours(images, Information(neighbours=count, **rule), augment)
+    return neighbour_graph.nearest_neighbours(images, Information(neighbours=count, **rule), augment)
 
 
 def test_without_augmentation_neighbours_are_those_of_a_brute_force_search(mnist: tuple[ImageSet, ImageSet]) -> None:
@@ -113,7 +113,7 @@ EVERY = torch.ones(2, 3, dtype=torch.bool)
 def distances(x: np.ndarray, varied: torch.Tensor, reach: int = 1) -> NDArray[np.float32]:
     """Distances of the first of the images (N, C, H, W) from the others."""
     images = torch.from_numpy(x).float()
-    found = distortion.distances(images, torch.zeros(1).long(), torch.arange(1, len(x))[None], varied, reach)
+    found = image_distortion.distances(images, torch.zeros(1).long(), torch.arange(1, len(x))[None], varied, reach)
     return np.asarray(found[0])
 
 
@@ -121,7 +121,7 @@ def distances(x: np.ndarray, varied: torch.Tensor, reach: int = 1) -> NDArray[np
 def test_distortion_is_the_least_over_every_pixels_moves(reach: int) -> None:
     x = np.random.default_rng(reach).random((4, 9, 7))
     slopes = np.stack([[sobel(image, axis, mode="constant") for axis in (1, 0)] for image in x]) / 4
-    found = distortion.gradients(torch.from_numpy(x[:, None]).float())
+    found = image_distortion.gradients(torch.from_numpy(x[:, None]).float())
     np.testing.assert_allclose(found.abs().numpy(), np.abs(slopes), atol=1e-5)
     expected = [distance_pixel_by_pixel(slopes[0], other, reach) for other in slopes[1:]]
     np.testing.assert_allclose(distances(x[:, None], ~EVERY, reach), expected, rtol=1e-4)
@@ -131,8 +131,8 @@ def test_an_image_is_found_again_through_an_affine_map(
     mnist: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """scipy's maps of a real image, in two channels; what is left after registration is what interpolating blurs."""
-    monkeypatch.setattr(distortion, "ITERATIONS", 20)
-    monkeypatch.setattr(distortion, "RIDGE", 1e-4)
+    monkeypatch.setattr(image_distortion, "ITERATIONS", 20)
+    monkeypatch.setattr(image_distortion, "RIDGE", 1e-4)
     image = gaussian_filter(mnist[0].images[0, 0] / 255, 0.7)
     centre = np.full(2, 13.5)
     maps = [
@@ -163,10 +163,10 @@ def test_neighbours_by_distortion_are_the_least_distorted_of_the_thirty_nearest(
 ) -> None:
     images = mnist[0].images[:200]
     found = nearest(images, 3, distortion=1)
-    candidates = nearest(images, neighbours.DISTORTED)
+    candidates = nearest(images, neighbour_graph.DISTORTED)
     blurred = torch.from_numpy(gaussian_filter(images / 1.0, (0, 0, 0.7, 0.7), mode="mirror", truncate=5)).float()
     rows = torch.arange(0, 200, 20)
-    apart = distortion.distances(blurred, rows, torch.from_numpy(candidates[rows]).long(), EVERY, 1)
+    apart = image_distortion.distances(blurred, rows, torch.from_numpy(candidates[rows]).long(), EVERY, 1)
     for row, nearest_first in zip(rows, apart.argsort(1)[:, :3].numpy(), strict=True):
         assert set(found[row]) == set(candidates[row][nearest_first])
 
@@ -175,7 +175,7 @@ def test_no_image_is_its_own_neighbour_across_blocks(
     mnist: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = nearest(mnist[0].images, 4)
-    monkeypatch.setattr(closest, "ROWS", 37)
+    monkeypatch.setattr(knn, "ROWS", 37)
     blocks = nearest(mnist[0].images, 4)
     assert not (blocks == np.arange(300)[:, None]).any()
     assert (blocks == whole).mean() > 0.99
@@ -205,9 +205,9 @@ def test_candidates_are_searched_as_asked(mnist: tuple[ImageSet, ImageSet], monk
 
     def recording(directions: torch.Tensor, count: int, exact: bool) -> Any:
         searched.append(exact)
-        return closest.closest(directions, count, exact)
+        return knn.closest(directions, count, exact)
 
-    monkeypatch.setattr(neighbours, "closest", recording)
+    monkeypatch.setattr(neighbour_graph, "closest", recording)
     for search in ("exact", "approximate"):
         nearest(mnist[0].images, 1, search=search)
     assert searched == [True, False]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from infoae import config, losses, objective
 from infoae.config import Config, Weights
-from infoae.distributed import Part
+from infoae.distributed.collectives import Part
 from infoae.model import InfoAE
 
 ALL = set(objective.MODEL_LOSSES) | set(objective.CRITIC_LOSSES)

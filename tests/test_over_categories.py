@@ -14,13 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from infoae import checkpoint, config, configuration, evaluate
-from infoae.config import Config
+from infoae import config
+from infoae.config import Config, recipes
 from infoae.data import ImageSet
-from infoae.distributed import share
+from infoae.distributed.collectives import share
 from infoae.errors import UsageError
+from infoae.evaluation import evaluate
 from infoae.model import InfoAE
-from infoae.run import Run
+from infoae.runs import checkpoint
+from infoae.runs.run import Run
 from infoae.step import Step
 from infoae.trainer import Trainer
 from tests.conftest import TINY
@@ -73,7 +75,7 @@ def test_without_over_categories_a_category_is_its_own(tiny_config: Config) -> N
 
 def test_fewer_over_categories_than_categories_are_refused() -> None:
     with pytest.raises(UsageError, match="num_over_categories 5 is below 10 categories"):
-        configuration.load("smoke", ["model.num_over_categories=5"])
+        recipes.load("smoke", ["model.num_over_categories=5"])
 
 
 def test_the_joint_distribution_of_pairs_is_symmetric_and_sums_to_one(
@@ -90,7 +92,7 @@ def test_first_epochs_neither_draw_nor_judge_images(generator: set[str], make_tr
     weight, expected = float(bool(generator)), {"encoder", "classifier"} | generator
     overrides = ["model.channels=1", "model.image_size=28", f"objective.weights.latent_matching={weight}"]
     overrides += ["information.pairs=neighbours", "information.epochs=1", "information.neighbours=3"]
-    trainer = make_trainer(configuration.load("smoke", [*TINY, *overrides]))
+    trainer = make_trainer(recipes.load("smoke", [*TINY, *overrides]))
     run_networks = set[str]()
 
     def note(name: str, module: nn.Module, *_: object) -> None:
@@ -146,7 +148,7 @@ def test_only_epochs_that_trained_everything_are_scored(
 )
 def test_epochs_of_information_alone_that_make_no_sense_are_refused(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        configuration.load("smoke", ["information.epochs=1", override])
+        recipes.load("smoke", ["information.epochs=1", override])
 
 
 @pytest.mark.parametrize("stop_after", [3, 6, 8])
@@ -231,7 +233,7 @@ def test_an_estimated_prior_of_a_number_that_was_found_is_kept(tiny_config: Conf
 def test_training_with_an_estimated_prior_goes_on_bit_equal(
     make_trainer: Callable[..., Trainer], tiny_config: Config
 ) -> None:
-    unbalanced = configuration.replaced(with_over(tiny_config), {"model.prior": "estimated"}, "test")
+    unbalanced = recipes.replaced(with_over(tiny_config), {"model.prior": "estimated"}, "test")
     whole = make_trainer(unbalanced, "whole")
     whole.fit([])
     assert whole.step.model.prior.std() > 0.01
@@ -255,4 +257,4 @@ def test_training_with_an_estimated_prior_goes_on_bit_equal(
 )
 def test_a_prior_that_fits_nothing_is_refused(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        configuration.load("smoke", [override])
+        recipes.load("smoke", [override])

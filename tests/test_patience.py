@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from infoae import checkpoint, configuration
-from infoae.config import Config
+from infoae.config import Config, recipes
 from infoae.errors import InfoAEError
+from infoae.runs import checkpoint
 from infoae.trainer import Trainer
 
 MakeTrainer = Callable[..., Trainer]
@@ -23,7 +23,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tiny_config: Config) -> Config:
         return scores[self.done]
 
     monkeypatch.setattr(Trainer, "_finish_epoch", scored)
-    return configuration.replaced(tiny_config, {"train.epochs": 6, "train.patience": 2}, "test")
+    return recipes.replaced(tiny_config, {"train.epochs": 6, "train.patience": 2}, "test")
 
 
 def test_training_stops_early_when_the_score_has_stopped_rising(make_trainer: MakeTrainer, scripted: Config) -> None:
@@ -51,6 +51,6 @@ def test_patience_outlasts_an_interruption(stop_after: int, make_trainer: MakeTr
 
 
 def test_without_patience_all_epochs_are_trained(make_trainer: MakeTrainer, scripted: Config) -> None:
-    trainer = make_trainer(configuration.replaced(scripted, {"train.patience": None}, "test"), "whole")
+    trainer = make_trainer(recipes.replaced(scripted, {"train.patience": None}, "test"), "whole")
     assert trainer.fit([])
     assert trainer.done == 36

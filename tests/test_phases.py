@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from infoae.phases import PhaseConv2d, PhaseConvTranspose2d
+from infoae.polyphase import PhaseConv2d, PhaseConvTranspose2d
 
 
 def _with_gradients(layer: nn.Module, x: Tensor) -> list[Tensor]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from infoae import config, data, metrics
 from infoae.cli.main import app
-from infoae.run import Run
+from infoae.runs.run import Run
 
 
 def test_a_run_in_production(lively_run: Run, tmp_path: Path) -> None:

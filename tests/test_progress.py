@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from infoae import image_progress as module
-from infoae.image_progress import progress
+from infoae.reporting import images as module
+from infoae.reporting.images import progress
 
 
 class Terminal(io.StringIO):

@@ -19,11 +19,11 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from typer.testing import CliRunner
 
-from infoae import configuration
 from infoae.cli.main import app
+from infoae.config import recipes
 from infoae.errors import InfoAEError
-from infoae.run import Run
-from infoae.storage import Storage
+from infoae.runs.run import Run
+from infoae.runs.storage import Storage
 from infoae.version import __version__
 from tests.test_package import PROJECT, ROOT
 
@@ -132,8 +132,8 @@ def test_infoae_takes_the_command_and_finds_no_cluster(
 
     shutil.copytree(finished_run.path, stopped)
     settings = [f"train.epochs={finished_run.config().train.epochs + 1}"]
-    longer = configuration.parse((stopped / "config.yaml").read_text(), "test", settings)
-    (stopped / "config.yaml").write_text(configuration.dump(longer))
+    longer = recipes.parse((stopped / "config.yaml").read_text(), "test", settings)
+    (stopped / "config.yaml").write_text(recipes.dump(longer))
     assert re.fullmatch(r"error: no Ray cluster at .*refused.*; 4 nodes needed: .*\n", entrypoint())
     assert list(Run(stopped).metrics()) == list(finished_run.metrics())
 
@@ -163,7 +163,7 @@ def test_on_object_storage_a_new_head_resumes_and_takes_no_stored_name(
     assert "no run 'mnist-4'" in error(resume)  # and so it is started
     assert "no Ray cluster" in error(start)
     settings = [f"train.epochs={finished_run.config().train.epochs + 1}"]
-    longer = configuration.parse((finished_run.path / "config.yaml").read_text(), "test", settings)
+    longer = recipes.parse((finished_run.path / "config.yaml").read_text(), "test", settings)
     stopped = Run(Path(shutil.copytree(finished_run.path, tmp_path / "mnist-4")))
     stopped.write_config(longer)
     Storage(str(store)).push(stopped)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from infoae import launch, reproduce
 from infoae.errors import InfoAEError, UsageError
-from infoae.tracking import Mode
+from infoae.reporting.wandb import Mode
 from infoae.trainer import Trainer
 
 TINY = ["data.limit=64", "train.epochs=1", "train.batch_size=32", "model.width=4"]

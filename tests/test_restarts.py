@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from infoae import configuration
-from infoae.run import Run
+from infoae.config import recipes
+from infoae.runs.run import Run
 from infoae.trainer import Trainer
 from tests.test_cli import SETTINGS, invoke
 
@@ -63,10 +63,10 @@ def test_restarts_of_unknown_numbers_of_categories_are_refused(tmp_path: Path) -
 
 def test_more_categories_come_with_more_over_categories(tmp_path: Path) -> None:
     for categories, over in (("47", 235), ("4", 50)):
-        overrides = configuration.over_categories("mnist", [], categories)
-        found = configuration.load("mnist", [f"model.num_categories={categories}", *overrides])
+        overrides = recipes.over_categories("mnist", [], categories)
+        found = recipes.load("mnist", [f"model.num_categories={categories}", *overrides])
         assert found.model.num_over_categories == over
     told = ["model.num_over_categories=60"]
-    assert configuration.over_categories("mnist", told, "47") == []
+    assert recipes.over_categories("mnist", told, "47") == []
     planned = invoke("train", "--categories", "47", "--dry-run", "--runs", str(tmp_path))
     assert planned.exit_code == 0, planned.output

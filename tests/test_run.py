@@ -6,7 +6,7 @@ import pytest
 
 from infoae.config import Config
 from infoae.errors import InfoAEError, UsageError
-from infoae.run import Run
+from infoae.runs.run import Run
 
 
 def test_a_run_keeps_its_resolved_config_and_latest_points_to_it(tmp_path: Path, tiny_config: Config) -> None:

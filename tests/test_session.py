@@ -15,10 +15,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from infoae.deploy import Classifier, Generator, runtime
+from infoae.deploy import Classifier, Generator, onnx_session
 from infoae.deploy.bundle import Bundle, write_checksums
+from infoae.deploy.classifier import BATCH_SIZE
 from infoae.deploy.cpus import available_cpus
-from infoae.deploy.session import BATCH_SIZE
 from infoae.errors import InfoAEError
 from tests.bundles import CATEGORIES, LATENT, make_bundle, reference
 
@@ -71,7 +71,7 @@ def test_a_gpu_is_given_batches_of_one_size(bundle: Path, monkeypatch: pytest.Mo
     generator = Generator(bundle, "cpu")
     latent = np.random.default_rng(1).normal(size=(3, LATENT)).astype(np.float32)
     plain = classifier.classify(random_images(20)), generator.generate(3, 300, seed=5), generator.decode(latent)
-    monkeypatch.setattr(runtime, "device_of", lambda _: "cuda")
+    monkeypatch.setattr(onnx_session, "device_of", lambda _: "cuda")
     for holder, name in ((classifier, "_session"), (generator, "_generator"), (generator, "_decoder")):
         monkeypatch.setattr(holder, name, Watched(getattr(holder, name)))
     answers = classifier.classify(random_images(20))
@@ -101,8 +101,8 @@ def test_what_stops_one_thread_stops_all(bundle: Path, monkeypatch: pytest.Monke
         time.sleep(0.05)
         return run_session(*arguments)
 
-    run_session = runtime.run_session
-    monkeypatch.setattr("infoae.deploy.session.run_session", failing)
+    run_session = onnx_session.run_session
+    monkeypatch.setattr("infoae.deploy.classifier.run_session", failing)
     with pytest.raises(InfoAEError, match="out of memory"):
         classifier.classify(random_images(700))
     assert next(calls) < 10  # of a hundred

@@ -14,13 +14,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae import configuration, data, launch
-from infoae.batches import batches
-from infoae.config import Config, Data
+from infoae import data, launch
+from infoae.config import Config, Data, recipes
 from infoae.data import ImageSet, ShardSet
+from infoae.data.sampler import batches
 from infoae.data.shards import MIXED_SHARDS, Shards
 from infoae.errors import InfoAEError, UsageError
-from infoae.run import Run
+from infoae.runs.run import Run
 from infoae.trainer import Trainer
 from tests.conftest import TINY
 from tests.inputs import write_shards
@@ -136,7 +136,7 @@ def test_memory_stays_flat_on_more_data_than_its_bound(tmp_path: Path) -> None:
         np.save(tmp_path / f"{index:02}.npy", shard)
     program = (
         "import resource, sys\nfrom pathlib import Path\nfrom infoae.data.shards import Shards\n"
-        "from infoae.batches import batches\nshards = Shards(Path(sys.argv[1]))\n"
+        "from infoae.data.sampler import batches\nshards = Shards(Path(sys.argv[1]))\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
         "before, total = peak(), 0\n"
         "for rows in batches(0, 0, len(shards), 100, shards.sizes): total += int(shards[rows][:, 0, 0, 0].sum())\n"
@@ -218,7 +218,7 @@ def test_the_command_trains_on_shards_and_resumes_from_another_folder(
     first = infoae(tmp_path, "--config", "smoke", *settings, *options)
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["step"] == 6
-    assert configuration.load(tmp_path / "runs" / "r" / "config.yaml").data.root == tmp_path / "digits"
+    assert recipes.load(tmp_path / "runs" / "r" / "config.yaml").data.root == tmp_path / "digits"
     again = infoae(tmp_path / "elsewhere", "--resume", str(tmp_path / "runs" / "r"), "--epochs", "2", "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["step"] == 12

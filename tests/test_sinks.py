@@ -19,9 +19,9 @@ from pyarrow import parquet
 
 from infoae.deploy import sinks
 from infoae.deploy.bundle import Bundle, Manifest
+from infoae.deploy.classifier import Answers
 from infoae.deploy.formats import FORMATS
 from infoae.deploy.rows import RowFormat
-from infoae.deploy.session import Answers
 from infoae.deploy.sinks import format_of, open_file
 from infoae.errors import InfoAEError, UsageError
 from tests.bundles import LATENT, make_bundle

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae.data.convert import UnreadableImageError
+from infoae.data.decode import UnreadableImageError
 from infoae.deploy.sources import BLOCK_BYTES, Encoded, in_blocks, key_of, open_sources
 from infoae.errors import InfoAEError
 from tests.inputs import IMAGE, PIXELS, png, read

@@ -10,17 +10,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae import configuration, space
+from infoae.config import recipes
 from infoae.errors import UsageError
+from infoae.tune import space
 
-BASE = configuration.load("mnist")
+BASE = recipes.load("mnist")
 RATE = "optim.learning_rate"
 
 
 def test_the_default_space_is_of_the_lambdas_and_holds_every_recipe() -> None:
     assert list(space.spaces()) == ["lambdas", "neighbours", "paper"]
-    for recipe in configuration.recipes():
-        base = configuration.load(recipe)
+    for recipe in recipes.recipes():
+        base = recipes.load(recipe)
         found = space.load("lambdas", base)
         weights = base.objective.weights
         assert space.current(base, found) == {
@@ -31,7 +32,7 @@ def test_the_default_space_is_of_the_lambdas_and_holds_every_recipe() -> None:
 
 
 def test_the_papers_space_holds_what_its_recipe_has() -> None:
-    base = configuration.load("mnist-paper")
+    base = recipes.load("mnist-paper")
     found = space.current(base, space.load("paper", base))
     assert found is not None
     assert found["batch"] == base.train.batch_size
@@ -154,8 +155,8 @@ def test_a_grid_is_every_combination_spaced_by_the_distribution() -> None:
 
 def test_current_values_outside_the_space_are_no_first_trial() -> None:
     found = space.load("lambdas", BASE)
-    assert space.current(configuration.load("mnist", ["objective.weights.encoder_adversarial=9"]), found) is None
-    assert space.current(configuration.load("mnist", ["objective.weights.classification_encoded=0.5"]), found) is None
+    assert space.current(recipes.load("mnist", ["objective.weights.encoder_adversarial=9"]), found) is None
+    assert space.current(recipes.load("mnist", ["objective.weights.classification_encoded=0.5"]), found) is None
 
 
 def test_a_file_that_is_missing_or_no_text_is_one_line(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from infoae import config, losses, objective
 from infoae.config import Config
-from infoae.distributed import share
+from infoae.distributed.collectives import share
 from infoae.errors import InfoAEError
 from infoae.model import InfoAE
 from infoae.step import Step

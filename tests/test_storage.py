@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from infoae import checkpoint, storage
 from infoae.config import Config
 from infoae.errors import UnavailableError, UsageError
-from infoae.run import Run
-from infoae.storage import Storage
+from infoae.runs import checkpoint, storage
+from infoae.runs.run import Run
+from infoae.runs.storage import Storage
 from infoae.trainer import Trainer
 
 

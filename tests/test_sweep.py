@@ -13,12 +13,15 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from infoae import checkpoint, configuration, launch, sweep_record
-from infoae.cluster import Request
+from infoae import launch
+from infoae.cluster.connect import Request
+from infoae.config import recipes
 from infoae.errors import InfoAEError
-from infoae.run import Run
-from infoae.sweep import extended, planned, run
-from infoae.sweep_record import Scheduling, Search, Sweep
+from infoae.runs import checkpoint
+from infoae.runs.run import Run
+from infoae.tune import record
+from infoae.tune.record import Scheduling, Search, Sweep
+from infoae.tune.sweep import extended, planned, run
 from tests.conftest import TINY
 
 pytestmark = [
@@ -30,7 +33,7 @@ pytestmark = [
         "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",
     ),
 ]
-ROOT = Path(sweep_record.__file__).parents[1]
+ROOT = Path(record.__file__).parents[1]
 HERE = Request()
 LAMBDAS = """
 alpha: {keys: [objective.weights.reconstruction], low: 0.02, high: 2.0, distribution: loguniform}
@@ -124,19 +127,19 @@ def test_what_a_sweep_leaves(swept: tuple[Sweep, Path]) -> None:
         "latest",
         *(t.run for t in sweep.trials),
     }
-    assert sweep_record.load(folder.name, folder.parent) == (sweep, folder.resolve())
+    assert record.load(folder.name, folder.parent) == (sweep, folder.resolve())
     best = sweep.best()
     assert best is not None
     assert best.score == max(trial.score for trial in sweep.trials if trial.score is not None)
 
-    recipe = sweep_record.write_best(sweep, best, folder)
-    assert configuration.load(recipe) == sweep.config_of(best)
+    recipe = record.write_best(sweep, best, folder)
+    assert recipes.load(recipe) == sweep.config_of(best)
     assert f"# {best.run}, the best of 3 trials of smoke" in recipe.read_text()
     trained = launch.run(launch.planned(str(recipe), ["train.epochs=1"], folder.parent, "again"), "disabled")
     assert trained["finished"]
     assert Run(folder.parent / "again").config().objective == Run(folder / best.run).config().objective
 
-    with Image.open(sweep_record.write_figure(sweep, best, folder)) as figure:
+    with Image.open(record.write_figure(sweep, best, folder)) as figure:
         assert figure.width > 800
         pixels = np.asarray(figure.convert("RGB")).reshape(-1, 3)
     assert (np.abs(pixels.astype(int) - (214, 39, 40)).sum(1) < 10).sum() > 100  # the red ring around the best
@@ -145,7 +148,7 @@ def test_what_a_sweep_leaves(swept: tuple[Sweep, Path]) -> None:
 def test_a_trial_under_way_goes_on_from_its_checkpoint(swept: tuple[Sweep, Path], tmp_path: Path) -> None:
     folder = tmp_path / swept[1].name
     shutil.copytree(swept[1], folder, symlinks=True)
-    longer = configuration.load("smoke", [*TINY, "train.epochs=3"])
+    longer = recipes.load("smoke", [*TINY, "train.epochs=3"])
     sweep = swept[0].model_copy(deep=True, update={"config": longer})
     sweep.trials[2].status, sweep.trials[2].epochs = "unfinished", []  # the command died before it heard of them
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*-00[01]/metrics.jsonl")}

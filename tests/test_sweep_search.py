@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from ray.exceptions import ActorDiedError
 
-from infoae import data, partners, space, sweep_record
-from infoae import sweep as sweeping
+from infoae import data
 from infoae.errors import InfoAEError, UnavailableError, UsageError
-from infoae.neighbours import nearest_neighbours
-from infoae.progress import SweepProgress
-from infoae.run import Run
-from infoae.sweep_record import Sweep
-from infoae.sweep_search import Numbered, make_scheduler
-from infoae.sweep_trial import Training
+from infoae.pseudolabels import pairs
+from infoae.pseudolabels.neighbour_graph import nearest_neighbours
+from infoae.reporting.training import SweepProgress
+from infoae.runs.run import Run
+from infoae.tune import record, space
+from infoae.tune import sweep as sweeping
+from infoae.tune.record import Sweep
+from infoae.tune.search import Numbered, make_scheduler
+from infoae.tune.trial import Training
 from tests.test_sweep import make
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")  # Ray's own
@@ -51,7 +53,7 @@ def test_optuna_learns_from_scores_also_from_those_before_it_was_resumed(tmp_pat
         while (given := searcher.suggest(f"{until}-{len(sweep.trials)}")) != Numbered.FINISHED:
             trial = sweep.trials[given["number"]]
             score = -abs(float(trial.values["alpha"]) - 0.3)
-            trial.epochs, trial.status = [sweep_record.Epoch(epoch=1, score=score)], "finished"
+            trial.epochs, trial.status = [record.Epoch(epoch=1, score=score)], "finished"
             searcher.on_trial_complete(f"{until}-{trial.number}", {"score": score})
 
     sweep, folder = make(tmp_path / "runs", text, search="optuna", trials=25)
@@ -69,7 +71,7 @@ def test_values_are_kept_before_their_trial_begins(tmp_path: Path) -> None:
     text = "alpha: {keys: [objective.weights.reconstruction], low: 0, high: 1}"
     sweep, folder = make(tmp_path / "runs", text, search="optuna", trials=3)
     given = numbered(sweep, folder, 2)
-    kept = sweep_record.load(str(folder), tmp_path)[0]  # the command is killed now
+    kept = record.load(str(folder), tmp_path)[0]  # the command is killed now
     assert [trial.values for trial in kept.trials] == [one["values"] for one in given]
     assert numbered(kept, folder, 2) == given
 
@@ -98,7 +100,7 @@ def test_a_trial_that_lost_its_machines_is_tried_again_when_resumed(tmp_path: Pa
     trial = SimpleNamespace(config={"number": 0}, get_pickled_error=lambda: lost)
     following.on_trial_error(0, [], trial)
     assert sweep.trials[0].status == "unfinished"
-    resumed = sweep_record.load(str(folder), tmp_path)[0]
+    resumed = record.load(str(folder), tmp_path)[0]
     assert numbered(resumed, folder, 2) == [given[0], Numbered.FINISHED]
     trial.get_pickled_error = lambda: ValueError("a bug")
     following.on_trial_error(0, [], trial)
@@ -118,7 +120,7 @@ def test_neighbours_that_trials_share_are_found_once(
         found.append(nearest_neighbours(*arguments, **keywords))
         return found[-1]
 
-    monkeypatch.setattr("infoae.partners.nearest_neighbours", counted)
+    monkeypatch.setattr("infoae.pseudolabels.pairs.nearest_neighbours", counted)
     neighbours = ("information.pairs=neighbours", "objective.weights.information=1", "data.limit=60")
     sweep, folder = make(tmp_path / "runs", text, *neighbours, trials=2)
     (folder / ".tune-1").mkdir()
@@ -126,7 +128,7 @@ def test_neighbours_that_trials_share_are_found_once(
     assert len(found) == searches
     trial = Run(folder / "trial")
     images = data.load_training(sweep.config.data).images
-    partners.find(trial, images, sweep.config.information, sweep.config.augment)
+    pairs.find(trial, images, sweep.config.information, sweep.config.augment)
     assert len(found) == 1
 
 
@@ -166,13 +168,13 @@ def test_epochs_of_information_alone_have_no_score(metric: Any, scores: list[flo
         {"step": 25, "evaluation/mutual_information": 1.795, "evaluation/recovered": 1.0},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert [epoch.score for epoch in sweep_record.epochs(Run(tmp_path), metric)] == scores
+    assert [epoch.score for epoch in record.epochs(Run(tmp_path), metric)] == scores
 
 
 def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "sweep.json").write_text('{"format": 1')
     with pytest.raises(InfoAEError, match="is damaged or of another infoae"):
-        sweep_record.load("s", tmp_path)
+        record.load("s", tmp_path)
     with pytest.raises(InfoAEError, match="no sweep 'none'"):
-        sweep_record.load("none", tmp_path)
+        record.load("none", tmp_path)

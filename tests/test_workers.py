@@ -15,12 +15,14 @@ import ray.train
 import torch
 from ray.exceptions import ActorDiedError
 
-from infoae import cluster, launch, partners, workers
-from infoae.cluster import Layout, Request
+from infoae import launch
+from infoae.cluster import connect, driver
+from infoae.cluster.connect import Layout, Request
 from infoae.errors import InfoAEError, UnavailableError, UsageError
-from infoae.progress import TrainingProgress
-from infoae.run import Run
-from infoae.storage import Storage
+from infoae.pseudolabels import pairs
+from infoae.reporting.training import TrainingProgress
+from infoae.runs.run import Run
+from infoae.runs.storage import Storage
 from tests.conftest import TINY
 from tests.test_cli import SETTINGS, invoke
 
@@ -45,7 +47,7 @@ def test_a_new_run_never_takes_the_place_of_a_stored_one(stored: Storage, finish
     before = checkpoints(stored, finished_run.name)
     plan = launch.planned("smoke", TINY, tmp_path / "runs", finished_run.name)
     with pytest.raises(UsageError, match=f"exists in .*--resume {finished_run.name} --storage"):
-        workers.run(plan, "disabled", TWO, stored, 3)
+        driver.run(plan, "disabled", TWO, stored, 3)
     assert checkpoints(stored, finished_run.name) == before
     assert not (tmp_path / "runs").exists()
 
@@ -58,7 +60,7 @@ def test_a_run_that_goes_on_is_first_brought_up_to_the_storage(
     shutil.rmtree(stale.checkpoints)
     plan = launch.resumed(stale.name, tmp_path / "runs", None)
     with pytest.raises(InfoAEError, match="no Ray cluster"):
-        workers.run(plan, "disabled", TWO, stored, 3)
+        driver.run(plan, "disabled", TWO, stored, 3)
     assert {path.name for path in stale.checkpoints.iterdir()} == checkpoints(stored, stale.name)
 
 
@@ -87,9 +89,9 @@ def test_a_gpu_of_the_workers_need_not_be_here(tmp_path: Path, monkeypatch: pyte
 
 @pytest.fixture
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "connected", lambda *_: nullcontext())
-    monkeypatch.setattr(cluster, "layout", lambda *_: LAYOUT)
-    monkeypatch.setattr(cluster, "check_nodes", lambda _: None)
+    monkeypatch.setattr(connect, "connected", lambda *_: nullcontext())
+    monkeypatch.setattr(connect, "layout", lambda *_: LAYOUT)
+    monkeypatch.setattr(connect, "check_nodes", lambda _: None)
 
 
 @pytest.mark.usefixtures("no_cluster")
@@ -100,15 +102,15 @@ def test_neighbours_are_found_before_any_worker_and_what_is_stored_is_fetched_wh
     found = []
 
     def fail(plan: launch.Plan, trained: Run, layout: Layout, storage: Storage, *_: Any) -> None:  # noqa: ARG001
-        found.append((trained.path / partners.FILE).exists())
+        found.append((trained.path / pairs.FILE).exists())
         storage.push(Run(shutil.copytree(finished_run.path, tmp_path / "there" / trained.name)))
         raise UnavailableError("all nodes were lost")
 
-    monkeypatch.setattr(workers, "train", fail)
+    monkeypatch.setattr(driver, "train", fail)
     settings = [*TINY, "information.pairs=neighbours", "objective.weights.information=1", "data.limit=60"]
     plan = launch.planned("smoke", settings, tmp_path / "runs", "unlucky")
     with pytest.raises(UnavailableError, match="all nodes were lost"):
-        workers.run(plan, "disabled", TWO, storage, 3)
+        driver.run(plan, "disabled", TWO, storage, 3)
     assert found == [True]
     assert Run(tmp_path / "runs" / "unlucky").checkpoint("newest").name == finished_run.checkpoint("newest").name
 
@@ -116,17 +118,17 @@ def test_neighbours_are_found_before_any_worker_and_what_is_stored_is_fetched_wh
 @pytest.mark.usefixtures("no_cluster")
 def test_how_to_go_on_names_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = {"run": "far", "folder": "", "finished": False, "step": 5}
-    monkeypatch.setattr(workers, "train", lambda *_: stopped)
+    monkeypatch.setattr(driver, "train", lambda *_: stopped)
     plan = launch.planned("smoke", TINY, tmp_path / "my runs", "far")
-    result = workers.run(plan, "disabled", Request(2, 4, 1, "10.0.0.1:6379"), Storage(f"{tmp_path}/store"), 3)
+    result = driver.run(plan, "disabled", Request(2, 4, 1, "10.0.0.1:6379"), Storage(f"{tmp_path}/store"), 3)
     assert launch.describe(result) == (
         "stopped and saved after step 5; go on with: infoae train --resume far --nodes 2-4 --workers-per-node 1 "
         f"--address 10.0.0.1:6379 --storage {tmp_path}/store --runs '{tmp_path}/my runs'"
     )
 
 
-def following() -> workers.Following:
-    return workers.Following("infoae train --resume r --nodes 2", 3, TrainingProgress(), [], restarts=3)
+def following() -> driver.Following:
+    return driver.Following("infoae train --resume r --nodes 2", 3, TrainingProgress(), [], restarts=3)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def following() -> workers.Following:
 def test_when_it_gives_up_it_says_why_and_whether_it_may_succeed_later(
     failures: dict[int, Exception], outside: bool, message: str
 ) -> None:
-    error = workers._failure(ray.train.WorkerGroupError("", failures), following(), Path("ray.log"))
+    error = driver._failure(ray.train.WorkerGroupError("", failures), following(), Path("ray.log"))
     assert isinstance(error, UnavailableError) == outside
     assert f"gave up after 3 restarts: worker {min(i for i in failures if not outside or i)}" in str(error)
     assert message in str(error)
@@ -148,7 +150,7 @@ def test_when_it_gives_up_it_says_why_and_whether_it_may_succeed_later(
 
 
 def test_a_machine_taken_away_is_one_line() -> None:
-    error = workers._failure(ray.train.TrainingFailedError("interrupted by node preemption\n"), following(), Path("l"))
+    error = driver._failure(ray.train.TrainingFailedError("interrupted by node preemption\n"), following(), Path("l"))
     assert isinstance(error, UnavailableError)
     assert str(error).startswith("gave up after 3 restarts: interrupted by node preemption; see l, go on with: ")
 
@@ -156,7 +158,7 @@ def test_a_machine_taken_away_is_one_line() -> None:
 def test_storage_out_of_reach_is_tried_again_and_bad_data_is_not() -> None:
     told: list[tuple[str, str]] = []
     channel = SimpleNamespace(put=SimpleNamespace(remote=lambda *event: told.append(event)))
-    callback = workers._OnLoss(channel)
+    callback = driver._OnLoss(channel)
     callback.after_exception(None, {0: UnavailableError("cannot write s3://b: timeout")})
     assert told == [("lost", "worker 0: cannot write s3://b: timeout")]
     with pytest.raises(InfoAEError, match="not finite"):
@@ -164,11 +166,11 @@ def test_storage_out_of_reach_is_tried_again_and_bad_data_is_not() -> None:
 
 
 def test_every_kind_of_restart_is_bounded(finished_run: Run) -> None:
-    fit: Any = workers.fitting(finished_run, finished_run.config(), LAYOUT, None, 2, None)
+    fit: Any = driver.fitting(finished_run, finished_run.config(), LAYOUT, None, 2, None)
     limits = fit.__self__.run_config.failure_config
     assert (limits.max_failures, limits.max_preemption_failures) == (2, 2)
     # Missing nodes are check_waiting's to judge, however often: each start without them counts as one.
-    assert limits.controller_failure_limit == 3 * workers.WAIT_SECONDS / 60
+    assert limits.controller_failure_limit == 3 * driver.WAIT_SECONDS / 60
 
 
 GPUS = {"CPU": 8.0, "GPU": 2.0}
@@ -179,23 +181,23 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[dict[str, float]], 
     """Return a function that makes a cluster of nodes, and what of each is free."""
 
     def make(resources: list[dict[str, float]], free: list[dict[str, float]]) -> None:
-        monkeypatch.setattr(cluster, "FREE_WAIT", 0.0)
+        monkeypatch.setattr(connect, "FREE_WAIT", 0.0)
         found = [{"NodeID": str(number), "Resources": each} for number, each in enumerate(resources)]
-        monkeypatch.setattr(cluster, "_nodes", lambda: found)
-        monkeypatch.setattr(cluster, "_available", lambda: {str(number): each for number, each in enumerate(free)})
+        monkeypatch.setattr(connect, "_nodes", lambda: found)
+        monkeypatch.setattr(connect, "_available", lambda: {str(number): each for number, each in enumerate(free)})
 
     return make
 
 
 def test_gpu_workers_leave_cpus_that_others_hold(nodes: Callable[..., None]) -> None:
     nodes([GPUS, GPUS], [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 7.0, "GPU": 2.0}])
-    assert cluster.layout(Request(2, 2), "cuda") == Layout(4, 4, 2, 3, use_gpu=True)
+    assert connect.layout(Request(2, 2), "cuda") == Layout(4, 4, 2, 3, use_gpu=True)
 
 
 def test_a_worker_has_room_on_one_node_or_none(nodes: Callable[..., None]) -> None:
     """Halves of four nodes are as many CPUs as two workers need, and room for neither."""
     nodes([{"CPU": 4.0}] * 2, [{"CPU": 4.0}, {"CPU": 4.0}])
-    assert cluster.layout(Request(2, 2), "auto").cpus_per_worker == 4
+    assert connect.layout(Request(2, 2), "auto").cpus_per_worker == 4
     nodes([{"CPU": 4.0}] * 4, [{"CPU": 2.0}] * 4)
     with pytest.raises(InfoAEError, match="the cluster is busy: 2 workers of 4 CPU needed, room for 0"):
-        cluster.layout(Request(2, 2), "auto")
+        connect.layout(Request(2, 2), "auto")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.data import mnist_files
+from infoae.data import bundled_mnist
 from infoae.data.shards import Shards, read_labels
 from infoae.errors import InfoAEError, UsageError
 
@@ -83,8 +83,8 @@ def load(config: Data, split: Split) -> ImageSet:
 
 def _mnist(split: Split) -> ImageSet:
     prefix = {"train": "train", "test": "t10k"}[split]
-    images = mnist_files.read(f"{prefix}-images-idx3-ubyte")
-    labels = mnist_files.read(f"{prefix}-labels-idx1-ubyte")
+    images = bundled_mnist.read(f"{prefix}-images-idx3-ubyte")
+    labels = bundled_mnist.read(f"{prefix}-labels-idx1-ubyte")
     return ImageSet(images[:, None], labels.astype(np.int64))
 
 

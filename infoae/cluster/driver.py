@@ -1,0 +1,296 @@
+"""Several workers on a Ray cluster, as the command sees them: start them, follow them, say what became of them.
+
+A lost worker or node, or a storage out of reach, makes Ray Train start all workers again; they go on from the run's
+newest checkpoint. Any other error of ours is not retried. `worker` is what each of them does.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import shlex
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from infoae import launch
+from infoae.cluster import connect
+from infoae.cluster.connect import Layout, Request
+from infoae.cluster.worker import Channel, Job, work
+from infoae.config import Config, recipes
+from infoae.data.sampler import check_shares
+from infoae.errors import InfoAEError, UnavailableError, UsageError
+from infoae.launch import Plan
+from infoae.reporting.training import TrainingProgress, counted
+from infoae.reporting.wandb import Mode, wandb_reporter
+from infoae.runs.run import Run
+from infoae.runs.storage import Storage
+from infoae.trainer import Reporter
+
+POLL_SECONDS = 0.3
+WAIT_SECONDS = 600.0  # for lost nodes to be replaced
+STARTS = 10  # that fail for want of nodes within that time: Ray Train gives each a minute
+TELL_SECONDS = 60.0
+
+
+def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retries: int) -> dict[str, Any]:
+    """Train as launch.run does, by the workers of `request`, restarting lost ones up to `retries` times.
+
+    Raises InfoAEError at once if the cluster is too small or the storage has another run of that name, and with the
+    workers' own message if training failed.
+    """
+    if storage is not None:
+        _compare(plan, storage)
+    plan.runs.mkdir(parents=True, exist_ok=True)
+    log = plan.runs / "ray.log"
+    with connect.connected(request, log):
+        with connect.quiet(log):
+            layout = connect.layout(request, plan.config.train.device)
+            connect.check_nodes(None if storage else plan.runs.resolve())
+        check_shares(len(plan.train), plan.config.train, layout.max_workers)
+        trained = launch.start(plan)
+        go_on = _go_on(trained.name, plan.runs, request, storage)
+        launch.find_partners(trained, plan, go_on)  # not by a worker: lost, it would begin anew
+        with TrainingProgress() as progress, connect.quiet(log):
+            progress.say(_describe(plan, trained, layout))
+            with (
+                wandb_reporter(wandb, trained, plan.config) as reporters,
+                launch.stop_on_signal(progress.say) as stop_wanted,
+            ):
+                following = Following(go_on, retries, progress, [progress, *reporters])
+                try:
+                    result = train(plan, trained, layout, storage, following, stop_wanted)
+                except InfoAEError:
+                    with suppress(InfoAEError):  # what ended the training says more
+                        _fetch(storage, trained)
+                    raise
+            _fetch(storage, trained)
+    if not result["finished"]:
+        return result | {"go_on": go_on}
+    return result | launch.evaluate_run(trained, plan.test, "best", plan.device)
+
+
+def _compare(plan: Plan, storage: Storage) -> None:
+    """Bring a run that goes on up to the storage, which follows its folder from then on. Raises UsageError."""
+    if plan.resumed is not None:
+        storage.pull(plan.resumed)
+    elif plan.name is not None and storage.holds(plan.name):
+        raise UsageError(
+            f"run {plan.name!r} exists in {storage.uri}: go on with --resume {plan.name} --storage {storage.uri}, "
+            "or give another --name"
+        )
+
+
+def _fetch(storage: Storage | None, trained: Run) -> None:
+    if storage is not None:
+        storage.pull(trained)
+
+
+def _go_on(name: str, runs: Path, request: Request, storage: Storage | None) -> str:
+    """Return the command that goes on with a run in the same place."""
+    command = ["infoae", "train", "--resume", name, *request.options()]
+    if storage is not None:
+        command += ["--storage", storage.uri]
+    if runs != Path("runs"):
+        command += ["--runs", str(runs)]
+    return shlex.join(command)
+
+
+def _describe(plan: Plan, run: Run, layout: Layout) -> str:
+    counts = sorted({layout.min_workers, layout.max_workers})
+    workers = " to ".join(str(count) for count in counts)
+    images = " to ".join(str(round(plan.config.train.batch_size / count)) for count in counts)
+    return (
+        f"training {run.path} on {len(plan.train)} images: {workers} workers, {layout.workers_per_node} a node, "
+        f"{'a GPU' if layout.use_gpu else counted(layout.cpus_per_worker, 'CPU')} each, "
+        f"about {images} images of a batch; {launch.describe_batch(plan.config)}"
+    )
+
+
+def train(
+    plan: Plan,
+    trained: Run,
+    layout: Layout,
+    storage: Storage | None,
+    following: Following,
+    stop_wanted: Callable[[], bool],
+) -> dict[str, Any]:
+    """Train `trained` by the workers of `layout`, to the end or until `stop_wanted`; its folder, steps and restarts.
+
+    Raises InfoAEError as `run` does.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    channel: Any = ray.remote(num_cpus=0)(Channel).options(scheduling_strategy=here).remote()
+    if storage is not None:
+        storage.push(trained)
+    training = in_thread(fitting(trained, plan.config, layout, storage, following.retries, channel))
+    told = False
+    while not training.done():
+        wait_for([training], POLL_SECONDS)
+        following.hear(ray.get(channel.drain.remote()))
+        if stop_wanted() and not told:
+            channel.stop.remote()
+            told = True
+        following.check_waiting()
+    try:
+        training.result()
+    except ray.train.TrainingFailedError as error:
+        raise _failure(error, following, plan.runs / "ray.log") from None
+    following.hear(ray.get(channel.drain.remote()))
+    return {"run": trained.name, "folder": str(trained.path), "restarts": following.restarts} | following.ended
+
+
+def fitting(
+    trained: Run, config: Config, layout: Layout, storage: Storage | None, retries: int, channel: Any
+) -> Callable[[], Any]:
+    """Return the function that trains on the cluster, to the end or until an error."""
+    job = Job(recipes.dump(config), trained.path, storage, channel)
+    least, most = layout.min_workers, layout.max_workers
+    trainer = ray.train.torch.TorchTrainer(
+        work,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=most if least == most else (least, most),  # type: ignore[arg-type]  # typed as of V1
+            use_gpu=layout.use_gpu,
+            resources_per_worker=layout.resources_per_worker,
+            placement_strategy="SPREAD",
+        ),
+        run_config=RunConfig(
+            name=f"{trained.name}-{dt.datetime.now():%Y%m%d-%H%M%S-%f}",  # a name used before would train nothing
+            storage_path=str(trained.path / "ray") if storage is None else storage.within("ray"),
+            failure_config=_budget(retries),
+            callbacks=[_OnLoss(channel)],  # type: ignore[list-item]  # typed as of V1
+        ),
+    )
+    fit: Callable[[], Any] = trainer.fit
+    return fit
+
+
+def _budget(retries: int) -> FailureConfig:
+    # Ray that is too old for the last counts machines taken away among the failures.
+    given = {"max_failures": retries, "controller_failure_limit": STARTS * (retries + 1)}
+    given |= {"max_preemption_failures": retries} if hasattr(FailureConfig, "max_preemption_failures") else {}
+    return FailureConfig(**given)  # type: ignore[arg-type]  # typed as of V1
+
+
+class _OnLoss(UserCallback):
+    """Runs beside Ray Train's controller: ends the run on an error that would come again, tells of any other."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
+        for error in worker_exceptions.values():
+            if isinstance(error, InfoAEError) and not isinstance(error, UnavailableError):
+                raise error  # an exception of a callback is not retried
+        self._channel.put.remote("lost", _explain(worker_exceptions))
+
+
+@dataclass
+class Following:
+    """What the command knows of its workers, and whom it tells."""
+
+    go_on: str
+    """The command that does, if training ends early."""
+    retries: int
+    progress: TrainingProgress
+    reporters: Sequence[Reporter]
+    restarts: int = 0
+    ended: dict[str, Any] = field(default_factory=dict)
+    waiting_since: float | None = field(default_factory=time.monotonic)
+    """None while workers train."""
+    told_waiting: float = 0.0
+
+    def hear(self, events: list[tuple[Any, ...]]) -> None:
+        for kind, *values in events:
+            if kind == "lost":
+                self._lost(*values)
+            elif kind == "started":
+                self._started(*values)
+            elif kind == "ended":
+                self.ended = values[0]
+            else:
+                for reporter in self.reporters:
+                    getattr(reporter, kind)(*values)
+
+    def _lost(self, what: str) -> None:
+        self.waiting_since, self.told_waiting = time.monotonic(), 0.0
+        if self.restarts < self.retries:
+            self.restarts += 1
+            self.progress.say(f"{what}; restart {self.restarts} of at most {self.retries}")
+
+    def _started(self, step: int, total_steps: int, team: dict[str, int]) -> None:
+        self.waiting_since = None
+        self.progress.staffed(team["workers"], team["nodes"], self.restarts)
+        where = f"{counted(team['workers'], 'worker')} on {counted(team['nodes'], 'node')}"
+        self.progress.say(f"{where} train from step {step} of {total_steps}")
+
+    def check_waiting(self) -> None:
+        waited = 0.0 if self.waiting_since is None else time.monotonic() - self.waiting_since
+        if waited > self.told_waiting + TELL_SECONDS:
+            self.told_waiting = waited
+            self.progress.say(f"no workers for {waited:.0f} s: waiting for nodes, {WAIT_SECONDS:.0f} s at most")
+        if waited > WAIT_SECONDS:
+            raise UnavailableError(
+                f"no workers for {WAIT_SECONDS:.0f} s: the cluster has lost too many nodes; "
+                f"add some and go on with: {self.go_on}"
+            )
+
+
+def in_thread(function: Callable[[], Any]) -> Future[Any]:
+    """Run in a thread that does not keep the process alive: the main one hears signals and shows progress."""
+    future: Future[Any] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    return future
+
+
+def _failure(error: Exception, following: Following, log: Path) -> InfoAEError:
+    """What to raise for the error that Ray Train ended with."""
+    again = f"see {log}, go on with: {following.go_on}"
+    if isinstance(error, ray.train.ControllerError):
+        failure = error.controller_failure
+        if isinstance(failure, InfoAEError):
+            return failure
+        return UnavailableError(f"Ray Train: {_first_line(failure)}; {again}")
+    failures = error.worker_failures if isinstance(error, ray.train.WorkerGroupError) else {}
+    what = _explain(failures) if failures else _first_line(error)  # which says that a machine was taken away
+    kind = UnavailableError if not failures or any(map(_is_outside, failures.values())) else InfoAEError
+    return kind(f"gave up after {counted(following.restarts, 'restart')}: {what}; {again}")
+
+
+def _is_outside(error: Exception) -> bool:
+    """Whether a worker or the storage was lost, rather than that training went wrong."""
+    return isinstance(error, UnavailableError) or type(error).__module__.startswith("ray.")
+
+
+def _explain(failures: dict[int, Exception]) -> str:
+    """What happened, in one line: a worker that is gone says more than those that then missed it."""
+    outside = {rank: error for rank, error in sorted(failures.items()) if _is_outside(error)}
+    rank, error = min((outside or failures).items(), key=lambda failure: failure[0])
+    if isinstance(error, UnavailableError):
+        return f"worker {rank}: {error}"
+    if outside:
+        return f"worker {', '.join(map(str, outside))} was lost"
+    return f"worker {rank}: {type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

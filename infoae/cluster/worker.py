@@ -1,0 +1,158 @@
+"""One of several workers: the same `Trainer` as in a single process, on its share of each batch.
+
+It starts from the run's newest checkpoint, so workers that Ray Train starts again go on where the last ones saved.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray.util.placement_group import placement_group_table
+from torch import Tensor
+
+from infoae import data
+from infoae.config import recipes
+from infoae.device import resolve_precision
+from infoae.distributed import collectives
+from infoae.errors import UsageError
+from infoae.runs import checkpoint, environment
+from infoae.runs.run import Run
+from infoae.runs.storage import Storage
+from infoae.trainer import Metrics, Moment, Trainer
+
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
+NEWS_SECONDS = 0.3  # between steps that the command hears of
+
+
+class Channel:
+    """An actor between the workers and the command: events one way, the wish to stop the other."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[Any, ...]] = []
+        self._stopping = False
+
+    def put(self, *event: Any) -> None:
+        self._events.append(event)
+
+    def drain(self) -> list[tuple[Any, ...]]:
+        events, self._events = self._events, []
+        return events
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def stopping(self) -> bool:
+        return self._stopping
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told."""
+
+    config: str
+    """YAML."""
+    run: Path
+    storage: Storage | None
+    channel: Any
+    """Handle of a Channel."""
+
+
+def work(arguments: dict[str, Any]) -> None:
+    """Train as one of the workers that Ray Train has started; `arguments` holds the job. Raises InfoAEError."""
+    job: Job = arguments["job"]
+    config = recipes.parse(job.config, "the run's configuration")
+    device = ray.train.torch.get_device()
+    precision = agreed_precision(config.train.precision, device)
+    with _run_folder(job) as run:
+        trainer = Trainer(run, config, data.load_training(config.data), device, precision)
+        trainer.restore(checkpoint.newest(run.checkpoints))
+        reporters = []
+        if collectives.is_main():
+            team = _team()
+            run.write_config(config)  # only now: a checkpoint that cannot be read must leave the run as it was
+            run.add_environment(environment.describe(device, precision, config.seed, trainer.done) | team)
+            job.channel.put.remote("started", trainer.done, trainer.total_steps, team)
+            reporters = [_Forward(job, run)]
+        finished = trainer.fit(reporters, _stop_asked(job.channel))
+        if collectives.is_main():
+            ended: dict[str, Any] = {"finished": finished, "step": trainer.done, "total_steps": trainer.total_steps}
+            ended["seconds"] = round(trainer.seconds, 1)
+            ray.get(job.channel.put.remote("ended", ended | team))
+
+
+def agreed_precision(wanted: str, device: torch.device) -> torch.dtype:
+    """Resolve the number format. Raises UsageError, on all ranks, if auto is not the same on each."""
+    precision = resolve_precision(wanted, device)
+    if not collectives.same_everywhere(PRECISIONS.index(precision), device):
+        raise UsageError(
+            "the workers' machines differ in the number format that precision auto takes: give --precision fp32, or "
+            "the one that all of them have"
+        )
+    return precision
+
+
+@contextmanager
+def _run_folder(job: Job) -> Iterator[Run]:
+    """The run's folder: itself where it is shared, else a copy of what the storage has."""
+    if job.storage is None:
+        yield Run(job.run)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder) / job.run.name)
+        job.storage.pull(run)
+        yield run
+
+
+def _team() -> dict[str, int]:
+    """How many workers train, on how many nodes."""
+    placed = placement_group_table(ray.util.get_current_placement_group())
+    nodes = len(set(placed["bundles_to_node_id"].values()))
+    return {"workers": ray.train.get_context().get_world_size(), "nodes": nodes}
+
+
+class _Forward:
+    """Reporter of the main worker: hands everything to the command."""
+
+    def __init__(self, job: Job, run: Run) -> None:
+        self._job, self._run, self._last = job, run, 0.0
+
+    def stepped(self, moment: Moment) -> None:
+        if time.monotonic() - self._last > NEWS_SECONDS:
+            self._last = time.monotonic()
+            self._job.channel.put.remote("stepped", moment)
+
+    def logged(self, moment: Moment, metrics: Metrics) -> None:
+        self._job.channel.put.remote("stepped", moment)
+        self._job.channel.put.remote("logged", moment, metrics)
+
+    def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:
+        self._job.channel.put.remote("evaluated", moment, metrics, samples)
+
+    def saved(self, moment: Moment) -> None:
+        if self._job.storage is not None:
+            self._job.storage.push(self._run)
+        self._job.channel.put.remote("saved", moment)
+
+
+def _stop_asked(channel: Any) -> Callable[[], bool]:
+    """Ask, on the main worker and at most once a second, whether the command wants to stop."""
+    last = time.monotonic()
+
+    def asked() -> bool:
+        nonlocal last
+        if not collectives.is_main() or time.monotonic() - last < 1:
+            return False
+        last = time.monotonic()
+        return bool(ray.get(channel.stopping.remote()))
+
+    return asked

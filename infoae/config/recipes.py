@@ -1,0 +1,108 @@
+"""How recipes, YAML, `--set` and sweeps become one validated `Config`, and a `Config` YAML again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from infoae.config import Config
+from infoae.config.validation import explain
+from infoae.errors import UsageError
+
+
+def recipes() -> dict[str, Path]:
+    """Return the recipes that come with infoae, name -> YAML file."""
+    folder = Path(str(files("infoae") / "configs"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a recipe by name or a YAML file, write `a.b=value` overrides into it, validate once.
+
+    Raises UsageError with the dotted key, what was given, and the nearest valid key.
+    """
+    path, text = read_named(source, recipes(), "recipe")
+    return parse(text, str(path), overrides)
+
+
+def over_categories(source: str | Path, overrides: Sequence[str], categories: str) -> list[str]:
+    """Return the override by which over-categories keep their proportion to more `categories` than a recipe has.
+
+    None where there are enough, where `overrides` say how many, and for auto. Raises UsageError as `load` does.
+    """
+    model = load(source, overrides).model
+    over, usual = model.num_over_categories, model.num_categories
+    told = any(override.startswith("model.num_over_categories=") for override in overrides)
+    if over is None or usual == "auto" or told or not categories.isdigit() or int(categories) <= usual:
+        return []
+    return [f"model.num_over_categories={over * int(categories) // usual}"]
+
+
+def read_named(source: str | Path, known: Mapping[str, Path], what: str) -> tuple[Path, str]:
+    """Return path and text of the file, a `what`, that `source` names among `known` or is. Raises UsageError."""
+    path = known.get(str(source), Path(source))
+    try:
+        return path, path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"no {what} or readable file {str(source)!r} ({error.strerror}); {what}s: {', '.join(known)}"
+        ) from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not a UTF-8 YAML file") from None
+
+
+def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Config:
+    """Validate YAML `text` from `origin` with `overrides` written into it. Raises UsageError."""
+    tree = read_yaml(text, origin)
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise UsageError(f"{origin} holds {type(tree).__name__}, not a mapping of configuration sections")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not all(key.split(".")):
+            raise UsageError(f"--set takes section.key=value, not {override!r}")
+        _write(tree, key, read_yaml(value, f"--set {key}"), f"--set {key}")
+    return _validated(tree, origin)
+
+
+def replaced(config: Config, values: Mapping[str, Any], origin: str) -> Config:
+    """Return `config` with dotted keys set to `values`, validated. Raises UsageError that begins with `origin`."""
+    tree = config.model_dump(mode="json")
+    for key, value in values.items():
+        _write(tree, key, value, f"{origin}: {key}")
+    return _validated(tree, origin)
+
+
+def _validated(tree: dict[Any, Any], origin: str) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError(f"{origin}: " + "; ".join(explain(error, Config))) from None
+
+
+def dump(config: Config) -> str:
+    """Return the configuration as YAML, every key written out."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def read_yaml(text: str, origin: str) -> Any:
+    """Parse YAML safely. Raises UsageError naming `origin`."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _write(tree: dict[Any, Any], key: str, value: Any, origin: str) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UsageError(f"{origin}: {section} is not a section")
+    tree[last] = value

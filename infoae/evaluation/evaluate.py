@@ -1,0 +1,203 @@
+"""How good a model is: the paper's protocol where there are labels, and what can be said where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from infoae import metrics
+from infoae.augment import augmented
+from infoae.config import Augment, Information
+from infoae.data import ImageSet
+from infoae.evaluation import frechet, health
+from infoae.model import BATCH, InfoAE
+from infoae.pseudolabels import neighbour_graph
+from infoae.random_streams import Stream, generator
+
+SCORE_IMAGES = 10_000  # of the training images, for the label-free score: enough to fix it to about 0.01 nats
+SAMPLES_PER_CATEGORY = 100
+ENOUGH_IMAGES = 1000  # to say from pairs of them which categories are suspicious
+TWIN = Augment()  # the score's augmentation is the same for every run, so that runs can be compared
+
+
+@dataclass(frozen=True)
+class LabelFree:
+    """What the answers say without any label."""
+
+    mutual_information: float
+    """Nats between the answers for an image and for its augmented twin; at most log K. The score of a run."""
+    balance: float
+    """Entropy of how often each category is answered, over log K; 1 is even."""
+    confidence: float
+    """Mean probability of the answered category."""
+    categories_used: int
+    """Categories answered for at least a tenth of an even share."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What the generator draws, compared with real images; no label is used."""
+
+    recovered: float
+    """Part of generated images in which encoder and classifier find the category that was asked for."""
+    diversity_pixels: float
+    """Mean pairwise distance of images of one category, generated over real; 1 is as varied as real ones."""
+    diversity_latent: float
+    """The same in the encoder's latent."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The answers against the classes; labels serve this alone."""
+
+    accuracy: float
+    """Of the images, categories matched to classes one-to-one (Hungarian; paper section 4)."""
+    nmi: float
+    """Normalised mutual information."""
+    ari: float
+    """Adjusted Rand index."""
+    matching: dict[int, int]
+    """Category -> class."""
+    purity: list[float]
+    """Per category, the part of its images that are of its commonest class."""
+    confusion: list[list[int]]
+    """Images by category (row) and class (column)."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All measures of one model on one set of images."""
+
+    num_images: int
+    category_sizes: list[int]
+    label_free: LabelFree
+    generated: Generated
+    labelled: Labelled | None
+    frechet_distance: float | None
+    """Of generated from as many real images of the same categories, in the features of `frechet`; None of too few."""
+    warnings: list[str]
+    """What looks wrong, seen without labels, and what to try."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the measures as JSON values: the labelled ones at the top, NaN as null."""
+        content = asdict(self)
+        content |= content.pop("labelled") or {}
+        content["categories_used"] = self.label_free.categories_used
+        generated = {key: None if np.isnan(value) else value for key, value in content["generated"].items()}
+        return content | {"generated": generated}
+
+
+def evaluate(model: InfoAE, data: ImageSet, seed: int = 0) -> Evaluation:
+    """Measure `model` on the images of `data`, and on its labels if it has any."""
+    probabilities = model.classify(data.images).numpy().astype(np.float64)
+    categories = probabilities.argmax(1)
+    sizes = np.bincount(categories, minlength=model.num_categories)
+    answered = label_free(model, data.images, seed, probabilities)
+    drawn = generated(model, data.images, categories, seed)
+    measures = asdict(answered) | asdict(drawn) | {"categories_unused": model.num_categories - answered.categories_used}
+    return Evaluation(
+        num_images=len(data),
+        category_sizes=sizes.tolist(),
+        label_free=answered,
+        generated=drawn,
+        labelled=None if data.labels is None else labelled(categories, data.labels, model.num_categories),
+        frechet_distance=_frechet_distance(model, data.images, categories, seed),
+        warnings=[*health.of_measures(measures), *_suspicious_categories(model, data.images[:SCORE_IMAGES], seed)],
+    )
+
+
+def _suspicious_categories(model: InfoAE, images: NDArray[np.uint8], seed: int) -> Iterator[str]:
+    """Yield what the answers for images and their nearest neighbours say against the categories."""
+    if len(images) < ENOUGH_IMAGES:
+        return
+    nearest = neighbour_graph.nearest_neighbours(images, Information(neighbours=1), Augment())[:, 0]
+    joint = joints_of_pairs(model, model.classify_heads(images), images[nearest], seed)[0]
+    yield from health.of_categories(joint, model.category_of.cpu().numpy())
+
+
+def label_free(
+    model: InfoAE, images: NDArray[np.uint8], seed: int = 0, probabilities: NDArray[np.float64] | None = None
+) -> LabelFree:
+    """Measure the answers for `images` (N, C, H, W) and for one augmented twin of each."""
+    if probabilities is None:
+        probabilities = model.classify(images).numpy().astype(np.float64)
+    twin = _classify_augmented(model, images, seed, model.classify)
+    frequencies = np.bincount(probabilities.argmax(1), minlength=model.num_categories) / len(images)
+    return LabelFree(
+        mutual_information=metrics.mutual_information(probabilities, twin),
+        balance=metrics.entropy(frequencies) / float(np.log(model.num_categories)),
+        confidence=float(probabilities.max(1).mean()),
+        categories_used=int((frequencies >= 0.1 / model.num_categories).sum()),
+    )
+
+
+def joints_of_pairs(
+    model: InfoAE, answers: torch.Tensor, partners: NDArray[np.uint8], seed: int = 0
+) -> NDArray[np.float64]:
+    """Return each head's joint distribution (H, M, M) of its `answers` (N, H, M) and those for augmented partners."""
+    return joints(answers, torch.from_numpy(_classify_augmented(model, partners, seed, model.classify_heads)))
+
+
+def joints(answers: torch.Tensor, others: torch.Tensor) -> NDArray[np.float64]:
+    """Return each head's symmetric joint distribution (H, M, M) of two sets of answers (N, H, M)."""
+    joint = (answers.permute(1, 2, 0).float() @ others.transpose(0, 1).float()).double() / len(answers)
+    return np.asarray((joint + joint.mT).numpy() / 2)
+
+
+def labelled(categories: NDArray[np.int64], labels: NDArray[np.int64], num_categories: int) -> Labelled:
+    """Measure categories (N,) against classes (N,)."""
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    confusion = metrics.confusion_matrix(categories, labels, num_categories, int(labels.max()) + 1)
+    matching = metrics.match_categories(confusion)
+    return Labelled(
+        accuracy=metrics.accuracy(confusion, matching),
+        nmi=float(normalized_mutual_info_score(labels, categories)),
+        ari=float(adjusted_rand_score(labels, categories)),
+        matching=matching,
+        purity=metrics.purity(confusion).tolist(),
+        confusion=confusion.tolist(),
+    )
+
+
+def generated(model: InfoAE, images: NDArray[np.uint8], categories: NDArray[np.int64], seed: int = 0) -> Generated:
+    """Draw samples of every category and compare them with the real images given that category."""
+    asked = torch.arange(model.num_categories).repeat_interleave(SAMPLES_PER_CATEGORY)
+    samples = model.decode(model.draw_latents(asked, seed))
+    recovered = (model.classify(samples).argmax(1) == asked).float().mean().item()
+    ratios = []
+    for category in range(model.num_categories):
+        real = model.to_input(images[categories == category][:SAMPLES_PER_CATEGORY])
+        if len(real) < 2:
+            continue  # nothing real to compare with
+        drawn = samples[asked == category]
+        pairs = [(drawn, real), (model.encode(drawn), model.encode(real))]
+        ratios.append([_distance(fake) / max(_distance(true), 1e-12) for fake, true in pairs])
+    pixels, latent = np.mean(ratios, axis=0) if ratios else (float("nan"), float("nan"))
+    return Generated(recovered, float(pixels), float(latent))
+
+
+def _frechet_distance(
+    model: InfoAE, images: NDArray[np.uint8], categories: NDArray[np.int64], seed: int
+) -> float | None:
+    samples = model.decode(model.draw_latents(torch.from_numpy(categories), seed))
+    found = frechet.distance(frechet.features(samples), frechet.features(model.to_input(images)))
+    return None if np.isnan(found) else found
+
+
+def _classify_augmented(
+    model: InfoAE, images: NDArray[np.uint8], seed: int, classify: Callable[[torch.Tensor], torch.Tensor]
+) -> NDArray[np.float64]:
+    random = generator(seed, Stream.EVALUATION)
+    parts = (model.to_input(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
+    answers = [classify(augmented(part, TWIN, random).clamp(0, 1)) for part in parts]
+    return torch.cat(answers).numpy().astype(np.float64)
+
+
+def _distance(values: torch.Tensor) -> float:
+    return metrics.mean_pairwise_distance(values.flatten(1).numpy().astype(np.float64))

@@ -1,0 +1,101 @@
+"""Nearest neighbours of images in pixel space: pairs that very likely show the same thing, found without a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infoae.augment import blurred, warped
+from infoae.config import Augment, Information
+from infoae.pseudolabels.knn import closest
+
+COMPONENTS = 50
+CANDIDATES = 100  # by angle, which are then compared by tangent distance
+BLURRED = 1000  # images at once
+DISTORTED = 30  # by tangent distance, which are then registered and compared by the image distortion model
+DISTORTION_BLUR = 0.7  # pixels, for that
+STEP = 0.1  # of the entries of a map, for differences: 1.4 pixels at the edge of 28
+
+
+def nearest_neighbours(
+    images: NDArray[np.uint8],
+    rule: Information,
+    augment: Augment,
+    advance: Callable[[int], object] = lambda _: None,
+) -> NDArray[np.int32]:
+    """Return the nearest other images of each image: (N, C, H, W) -> indices (N, P), nearest first.
+
+    P is `rule.kept_neighbours()`. Nearest by the angle between the images, blurred by a Gaussian of `rule.blur` pixels,
+    as vectors of 50 components that keep most of their squares: a stroke's strength does not count. Nor do, to first
+    order, the maps that `augment` draws: the 100 nearest by angle are ordered by tangent distance (Simard, LeCun and
+    Denker 1993), of either image from the plane that such maps move the other in. With `rule.distortion` in pixels, the
+    30 nearest of these are ordered once more: registered by such maps, by how far they are if each pixel may still move
+    so far (see `distortion`). `advance` is told of so many more that are done.
+
+    Exact for these components and candidates, and work grows with N squared, or with `rule.search` approximate the 100
+    are those that faiss finds (see `closest`); the other two orders grow with N. Raises ValueError if there are too few
+    others.
+    """
+    count, exact, available = rule.kept_neighbours(), rule.search == "exact", len(images) - 1
+    if available < count:
+        raise ValueError(f"{count} neighbours need as many other images, not {available}")
+    x = torch.from_numpy(np.require(images, requirements="W"))
+    points = torch.cat([part.flatten(1) for part in _blurred(x, rule.blur)])
+    axes = torch.linalg.eigh(points.T @ points)[1][:, -COMPONENTS:]  # in ascending order of squares
+    directions = F.normalize(points @ axes)
+    varied = _varied(augment)
+    planes = _planes(x, rule.blur, axes, directions, varied) if varied.any() else None
+    sharper = torch.cat(list(_blurred(x, DISTORTION_BLUR))) if rule.distortion else None
+    wanted = min(max(count, DISTORTED), available) if rule.distortion else count
+    candidates = min(max(wanted, CANDIDATES), available) if planes is not None else wanted
+    found = [torch.empty(0, count, dtype=torch.int64)]
+    for mine, nearest in closest(directions, candidates, exact):
+        if planes is not None:
+            nearest = nearest.gather(1, _closeness(directions, planes, mine, nearest).topk(wanted).indices)
+        if sharper is not None:
+            from infoae.pseudolabels.image_distortion import distances  # numba takes a while to import
+
+            apart = distances(sharper, mine, nearest, varied, rule.distortion)
+            nearest = nearest.gather(1, apart.topk(count, largest=False).indices)
+        found.append(nearest)
+        advance(len(mine))
+    return torch.cat(found).numpy().astype(np.int32)
+
+
+def _blurred(x: Tensor, blur: float) -> Iterator[Tensor]:
+    """uint8 (N, C, H, W) -> float32 parts of it, blurred."""
+    parts = (part.float() for part in x.split(BLURRED))
+    return (blurred(part, blur) if blur else part for part in parts)
+
+
+def _varied(augment: Augment) -> Tensor:
+    """Return which entries of an affine map (2, 3) `augment` draws."""
+    linear = bool(augment.degrees or augment.scale or augment.shear)
+    return torch.tensor([linear, linear, bool(augment.translate or augment.crop)]).expand(2, 3)
+
+
+def _planes(x: Tensor, blur: float, axes: Tensor, directions: Tensor, varied: Tensor) -> Tensor:
+    """Return orthonormal directions (N, D, T) in which images move with each varied entry of a map and in strength."""
+    changes = STEP * torch.eye(6).view(6, 2, 3)[varied.reshape(6)]
+    tangents = []
+    for part in _blurred(x, blur):
+        moved = [warped(part, _map(change, part)) - warped(part, _map(-change, part)) for change in changes]
+        tangents.append(torch.stack([each.flatten(1) @ axes for each in moved], 2))
+    planes: Tensor = torch.linalg.qr(torch.cat([torch.cat(tangents), directions[:, :, None]], 2))[0]
+    return planes
+
+
+def _map(change: Tensor, x: Tensor) -> Tensor:
+    return (torch.eye(2, 3) + change).expand(len(x), 2, 3)
+
+
+def _closeness(directions: Tensor, planes: Tensor, mine: Tensor, others: Tensor) -> Tensor:
+    """Return how close each of the rows `mine` is to its `others` (R, S): cosines squared of both with the planes."""
+    to_mine = torch.einsum("rdt,rsd->rst", planes[mine], directions[others])
+    to_others = torch.einsum("rsdt,rd->rst", planes[others], directions[mine])
+    return (to_mine.square() + to_others.square()).sum(2)

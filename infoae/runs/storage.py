@@ -1,0 +1,115 @@
+"""A run's folder kept in a place all nodes can reach: a shared folder, or object storage such as s3://bucket/path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyarrow import fs
+
+from infoae.errors import UnavailableError, UsageError
+from infoae.files import atomic_folder
+from infoae.runs.run import Run
+
+FILES = (
+    "config.yaml",
+    "environment.json",
+    "metrics.jsonl",
+    "neighbours.npz",
+    "consensus.npy",
+    "categories.json",
+)
+LAST = "checkpoint.json"  # a checkpoint counts once this is there: object storage cannot rename a folder
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The folder `uri`/<run name>."""
+
+    uri: str
+
+    def within(self, name: str) -> str:
+        """Return the folder or URI of something else in the storage."""
+        path, mark, query = self.uri.partition("?") if "://" in self.uri else (self.uri, "", "")
+        return f"{path.rstrip('/')}/{name}{mark}{query}"
+
+    def holds(self, name: str) -> bool:
+        """Whether a run of that name is stored. Raises UnavailableError."""
+        system, root = self._open(name)
+        try:
+            return bool(system.get_file_info(f"{root}/{FILES[0]}").type == fs.FileType.File)
+        except OSError as error:
+            raise UnavailableError(f"cannot read {self.uri}: {error}") from None
+
+    def push(self, run: Run) -> None:
+        """Copy what is new in the run's folder, then remove the checkpoints it has dropped.
+
+        Metrics go before the checkpoint that they lead to: those ahead of it are done again, those behind were lost.
+        Raises UnavailableError.
+        """
+        system, root = self._open(run.name)
+        try:
+            system.create_dir(root)
+            for name in FILES:
+                if (run.path / name).exists():
+                    _copy(str(run.path / name), f"{root}/{name}", fs.LocalFileSystem(), system)
+            known = self._checkpoints(system, root)
+            here = {path.name: path for path in run.checkpoints.glob("step-*")}
+            for name in here.keys() - known:
+                system.create_dir(f"{root}/checkpoints/{name}")
+                files = sorted(here[name].iterdir(), key=lambda file: file.name == LAST)
+                for file in files:
+                    _copy(str(file), f"{root}/checkpoints/{name}/{file.name}", fs.LocalFileSystem(), system)
+            for name in known - here.keys():
+                system.delete_file(f"{root}/checkpoints/{name}/{LAST}")
+                system.delete_dir(f"{root}/checkpoints/{name}")
+        except OSError as error:
+            raise UnavailableError(f"cannot write {self.uri}: {error}") from None
+
+    def pull(self, run: Run) -> None:
+        """Copy the stored run into the run's folder. Does nothing if there is none yet. Raises UnavailableError."""
+        if not self.holds(run.name):
+            return
+        system, root = self._open(run.name)
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            for name in FILES:
+                if system.get_file_info(f"{root}/{name}").type == fs.FileType.File:
+                    _copy(f"{root}/{name}", str(run.path / name), system, fs.LocalFileSystem())
+            for name in self._checkpoints(system, root):
+                folder = run.checkpoints / name
+                if not folder.exists():
+                    with atomic_folder(folder) as temporary:
+                        fs.copy_files(f"{root}/checkpoints/{name}", str(temporary), system, fs.LocalFileSystem())
+        except OSError as error:
+            raise UnavailableError(f"cannot read {self.uri}: {error}") from None
+
+    def _open(self, name: str) -> tuple[fs.FileSystem, str]:
+        try:
+            system, path = fs.FileSystem.from_uri(self.uri)
+        except ValueError as error:
+            raise UsageError(
+                f"--storage {self.uri}: {error}; give a folder or an URI such as s3://bucket/path"
+            ) from None
+        except OSError as error:
+            raise UnavailableError(f"cannot reach {self.uri}: {error}") from None
+        return system, f"{path.rstrip('/')}/{name}"
+
+    @staticmethod
+    def _checkpoints(system: fs.FileSystem, root: str) -> set[str]:
+        """Names of the checkpoints that are complete."""
+        selector = fs.FileSelector(f"{root}/checkpoints", recursive=True, allow_not_found=True)
+        return {Path(info.path).parent.name for info in system.get_file_info(selector) if info.base_name == LAST}
+
+
+def parse(given: str) -> Storage:
+    """Return the storage at a folder or URI."""
+    return Storage(given if "://" in given else str(Path(given).resolve()))
+
+
+def _copy(source: str, destination: str, source_system: fs.FileSystem, destination_system: fs.FileSystem) -> None:
+    """Copy a file; `destination` is the old one or the new one whenever the process dies."""
+    partial = f"{destination}.partial"
+    with source_system.open_input_stream(source) as reader, destination_system.open_output_stream(partial) as writer:
+        writer.write(reader.read())
+    destination_system.move(partial, destination)
