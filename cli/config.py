@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Annotated
 
 import typer
 
-from infoae.cli.options import JsonOption, SetOption, print_json, warn_idle
+from infoae.cli.options import JsonOption, SetOption, print_json, warn_unused
 
 app = typer.Typer(help="Look at recipes and check configurations.", no_args_is_help=True)
 
@@ -18,7 +19,7 @@ def list_recipes(as_json: JsonOption = False) -> None:
     """List the recipes that come with infoae."""
     from infoae.config import recipes
 
-    found = {name: _first_comment(path.read_text(encoding="utf-8")) for name, path in recipes.recipes().items()}
+    found = {name: _first_comment(path.read_text(encoding="utf-8")) for name, path in recipes.available().items()}
     if as_json:
         print_json(found)
         return
@@ -28,14 +29,24 @@ def list_recipes(as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(source: Source = "mnist", settings: SetOption = None, as_json: JsonOption = False) -> None:
-    """Print a configuration with every key written out."""
+    """Print a configuration with every key written out, and what happens in which epoch, as YAML comments."""
     from infoae.config import recipes
 
     loaded = recipes.load(source, settings or [])
     if as_json:
         print_json(loaded.model_dump(mode="json"))
-    else:
-        typer.echo(recipes.dump(loaded), nl=False)
+        return
+    from infoae.methods.schedules import schedule_of
+
+    schedule = schedule_of(loaded)
+    for line in (*_columns(list(schedule.table())), "losses and weights", *_columns(list(schedule.weights()))):
+        typer.echo(textwrap.fill(line, 120, initial_indent="# ", subsequent_indent="#" + 22 * " "))
+    typer.echo(recipes.dump(loaded), nl=False)
+
+
+def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 @app.command()
@@ -43,7 +54,7 @@ def validate(source: Source, settings: SetOption = None, as_json: JsonOption = F
     """Check a configuration; exit 2 and one line if something is wrong."""
     from infoae.config import recipes
 
-    warn_idle(recipes.load(source, settings or []), settings or [])
+    warn_unused(recipes.load(source, settings or []), settings or [])
     if as_json:
         print_json({"source": source, "valid": True})
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -17,6 +17,11 @@ from infoae.cli.options import (
     RunsOption,
     print_json,
 )
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from infoae.evaluation.evaluate import Labelled, RunEvaluation
 
 MOST_CLASSES = 12  # that a terminal has columns for; evaluation.json and the figure have all
 
@@ -34,49 +39,57 @@ def evaluate(
     """
     from infoae import data
     from infoae.device import resolve_device
-    from infoae.launch import evaluate_run
+    from infoae.evaluation.evaluate import evaluate_run
     from infoae.runs.run import Run
 
     found = Run.open(run, runs)
     test = data.load(found.config().data, "test")
     result = evaluate_run(found, test, checkpoint.value, resolve_device(device.value))
     if as_json:
-        print_json(result)
+        print_json(result.to_dict())
     else:
         _print_tables(result)
 
 
-def _print_tables(result: dict[str, Any]) -> None:
+def _print_tables(found: RunEvaluation) -> None:
+    from dataclasses import asdict
+
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    measures = Table(
-        "measure", "value", title=f"{result['run']} {result['checkpoint']}, {result['num_images']} test images"
-    )
-    for key in ("accuracy", "nmi", "ari"):
-        if key in result:
-            measures.add_row(key, f"{result[key]:.4f}")
-    if result["frechet_distance"] is not None:
-        measures.add_row("Fréchet distance", f"{result['frechet_distance']:.3f}")
-    for group in ("label_free", "generated"):
-        for key, value in result[group].items():
-            text = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-            measures.add_row(f"{group.replace('_', '-')}: {key.replace('_', ' ')}", text)
+    console, result = Console(), found.measures
+    measures = Table("measure", "value", title=f"{found.run} {found.checkpoint}, {result.num_images} test images")
+    if result.labelled is not None:
+        for name in ("accuracy", "nmi", "ari"):
+            measures.add_row(name, f"{getattr(result.labelled, name):.4f}")
+    if result.frechet_distance is not None:
+        measures.add_row("Fréchet distance", f"{result.frechet_distance:.3f}")
+    for group, values in (("label-free", asdict(result.label_free)), ("generated", asdict(result.generated))):
+        for name, value in values.items():
+            text = "-" if value != value else f"{value:.4f}" if isinstance(value, float) else str(value)  # NaN != NaN
+            measures.add_row(f"{group}: {name.replace('_', ' ')}", text)
     console.print(measures)
-    categories = Table("category", "images", title="categories")
-    classes = len(result["confusion"][0]) if "confusion" in result else 0
-    shown = range(classes if classes <= MOST_CLASSES else 0)
-    if classes:
-        for column in ("class", "purity", *(f"is {label}" for label in shown)):
-            categories.add_column(column, justify="right")
-    for category, size in enumerate(result["category_sizes"]):
-        row = [str(category), str(size)]
-        if classes:
-            matched = result["matching"].get(category)
-            row += ["-" if matched is None else str(matched), f"{result['purity'][category]:.3f}"]
-            row += [str(result["confusion"][category][label]) for label in shown]
-        categories.add_row(*row)
-    console.print(categories)
-    for warning in result["warnings"]:
+    console.print(_categories(result.category_sizes, result.labelled))
+    for warning in result.warnings:
         typer.echo(f"warning: {warning}")
+
+
+def _categories(sizes: list[int], labelled: Labelled | None) -> Table:
+    """Return a row a category: its images and, where there are classes, which they are of."""
+    from rich.table import Table
+
+    categories = Table("category", "images", title="categories")
+    if labelled is None:
+        for category, size in enumerate(sizes):
+            categories.add_row(str(category), str(size))
+        return categories
+    classes = len(labelled.confusion[0])
+    shown = range(classes if classes <= MOST_CLASSES else 0)
+    for column in ("class", "purity", *(f"is {label}" for label in shown)):
+        categories.add_column(column, justify="right")
+    for category, size in enumerate(sizes):
+        matched = labelled.matching.get(category)
+        counts = [str(labelled.confusion[category][label]) for label in shown]
+        name = "-" if matched is None else str(matched)
+        categories.add_row(str(category), str(size), name, f"{labelled.purity[category]:.3f}", *counts)
+    return categories

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, TextIO
 
 import typer
 
@@ -24,7 +25,7 @@ from infoae.cli import (
     train,
     tune,
 )
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, Notice
 from infoae.version import __version__
 
 app = typer.Typer(
@@ -67,6 +68,7 @@ def root(
 def main() -> None:
     """Run the command; an error for people is one line on stderr and a non-zero exit, never a traceback."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to stop a job is to stop it tidily, as Ctrl-C does
+    warnings.showwarning = _show_warning
     try:
         app()
     except InfoAEError as error:
@@ -80,6 +82,21 @@ def main() -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise
         _fail(f"{error.strerror}: {error.filename or 'writing a file'}", 1)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show what is for people as one line, and what libraries say as Python does."""
+    if isinstance(message, Notice):
+        typer.echo(f"note: {message}", err=True)
+    else:
+        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _fail(message: str, exit_code: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from infoae.config import Config
 
@@ -55,9 +55,20 @@ def print_json(value: dict[str, Any]) -> None:
     typer.echo(json.dumps(value, allow_nan=False))
 
 
-def warn_idle(config: Config, keys: Iterable[str]) -> None:
+def warn_unused(config: Config, keys: Iterable[str]) -> None:
     """Say on stderr which of the dotted keys that were asked for change nothing in this configuration."""
-    from infoae.config.unused_settings import idle
+    from infoae.config.unused_settings import unused
 
-    for sentence in idle(config, keys):
+    for sentence in unused(config, keys):
         typer.echo(f"warning: {sentence}", err=True)
+
+
+def refuse_changes(context: typer.Context, may_change: Collection[str], what: str, only: str) -> None:
+    """Raise UsageError if an option was given that cannot change when `what` is resumed; `only` are those that can."""
+    from infoae.errors import UsageError
+
+    flags = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    for name, flag in flags.items():
+        source = context.get_parameter_source(str(name))
+        if name not in may_change and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{flag} cannot change when {what} is resumed; only {only} can")

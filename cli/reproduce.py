@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, warn_idle
+from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, warn_unused
 
 
 def reproduce(
@@ -28,7 +29,7 @@ def reproduce(
     from infoae import reproduce as reproduction
     from infoae.config import recipes
 
-    warn_idle(recipes.load(config, settings or []), settings or [])
+    warn_unused(recipes.load(config, settings or []), settings or [])
     wanted = reproduction.parse_seeds(seeds)
     recipe = Path(config).stem
     folder = out or Path("results") / recipe
@@ -42,9 +43,9 @@ def reproduce(
     command = shlex.join(["infoae", "reproduce", config, "--seeds", seeds, *extra])
     summary = reproduction.summarize(command, recipe, results, folder)
     if as_json:
-        print_json(summary)
+        print_json(summary.to_dict())
         return
-    for key, statistic in summary["measures"].items():
-        values = ", ".join(f"{name} {value:.4f}" for name, value in statistic.items())
-        typer.echo(f"{reproduction.MEASURES[key]}: {values}")
+    for name, statistic in summary.measures.items():
+        values = ", ".join(f"{each} {value:.4f}" for each, value in asdict(statistic).items())
+        typer.echo(f"{reproduction.MEASURES[name]}: {values}")
     typer.echo(f"results: {folder}/summary.md, {folder}/seeds.png")

@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import Device, JsonOption, RunsOption, SetOption, print_json, warn_idle
+from infoae.cli.options import Device, JsonOption, RunsOption, SetOption, print_json, refuse_changes, warn_unused
+
+MAY_CHANGE = {
+    "resume",
+    "epochs",
+    "wandb",
+    "nodes",
+    "workers_per_node",
+    "address",
+    "storage",
+    "retries",
+    "runs",
+    "as_json",
+}
+"""Options of a run that goes on: how long, where, and who is told."""
 
 
 class Precision(StrEnum):
@@ -84,6 +98,7 @@ def train(
     from infoae.cluster import connect
     from infoae.config import recipes
     from infoae.errors import UsageError
+    from infoae.plan import planned, resumed
     from infoae.runs.run import Run
     from infoae.runs.storage import parse
 
@@ -106,56 +121,26 @@ def train(
     }
     overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
     if resume is not None:
-        fixed = (
-            "config",
-            "settings",
-            "data",
-            "data_root",
-            "download",
-            "categories",
-            "seed",
-            "precision",
-            "device",
-            "name",
-            "global_batch",
-            "restarts",
-            "dry_run",
-        )
-        for option in fixed:
-            source = context.get_parameter_source(option)
-            if source is not None and source.name == "COMMANDLINE":
-                flag = {"settings": "set"}.get(option, option.replace("_", "-"))
-                raise UsageError(f"--{flag} cannot change when a run is resumed; only --epochs can")
+        refuse_changes(context, MAY_CHANGE, "a run", "--epochs")
         if store is not None:
             store.pull(Run(runs / Path(resume).name))
-        plan = launch.resumed(resume, runs, epochs, here)
+        plan = resumed(resume, runs, epochs, here)
     else:
         over = [] if categories is None else recipes.over_categories(config, settings or [], categories)
-        plan = launch.planned(config, [*(settings or []), *over, *overrides], runs, name, here)
-        warn_idle(plan.config, [*(settings or []), *overrides])
+        plan = planned(config, [*(settings or []), *over, *overrides], runs, name, here)
+        warn_unused(plan.config, [*(settings or []), *overrides])
     if dry_run:
         summary = plan.summary()
         print_json(summary) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in summary.items()))
         return
-    results = []
-    for one in [plan] if restarts == 1 else launch.restarts(plan, restarts):
-        if request.needs_ray and not (one.resumed is not None and one.resumed.is_finished(one.config)):
-            from infoae.cluster import driver
-
-            results.append(driver.run(one, wandb.value, request, store, retries))
-        else:
-            results.append(launch.run(one, wandb.value))
-        if not results[-1]["finished"]:
-            if restarts > 1:
-                group = str(results[-1]["run"]).removesuffix(f"-{one.config.seed}")
-                typer.echo(
-                    f"run {len(results)} of {restarts}; to go on, repeat the command with --name {group}", err=True
-                )
-            break
-    result = results[-1] if restarts == 1 or not results[-1]["finished"] else launch.best_of(results)
-    if as_json:
-        print_json(result)
+    executor = launch.Executor(request, store, retries, wandb.value)
+    if restarts == 1:
+        result = launch.run(plan, executor)
     else:
-        typer.echo(launch.describe(result))
-    if not result["finished"]:
+        result = launch.run_restarts(plan, restarts, executor, lambda line: typer.echo(line, err=True))
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        typer.echo(result.describe())
+    if not result.finished:
         raise typer.Exit(130)

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, warn_idle
+from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, refuse_changes, warn_unused
 from infoae.cli.train import Wandb
 
 if TYPE_CHECKING:
     from infoae.tune.record import Sweep
+
+
+MAY_CHANGE = {"resume", "trials", "wandb", "address", "runs", "as_json"}
+"""Options of a sweep that goes on."""
 
 
 class Search(StrEnum):
@@ -70,26 +74,11 @@ def tune(
     Each trial is a run of its own; the best one's recipe is written to best.yaml. Ctrl-C stops; --resume goes on.
     """
     from infoae.cluster.connect import Request
-    from infoae.errors import UsageError
     from infoae.tune import record as records
     from infoae.tune import sweep as sweeping
 
     if resume is not None:
-        for option in (
-            "config",
-            "settings",
-            "space",
-            "search",
-            "scheduler",
-            "metric",
-            "name",
-            "nodes",
-            "workers_per_node",
-        ):
-            source = context.get_parameter_source(option)
-            if source is not None and source.name == "COMMANDLINE":
-                flag = {"settings": "set"}.get(option, option.replace("_", "-"))
-                raise UsageError(f"--{flag} cannot change when a sweep is resumed; only --trials can")
+        refuse_changes(context, MAY_CHANGE, "a sweep", "--trials")
         sweep, folder = records.load(resume, runs)
         sweep = sweeping.extended(sweep, trials)
         request = Request(sweep.nodes, sweep.nodes, sweep.workers_per_node, address)
@@ -105,7 +94,7 @@ def tune(
             runs,
             name,
         )
-        warn_idle(sweep.config, settings or [])
+        warn_unused(sweep.config, settings or [])
     finished = sweeping.run(sweep, folder, request, wandb.value)
     result = sweep.result(folder)
     best = sweep.best()

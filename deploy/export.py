@@ -73,7 +73,7 @@ def export_run(
         raise InfoAEError(f"{out} exists already: delete it, or give another --out")
     config = run.config()
     step = checkpoint.read(run.checkpoint(which)).step
-    model = run.load_model(which)
+    model = InfoAE.of_run(run, which)
     test = data.load(config.data, "test")
     specs = describe(model)
     say(f"exporting {run.name}, step {step}, as {precision}")

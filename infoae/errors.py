@@ -17,3 +17,7 @@ class UsageError(InfoAEError):
     """The command or the configuration asks for something that does not exist. The CLI exits with 2."""
 
     exit_code = 2
+
+
+class Notice(UserWarning):
+    """Something that people should know and that stops nothing. The CLI prints it as one line on stderr."""

@@ -55,14 +55,17 @@ def joint_distribution(p: Tensor, q: Tensor) -> Tensor:
     return (joint + joint.mT) / 2
 
 
-def mutual_information(joint: Tensor) -> Tensor:
-    """Mutual information (...) in nats of joint distributions (..., K, K); 0 log 0 is 0."""
+def information_of(joint: Tensor) -> Tensor:
+    """Mutual information (...) in nats of joint distributions (..., K, K); 0 log 0 is 0.
+
+    As `metrics.mutual_information`, with gradient.
+    """
     product = joint.sum(-1, keepdim=True) * joint.sum(-2, keepdim=True)
     tiny = torch.finfo(joint.dtype).tiny
     return (joint * (joint.clamp_min(tiny).log() - product.clamp_min(tiny).log())).sum((-2, -1))
 
 
-def information(logits: Tensor, logits_twin: Tensor) -> Tensor:
+def mutual_information(logits: Tensor, logits_twin: Tensor) -> Tensor:
     """Minus the mutual information, in nats, between the answers for images and for their augmented twins.
 
     Category logits (..., B, K) twice, of each head in the first dimensions -> scalar, between -log K and 0, the mean
@@ -70,18 +73,18 @@ def information(logits: Tensor, logits_twin: Tensor) -> Tensor:
     that of the whole micro-batch, on whatever ranks its images are.
     """
     joint = joint_distribution(logits.float().softmax(-1), logits_twin.float().softmax(-1))
-    return -mutual_information(collectives.mean(joint, logits.shape[-2])).mean().float()
+    return -information_of(collectives.mean(joint, logits.shape[-2])).mean().float()
 
 
-def consensus(logits: Tensor, category_of: Tensor, agreed: Tensor) -> Tensor:
-    """Cross-entropy in nats of the answers against what the heads agreed on; 0 where they did not.
+def pseudo_label(logits: Tensor, category_of: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in nats of the answers against pseudo-labels; 0 where there is none.
 
-    Logits (B, M) of over-categories, the category of each (M,), and the category agreed on (B,) or -1 -> (B,). Not in
-    the paper: training on what several clusterings of the same images agree on.
+    Logits (B, M) of over-categories, the category of each (M,), and the pseudo-label (B,) or -1 -> (B,). Not in the
+    paper: training on what several clusterings of the same images agree on.
     """
-    other = category_of != agreed.clamp_min(0)[:, None]  # over-categories of other categories
+    other = category_of != labels.clamp_min(0)[:, None]  # over-categories of other categories
     log_probability = logits.float().log_softmax(1).masked_fill(other, -torch.inf).logsumexp(1)
-    return torch.where(agreed >= 0, -log_probability, 0.0)
+    return torch.where(labels >= 0, -log_probability, 0.0)
 
 
 def latent_matching(z_gen: Tensor, c: Tensor, z: Tensor, p: Tensor) -> Tensor:

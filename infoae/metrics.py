@@ -58,10 +58,17 @@ def entropy(probabilities: Floats) -> float:
     return float(-(positive * np.log(positive)).sum())
 
 
-def mutual_information(p: Floats, q: Floats) -> float:
-    """Mutual information in nats between two answers for the same N things, probabilities (N, K) each."""
+def joint_distribution(p: Floats, q: Floats) -> Floats:
+    """Symmetric joint distribution (K, K) of two answers for the same N things, probabilities (N, K) each."""
     joint = p.T @ q / len(p)
-    joint = (joint + joint.T) / 2
+    return np.asarray((joint + joint.T) / 2)
+
+
+def mutual_information(joint: Floats) -> float:
+    """Mutual information in nats of a symmetric joint distribution (K, K); 0 log 0 is 0.
+
+    As `losses.mutual_information`, which minimises it with a gradient.
+    """
     return 2 * entropy(joint.sum(0)) - entropy(joint.ravel())
 
 

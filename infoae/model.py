@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from infoae import networks
 from infoae.config import Model
+from infoae.runs import checkpoint as checkpoints
+from infoae.runs.run import Run
 
 Array: TypeAlias = Tensor | NDArray[np.uint8] | NDArray[np.float32] | NDArray[np.float64]
 
@@ -114,12 +116,18 @@ class InfoAE(nn.Module):
     def load(run: str | Path = "runs/latest", checkpoint: str = "best", device: str = "cpu") -> InfoAE:
         """Load a trained model from a run folder, ready to use.
 
-        `checkpoint` is "best" (by the label-free score) or "newest". Raises InfoAEError for a missing run or a
-        damaged checkpoint. Nothing is unpickled.
+        `checkpoint` is "best" (by the score) or "newest". Raises InfoAEError for a missing run or a damaged checkpoint.
+        Nothing is unpickled.
         """
-        from infoae.runs.run import Run
+        return InfoAE.of_run(Run.open(run), checkpoint).to(device)
 
-        return Run.open(run).load_model(checkpoint).to(device)
+    @staticmethod
+    def of_run(run: Run, which: str = "best") -> InfoAE:
+        """Build the model of a run and fill it from its "best" or "newest" checkpoint. Raises InfoAEError."""
+        path, model = run.checkpoint(which), InfoAE(run.config().model)
+        with checkpoints.fitting(path):
+            model.load_state_dict(checkpoints.weights(path))
+        return model.eval()
 
     def encode(self, images: Array) -> Tensor:
         """Images -> latents (B, Z)."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import re
 import statistics
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,14 @@ from matplotlib.figure import Figure
 
 from infoae import launch
 from infoae.config import Config, recipes
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import InfoAEError, Notice, UsageError
+from infoae.evaluation.evaluate import evaluate_run
 from infoae.files import atomic_file, write_json
-from infoae.reporting.training import counted
+from infoae.launch import Executor
+from infoae.plan import planned, resumed
+from infoae.results import counted
 from infoae.runs import checkpoint
-from infoae.runs.run import Run
+from infoae.runs.run import CONFIG, EVALUATION, Run
 
 MEASURES = {
     "accuracy": "accuracy",
@@ -50,7 +55,80 @@ PROTOCOLS = (
     "fitted on the 60,000 training images and measured on the 10,000 test images."
 )
 
-Result = dict[str, Any]
+
+@dataclass(frozen=True)
+class SeedResult:
+    """What one seed came to: the content of its file."""
+
+    seed: int
+    config: dict[str, Any]
+    """As it was written, without where the data lie."""
+    environment: dict[str, Any]
+    measures: dict[str, float]
+    """Those of MEASURES that it has; none is NaN."""
+    evaluation: dict[str, Any]
+    """The content of the run's evaluation.json."""
+
+    @property
+    def score(self) -> float:
+        """The score of the best checkpoint, in nats."""
+        return self.measures["score"]
+
+    def describe(self) -> str:
+        """Return it in a line."""
+        accuracy = f"accuracy {self.measures['accuracy']:.2%}, " if "accuracy" in self.measures else ""
+        return f"{accuracy}score {self.score:.3f} nats, {self.measures['seconds_training']:.0f} s of training"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of its file."""
+        facts = {"seed": self.seed, "config": self.config, "environment": self.environment}
+        return facts | {"seconds_training": self.measures["seconds_training"]} | self.evaluation
+
+    @staticmethod
+    def from_dict(content: dict[str, Any]) -> SeedResult:
+        """Take the content of a file. Raises KeyError, TypeError or AttributeError if it is of something else."""
+        known = {"seed", "config", "environment", "seconds_training"}
+        evaluation = {name: value for name, value in content.items() if name not in known}
+        values = evaluation["generated"] | evaluation | {"seconds_training": content["seconds_training"]}
+        measures = {name: float(values[name]) for name in MEASURES if values.get(name) is not None}
+        if not {"score", "seconds_training"} <= measures.keys():
+            raise KeyError("score, seconds_training")
+        return SeedResult(content["seed"], content["config"], content["environment"], measures, evaluation)
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One measure over all seeds."""
+
+    mean: float
+    deviation: float
+    """Of a sample (n - 1), 0 for a single seed."""
+    worst: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What all seeds came to."""
+
+    command: str
+    recipe: str
+    seeds: list[int]
+    measures: dict[str, Statistic]
+    best_by_score: SeedResult
+    """The seed that the score chooses."""
+    oracle: SeedResult | None
+    """The seed that the labels would choose, where there are any."""
+    environments: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of summary.json."""
+        chosen: dict[str, Any] = {"best_by_score": {"seed": self.best_by_score.seed}}
+        if self.oracle is not None:
+            chosen["best_by_score"]["accuracy"] = self.best_by_score.measures["accuracy"]
+            chosen["oracle"] = {"seed": self.oracle.seed, "accuracy": self.oracle.measures["accuracy"]}
+        content: dict[str, Any] = {"command": self.command, "recipe": self.recipe, "seeds": self.seeds}
+        content["measures"] = {name: asdict(statistic) for name, statistic in self.measures.items()}
+        return content | chosen | {"environments": self.environments}
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -74,7 +152,7 @@ def run_seeds(
     folder: Path,
     runs: Path,
     say: Callable[[str], object],
-) -> Iterator[Result]:
+) -> Iterator[SeedResult]:
     """Train and evaluate each seed that has no result in `folder`; yields every result, in the order of `seeds`.
 
     Ends early if training is stopped (Ctrl-C). Raises InfoAEError if `folder` or a run of that name belongs to another
@@ -85,56 +163,43 @@ def run_seeds(
         config = recipes.load(source, [*overrides, f"seed={seed}"])
         if path.exists():
             result = read(path)
-            # Parsed, so that keys which came later have their default.
-            if _anywhere(recipes.parse(json.dumps(result["config"]), str(path))) != _anywhere(config):
+            if _anywhere(_config_of(result, path)) != _anywhere(config):
                 raise InfoAEError(f"{path} is of another configuration: give another --out, or delete it")
         else:
             trained = _train(source, [*overrides, f"seed={seed}"], f"{Path(source).stem}-seed-{seed}", runs)
             if trained is None:
                 return
             result = _result(trained, config, seed)
-            write_json(path, result)
-        say(f"seed {seed} ({number + 1} of {len(seeds)}): {describe(result)}")
+            write_json(path, result.to_dict())
+        say(f"seed {seed} ({number + 1} of {len(seeds)}): {result.describe()}")
         yield result
 
 
-def read(path: Path) -> Result:
+def read(path: Path) -> SeedResult:
     """Return a result file. Raises InfoAEError if it is none."""
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if not {"seed", "config", "score", "seconds_training"} <= result.keys():
-            raise ValueError("keys are missing")
-    except (ValueError, AttributeError, OSError) as error:
+        return SeedResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise InfoAEError(f"{path} is no result of infoae reproduce ({error}): delete it, it is made again") from None
-    assert isinstance(result, dict)
-    return result
 
 
-def describe(result: Result) -> str:
-    """Return one seed's result in a line."""
-    accuracy = f"accuracy {result['accuracy']:.2%}, " if "accuracy" in result else ""
-    return f"{accuracy}score {result['score']:.3f} nats, {result['seconds_training']:.0f} s of training"
-
-
-def summarize(command: str, recipe: str, results: Sequence[Result], folder: Path) -> dict[str, Any]:
-    """Write summary.json, summary.md and seeds.png into `folder`; returns the content of summary.json.
-
-    `best_by_score` is the seed that the label-free score chooses, `oracle` the one that the labels would.
-    """
-    by_score = max(results, key=lambda result: result["score"])
-    summary: dict[str, Any] = {
-        "command": command,
-        "recipe": recipe,
-        "seeds": [result["seed"] for result in results],
-        "measures": {key: _statistics(key, values) for key in MEASURES if (values := _values_of(results, key))},
-        "best_by_score": {"seed": by_score["seed"]},
-        "environments": [result["environment"] for result in results],
-    }
-    if "accuracy" in by_score:
-        oracle = max(results, key=lambda result: result["accuracy"])
-        summary["best_by_score"]["accuracy"] = by_score["accuracy"]
-        summary["oracle"] = {"seed": oracle["seed"], "accuracy": oracle["accuracy"]}
-    write_json(folder / "summary.json", summary)
+def summarize(command: str, recipe: str, results: Sequence[SeedResult], folder: Path) -> Summary:
+    """Write summary.json, summary.md and seeds.png into `folder`; returns the summary."""
+    labelled = all("accuracy" in result.measures for result in results)
+    summary = Summary(
+        command=command,
+        recipe=recipe,
+        seeds=[result.seed for result in results],
+        measures={
+            name: _statistic(name, [result.measures[name] for result in results])
+            for name in MEASURES
+            if all(name in result.measures for result in results)
+        },
+        best_by_score=max(results, key=lambda result: result.score),
+        oracle=max(results, key=lambda result: result.measures["accuracy"]) if labelled else None,
+        environments=[result.environment for result in results],
+    )
+    write_json(folder / "summary.json", summary.to_dict())
     with atomic_file(folder / "summary.md") as file:
         file.write_text(table(summary, results), encoding="utf-8")
     with atomic_file(folder / "seeds.png") as file:
@@ -142,81 +207,83 @@ def summarize(command: str, recipe: str, results: Sequence[Result], folder: Path
     return summary
 
 
-def table(summary: dict[str, Any], results: Sequence[Result]) -> str:
+def table(summary: Summary, results: Sequence[SeedResult]) -> str:
     """Return the results as Markdown: a row a seed, the statistics, and, of all of MNIST, the paper's Table 1."""
-    keys = list(summary["measures"])
+    names = list(summary.measures)
     lines = [
-        f"`{summary['command']}`",
+        f"`{summary.command}`",
         "",
-        "| seed | " + " | ".join(MEASURES[key] for key in keys) + " |",
-        "|---" * (len(keys) + 1) + "|",
+        "| seed | " + " | ".join(MEASURES[name] for name in names) + " |",
+        "|---" * (len(names) + 1) + "|",
     ]
-    rows = [(str(result["seed"]), {key: _measure(result, key) for key in keys}) for result in results]
+    rows = [(str(result.seed), result.measures) for result in results]
     rows += [
-        (f"**{name}**", {key: summary["measures"][key][name] for key in keys})
-        for name in ("mean", "deviation", "worst")
+        (f"**{statistic}**", {name: getattr(summary.measures[name], statistic) for name in names})
+        for statistic in ("mean", "deviation", "worst")
         if len(results) > 1  # of a single seed they would claim a certainty that is not there
     ]
-    lines += [
-        f"| {name} | " + " | ".join(_text(key, value) for key, value in values.items()) + " |" for name, values in rows
-    ]
-    data = {(result["config"]["data"]["name"], result["config"]["data"]["limit"]) for result in results}
-    if "accuracy" in summary["measures"] and data == {("mnist", None)}:
-        accuracy = summary["measures"]["accuracy"]
-        spread = f" (± {100 * accuracy['deviation']:.2f})" if len(results) > 1 else ""
-        ours = f"{100 - 100 * accuracy['mean']:.2f}{spread}"
+    lines += [f"| {row} | " + " | ".join(_text(name, values[name]) for name in names) + " |" for row, values in rows]
+    data = {(result.config["data"]["name"], result.config["data"]["limit"]) for result in results}
+    if "accuracy" in summary.measures and data == {("mnist", None)}:
+        accuracy = summary.measures["accuracy"]
+        spread = f" (± {100 * accuracy.deviation:.2f})" if len(results) > 1 else ""
+        ours = f"{100 - 100 * accuracy.mean:.2f}{spread}"
         lines += ["", "| model | error rate, % |", "|---|---|"]
         lines += [f"| {name} | {rate} |" for name, rate in PUBLISHED]
-        lines += [f"| infoae, `{summary['recipe']}`, {counted(len(results), 'seed')} | {ours} |", "", PROTOCOLS]
+        lines += [f"| infoae, `{summary.recipe}`, {counted(len(results), 'seed')} | {ours} |", "", PROTOCOLS]
     return "\n".join(lines) + "\n"
 
 
-def figure(recipe: str, results: Sequence[Result]) -> Figure:
-    """Draw each seed's accuracy with mean and deviation, and accuracy against the label-free score."""
-    seeds = [str(result["seed"]) for result in results]
-    key = "accuracy" if all("accuracy" in result for result in results) else "score"
-    values = [result[key] for result in results]
-    statistic = _statistics(key, values)
+def figure(recipe: str, results: Sequence[SeedResult]) -> Figure:
+    """Draw each seed's accuracy with mean and deviation, and accuracy against the score."""
+    seeds = [str(result.seed) for result in results]
+    name = "accuracy" if all("accuracy" in result.measures for result in results) else "score"
+    values = [result.measures[name] for result in results]
+    statistic = _statistic(name, values)
     drawn = Figure(figsize=(11, 4.2), layout="constrained")
-    axes = drawn.add_subplot(1, 2, 1, xlabel="seed", ylabel=MEASURES[key], title=f"{recipe}: {len(seeds)} seeds")
+    axes = drawn.add_subplot(1, 2, 1, xlabel="seed", ylabel=MEASURES[name], title=f"{recipe}: {len(seeds)} seeds")
     axes.plot(seeds, values, "o")
-    axes.axhline(statistic["mean"], color="C1", label=f"mean {statistic['mean']:.4f}")
-    low, high = (statistic["mean"] + sign * statistic["deviation"] for sign in (-1, 1))
-    axes.axhspan(low, high, color="C1", alpha=0.15, label=f"deviation {statistic['deviation']:.4f}")
+    axes.axhline(statistic.mean, color="C1", label=f"mean {statistic.mean:.4f}")
+    low, high = (statistic.mean + sign * statistic.deviation for sign in (-1, 1))
+    axes.axhspan(low, high, color="C1", alpha=0.15, label=f"deviation {statistic.deviation:.4f}")
     axes.legend(fontsize="small")
-    axes = drawn.add_subplot(1, 2, 2, xlabel=MEASURES["score"], ylabel=MEASURES[key], title="score without labels")
-    axes.plot([result["score"] for result in results], values, "o")
+    axes = drawn.add_subplot(1, 2, 2, xlabel=MEASURES["score"], ylabel=MEASURES[name], title="score without labels")
+    axes.plot([result.score for result in results], values, "o")
     return drawn
 
 
 def _train(source: str, overrides: Sequence[str], name: str, runs: Path) -> Run | None:
     """Return the finished run `name`, trained now as far as it was not; None if it was stopped."""
-    if (runs / name / "config.yaml").exists():
+    if (runs / name / CONFIG).exists():
         found = Run.open(name, runs)
-        plan = launch.planned(source, overrides, runs, name)
+        plan = planned(source, overrides, runs, name)
         if found.config() != plan.config:
             raise InfoAEError(f"run {name} in {runs} is of another configuration: give another --runs, or delete it")
         if found.is_finished(plan.config):
-            launch.evaluate_run(found, plan.test, "best", plan.device)
+            evaluate_run(found, plan.test, "best", plan.device)
             return found
-        plan = launch.resumed(name, runs, None)
+        plan = resumed(name, runs, None)
     else:
-        plan = launch.planned(source, overrides, runs, name)
-    return Run.open(name, runs) if launch.run(plan, "disabled")["finished"] else None
+        plan = planned(source, overrides, runs, name)
+    return Run.open(name, runs) if launch.run(plan, Executor()).finished else None
 
 
-def _result(run: Run, config: Config, seed: int) -> Result:
-    evaluation = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
+def _result(run: Run, config: Config, seed: int) -> SeedResult:
     environments = run.environments()
-    seconds = checkpoint.read(run.checkpoint("newest")).seconds
-    facts: Result = {
+    facts = {
         "seed": seed,
         "config": yaml.safe_load(recipes.dump(_anywhere(config))),
         "environment": environments[-1] if environments else {},
-        "seconds_training": seconds,
+        "seconds_training": checkpoint.read(run.checkpoint("newest")).seconds,
     }
-    facts.update(evaluation)
-    return facts
+    return SeedResult.from_dict(facts | json.loads((run.path / EVALUATION).read_text(encoding="utf-8")))
+
+
+def _config_of(result: SeedResult, path: Path) -> Config:
+    """Return a result's configuration, parsed, so that keys which came later have their default."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Notice)  # a result of version 0.1 need not be mended by anyone
+        return recipes.parse(json.dumps(result.config), str(path))
 
 
 def _anywhere(config: Config) -> Config:
@@ -226,25 +293,12 @@ def _anywhere(config: Config) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update={"root": None, "download": False})})
 
 
-def _measure(result: Result, key: str) -> float:
-    value = result[key] if key in result else result["generated"].get(key)
-    return float("nan") if value is None else float(value)
-
-
-def _values_of(results: Sequence[Result], key: str) -> list[float]:
-    """One measure of every result; empty if any lacks it."""
-    values = [_measure(result, key) for result in results if key in result or key in result["generated"]]
-    return values if len(values) == len(results) and all(value == value for value in values) else []  # NaN != NaN
-
-
-def _statistics(key: str, values: Sequence[float]) -> dict[str, float]:
-    """`deviation` is that of a sample (n - 1), 0 for a single seed."""
+def _statistic(name: str, values: Sequence[float]) -> Statistic:
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    worst = max(values) if key in LOWER_IS_BETTER else min(values)
-    return {"mean": statistics.fmean(values), "deviation": deviation, "worst": worst}
+    return Statistic(statistics.fmean(values), deviation, max(values) if name in LOWER_IS_BETTER else min(values))
 
 
-def _text(key: str, value: float) -> str:
-    if key in ("accuracy", "recovered"):
+def _text(name: str, value: float) -> str:
+    if name in ("accuracy", "recovered"):
         return f"{100 * value:.2f} %"
-    return f"{value:.0f}" if key == "seconds_training" else f"{value:.3f}"
+    return f"{value:.0f}" if name == "seconds_training" else f"{value:.3f}"

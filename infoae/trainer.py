@@ -14,22 +14,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from infoae import metric_names
 from infoae.config import Config
 from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import batches, steps_an_epoch
 from infoae.distributed import collectives
 from infoae.errors import InfoAEError, UsageError
-from infoae.evaluation import evaluate, health
-from infoae.files import write_json
-from infoae.model import InfoAE
-from infoae.pseudolabels import merging, pairs, vote
+from infoae.evaluation import evaluate
+from infoae.methods.registry import method_of
+from infoae.methods.schedules import schedule_of
+from infoae.pseudolabels import pairs
+from infoae.pseudolabels.pseudo_labels import PseudoLabels
 from infoae.random_streams import Stream, generator
 from infoae.runs import checkpoint
 from infoae.runs.checkpoint import Checkpoint
-from infoae.runs.run import CATEGORIES, Run
-from infoae.step import Step
+from infoae.runs.run import METRICS, Run
+from infoae.step import Step, StepResult
 
 Metrics = dict[str, float]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -82,16 +85,12 @@ class Trainer:
         self.images, self.held_out = train.images, train.held_out
         self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()
         torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
-        self.step = Step(InfoAE(config.model), config, device, precision)
-        self.nearest = self.partners = None
-        if config.compares_neighbours():
-            self.nearest = pairs.load(run, self.images, config.information, config.augment, device)
-            self.partners = self.nearest[:, : config.information.neighbours]
-        self.agreed: NDArray[np.int64] | None = None
-        self.done, self.seconds, self.settlement = 0, 0.0, 0
-        self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size, config.train.least_steps)
-        self.vote_step = config.information.epochs * self.steps_per_epoch
-        self.latent_steps = self.vote_step + config.information.consensus_epochs * self.steps_per_epoch
+        self.schedule = schedule_of(config)
+        self.step = Step(method_of(config).build(config), config, device, precision)
+        self.pairs = pairs.load(run, self.images, config, device) if config.compares_neighbours() else None
+        self.pseudo_labels = PseudoLabels(run, self.schedule, self.images, self.pairs, device)
+        self.done, self.seconds = 0, 0.0
+        self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size, config.train.min_steps_per_epoch)
         self.total_steps = config.train.epochs * self.steps_per_epoch
 
     def resume(self) -> None:
@@ -101,15 +100,17 @@ class Trainer:
 
     def restore(self, path: Path | None) -> None:
         """Go back to a checkpoint, or to the start, and forget what was measured after it. Raises InfoAEError."""
-        saved = checkpoint.restore(path, self.step) if path is not None else Checkpoint(0, 0, 0.0, None)
+        saved = Checkpoint(0, 0, 0.0, None)
+        if path is not None:
+            saved, state = checkpoint.load(path)
+            with checkpoint.fitting(path):
+                self.step.load(state)
         if not collectives.same_everywhere(saved.step, self.step.device):
             raise InfoAEError(f"the workers see different checkpoints of {self.run.name}: put --runs on shared storage")
         if not collectives.same_everywhere(len(self.images), self.step.device):
             raise InfoAEError(f"the workers see different images: put {self.config.data.root} on shared storage")
         self.done, self.seconds = saved.step, saved.seconds
-        self.settlement = self._settlements()
-        if self.settlement:
-            self.agreed = vote.load(self.run, len(self.images), self.settlement, self.step.device)
+        self.pseudo_labels.restore(self.done // self.steps_per_epoch)
         if collectives.is_main():
             self.run.forget_metrics_after(self.done)
 
@@ -122,47 +123,57 @@ class Trainer:
         stopped = False
         while self.done < self.total_steps and not stopped and not self._stops_early():
             epoch, position = divmod(self.done, self.steps_per_epoch)
-            train, seed = self.config.train, self.config.seed
-            order = batches(seed, epoch, len(self.images), train.batch_size, self.shard_sizes, train.least_steps)
-            for indices in order[position:]:
-                self._train_step(indices, reporters)
-                stopped = collectives.agreed(should_stop(), self.step.device)
+            for indices in self._batches(epoch)[position:]:
+                self._take_step(epoch, indices, reporters)
+                stopped = collectives.any_rank(should_stop(), self.step.device)
                 if stopped:
                     break
                 if self._save_is_due() and collectives.is_main():
                     self._save(None, reporters)
-            score = self._finish_epoch(reporters) if self.done % self.steps_per_epoch == 0 else None
+            score = self._finish_epoch(epoch, reporters) if self.done % self.steps_per_epoch == 0 else None
             if collectives.is_main():  # the others wait for it in their next step
                 self._save(score, reporters)
         return self.done == self.total_steps or self._stops_early()
+
+    def _batches(self, epoch: int) -> list[Ints]:
+        train = self.config.train
+        sizes, least = self.shard_sizes, train.min_steps_per_epoch
+        return batches(self.config.seed, epoch, len(self.images), train.batch_size, sizes, least)
 
     def _stops_early(self) -> bool:
         """Whether the score has not risen for train.patience epochs: the same on all ranks."""
         if self.config.train.patience is None:
             return False
-        return collectives.agreed(collectives.is_main() and self.run.score_stands(self.config), self.step.device)
+        return collectives.any_rank(collectives.is_main() and self.run.score_stands(self.config), self.step.device)
 
-    def _train_step(self, indices: NDArray[np.int64], reporters: Sequence[Reporter]) -> None:
+    def _take_step(self, epoch: int, indices: Ints, reporters: Sequence[Reporter]) -> None:
+        """Train on the images of `indices`, a whole batch of which this rank takes its share."""
         started = time.perf_counter()
         share = collectives.share(len(indices))
+        mine = partners = indices[share.slice]
+        if self.pairs is not None:
+            partners = self.pairs.draw(indices, self.config.seed, self.done)[share.slice]
         self.step.scale_learning_rates(self._decay())
         result = self.step(
-            torch.from_numpy(self.images[indices[share.slice]]),
+            torch.from_numpy(self.images[mine]),
             self.done,
+            self.schedule.stage(epoch),
             share.total,
-            *self._partners_of(indices, share),
-            latent_only=self.done < self.latent_steps,
+            None if self.pairs is None else torch.from_numpy(self.images[partners]),
+            self.pseudo_labels.of(mine, partners),
         )
         self.done += 1
         seconds = time.perf_counter() - started
         self.seconds += seconds
-        if not collectives.is_main():
-            return
-        moment = self._moment(len(indices) / seconds)
+        if collectives.is_main():
+            self._report(result, len(indices) / seconds, reporters)
+
+    def _report(self, result: StepResult, images_per_second: float, reporters: Sequence[Reporter]) -> None:
+        moment = self._moment(images_per_second)
         for reporter in reporters:
             reporter.stepped(moment)
         if self.done % self.config.train.log_every == 0 or self.done == self.total_steps:
-            metrics = result.metrics() | {"images_per_second": moment.images_per_second}
+            metrics = result.metrics() | {metric_names.IMAGES_PER_SECOND: images_per_second}
             self._write(metrics)
             for reporter in reporters:
                 reporter.logged(moment, metrics)
@@ -172,123 +183,57 @@ class Trainer:
         steps = self.config.optim.decay_epochs * self.steps_per_epoch
         return min(1.0, (self.total_steps - self.done) / steps) if steps else 1.0
 
-    def _finish_epoch(self, reporters: Sequence[Reporter]) -> float | None:
-        """Merge the over-categories anew, the same on all ranks, and measure the model on the main one.
+    def _finish_epoch(self, epoch: int, reporters: Sequence[Reporter]) -> float | None:
+        """Make pseudo-labels and merge anew, the same on all ranks, and measure the model on the main one.
 
         Returns the score, which chooses the best checkpoint and sees no label; None where there is nothing to choose:
         before everything was trained, and on the other ranks.
         """
+        # Pseudo-labels, and over-categories merged into categories.
         model, images = self.step.evaluated_model(), self.images[: evaluate.SCORE_IMAGES]
         answers = model.classify_heads(images) if collectives.is_main() else None
-        seen: Metrics = {}
-        if model.num_over_categories > model.num_categories:
-            seen |= self._merge(model, answers)
-        if self._settlements() > self.settlement:
-            self.settlement = self._settlements()
-            seen |= self._settle(model)
-            self._merge(model, answers)
+        models = (model,) if model is self.step.model else (model, self.step.model)
+        seen = self.pseudo_labels.end_epoch(epoch + 1, models, answers)
         if answers is None:
             return None
+
+        # What the answers say, of images kept out of training where there are some.
         if self.held_out is None:
             probabilities = model.merge_probabilities(answers[:, 0]).numpy().astype(np.float64)
         else:
             images = self.held_out[: evaluate.SCORE_IMAGES]
             probabilities = model.classify(images).numpy().astype(np.float64)
         label_free = evaluate.label_free(model, images, probabilities=probabilities)
-        complete = self.done > self.latent_steps
-        measures = {"mutual_information": label_free.mutual_information, "balance": label_free.balance}
-        measures |= {"categories_unused": model.num_categories - label_free.categories_used} | seen
-        if complete:  # before, no image that was generated has been trained on
+        measures = {
+            metric_names.MUTUAL_INFORMATION: label_free.mutual_information,
+            metric_names.BALANCE: label_free.balance,
+            metric_names.CATEGORIES_UNUSED: model.num_categories - label_free.categories_used,
+        } | seen
+
+        # What is generated, once generated images were trained on.
+        complete = epoch >= self.schedule.first_scored_epoch
+        if complete:
             measures |= asdict(evaluate.generated(model, images, probabilities.argmax(1)))
-        metrics = {f"evaluation/{name}": value for name, value in measures.items() if np.isfinite(value)}
+        metrics = {metric_names.of_evaluation(name): value for name, value in measures.items() if np.isfinite(value)}
         self._write(metrics)
         samples = model.decode(model.draw_latents(torch.arange(model.num_categories).repeat_interleave(8)))
         for reporter in reporters:
             reporter.evaluated(self._moment(0.0), metrics, samples)
         return label_free.mutual_information if complete else None
 
-    def _settlements(self) -> int:
-        """How often the categories of training images were settled so far: by the vote, then by settle_every."""
-        every = self.config.information.settle_every
-        if not self.config.objective.weights.consensus or self.done < self.vote_step:
-            return 0
-        return 1 + (self.done - self.vote_step) // (every * self.steps_per_epoch) if every else 1
-
-    def _settle(self, model: InfoAE) -> Metrics:
-        """Settle the categories of all training images: by the vote of the heads, later by the classifier's answers.
-
-        Returns how well that went, on the main rank.
-        """
-        measures: Metrics = {}
-        if collectives.is_main():
-            information = self.config.information
-            if self.settlement == 1:
-                nearest = None if self.nearest is None else self.nearest[:, : information.merging_neighbours]
-                votes = vote.of_heads(model, self.images, nearest, information.merging)
-            else:
-                votes = vote.of_classifier(model, self.images)
-            settled, measures = vote.settle(votes, model.num_categories, information, self.partners)
-            vote.save(self.run, settled, self.settlement)
-        self.agreed = vote.load(self.run, len(self.images), self.settlement, self.step.device)
-        return measures
-
-    def _merge(self, model: InfoAE, answers: Tensor | None) -> Metrics:
-        """Merge anew: by what the heads agreed on, before the vote those between which images and partners move most.
-
-        `answers` (N, H, M) are the main rank's model's for the first images; the others are told what comes out.
-        Returns what the joint distribution says of the categories, on the main rank before the vote.
-        """
-        measures: Metrics = {}
-        category_of = torch.zeros(model.num_over_categories, dtype=torch.int64)
-        frequency = torch.zeros(model.num_over_categories, dtype=torch.float64)
-        if answers is not None:
-            over = answers[:, 0].double()
-            if self.agreed is None:
-                nearest = np.arange(len(over)) if self.partners is None else self.partners[: len(over), 0]
-                joint = evaluate.joints_of_pairs(model, answers, self.images[nearest])[0]
-                criterion = self.config.information.merging
-                merged = merging.merge(joint, self._number(model, joint), criterion)[0]
-                measures = health.of_joint(joint, merged)
-            else:
-                merged = vote.categories_of(over.numpy(), self.agreed[: len(over)], model.num_categories)
-            category_of, frequency = torch.from_numpy(merged), over.mean(0)
-        category_of, frequency = (collectives.from_main(each, self.step.device) for each in (category_of, frequency))
-        for each in {id(m): m for m in (model, self.step.model)}.values():
-            each.merge(category_of.to(self.step.device), frequency.to(self.step.device))
-        return measures
-
-    def _number(self, model: InfoAE, joint: NDArray[np.float64]) -> int:
-        """Return how many categories to merge into; where they are to be found, that is settled before the vote."""
-        if self.config.model.num_categories != "auto" or self.done > self.vote_step:
-            return model.num_categories
-        kept = merging.information_kept(joint)
-        found = merging.choose_number(kept)
-        write_json(self.run.path / CATEGORIES, {"categories": found, "information_kept": kept})
-        return found
-
-    def _partners_of(self, indices: NDArray[np.int64], share: collectives.Share) -> tuple[Tensor | None, Tensor | None]:
-        """Return partner images (B, C, H, W) where there are any, and what was agreed on both (2, B) after the vote."""
-        mine, images = indices[share.slice], None
-        others = mine
-        if self.partners is not None:
-            others = pairs.draw(self.partners, indices, self.config.seed, self.done)[share.slice].astype(np.int64)
-            images = torch.from_numpy(self.images[others])
-        agreed = None if self.agreed is None else torch.from_numpy(self.agreed[np.stack([mine, others])])
-        return images, agreed
-
     def _save_is_due(self) -> bool:
         every = self.config.train.save_every
         return every is not None and self.done % every == 0 and self.done % self.steps_per_epoch != 0
 
     def _save(self, score: float | None, reporters: Sequence[Reporter]) -> None:
-        epoch = self.done // self.steps_per_epoch
-        checkpoint.save(self.run.checkpoints, Checkpoint(self.done, epoch, self.seconds, score), self.step)
+        saved = Checkpoint(self.done, self.done // self.steps_per_epoch, self.seconds, score)
+        checkpoint.save(self.run.checkpoints, saved, self.step.state())
         for reporter in reporters:
             reporter.saved(self._moment(0.0))
 
     def _write(self, metrics: Metrics) -> None:
         line = {"step": self.done, "epoch": self.done / self.steps_per_epoch, "seconds": self.seconds} | metrics
-        with (self.run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with (self.run.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def _moment(self, images_per_second: float) -> Moment:

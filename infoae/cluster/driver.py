@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,20 @@ import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from infoae import launch
 from infoae.cluster import connect
 from infoae.cluster.connect import Layout, Request
-from infoae.cluster.worker import Channel, Job, work
+from infoae.cluster.worker import Channel, Ended, Job, work
 from infoae.config import Config, recipes
 from infoae.data.sampler import check_shares
 from infoae.errors import InfoAEError, UnavailableError, UsageError
-from infoae.launch import Plan
-from infoae.reporting.training import TrainingProgress, counted
+from infoae.evaluation.evaluate import evaluate_run
+from infoae.plan import Plan, describe_batch, find_neighbours, start
+from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
+from infoae.results import Team, TrainingResult, counted
 from infoae.runs.run import Run
 from infoae.runs.storage import Storage
+from infoae.signals import stop_on_signal
 from infoae.trainer import Reporter
 
 POLL_SECONDS = 0.3
@@ -44,8 +46,8 @@ STARTS = 10  # that fail for want of nodes within that time: Ray Train gives eac
 TELL_SECONDS = 60.0
 
 
-def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retries: int) -> dict[str, Any]:
-    """Train as launch.run does, by the workers of `request`, restarting lost ones up to `retries` times.
+def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retries: int) -> TrainingResult:
+    """Train as local.run does, by the workers of `request`, restarting lost ones up to `retries` times.
 
     Raises InfoAEError at once if the cluster is too small or the storage has another run of that name, and with the
     workers' own message if training failed.
@@ -59,14 +61,14 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
             layout = connect.layout(request, plan.config.train.device)
             connect.check_nodes(None if storage else plan.runs.resolve())
         check_shares(len(plan.train), plan.config.train, layout.max_workers)
-        trained = launch.start(plan)
+        trained = start(plan)
         go_on = _go_on(trained.name, plan.runs, request, storage)
-        launch.find_partners(trained, plan, go_on)  # not by a worker: lost, it would begin anew
+        find_neighbours(trained, plan, go_on)  # not by a worker: lost, it would begin anew
         with TrainingProgress() as progress, connect.quiet(log):
             progress.say(_describe(plan, trained, layout))
             with (
                 wandb_reporter(wandb, trained, plan.config) as reporters,
-                launch.stop_on_signal(progress.say) as stop_wanted,
+                stop_on_signal(progress.say) as stop_wanted,
             ):
                 following = Following(go_on, retries, progress, [progress, *reporters])
                 try:
@@ -76,9 +78,9 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
                         _fetch(storage, trained)
                     raise
             _fetch(storage, trained)
-    if not result["finished"]:
-        return result | {"go_on": go_on}
-    return result | launch.evaluate_run(trained, plan.test, "best", plan.device)
+    if not result.finished:
+        return replace(result, go_on=go_on)
+    return replace(result, evaluation=evaluate_run(trained, plan.test, "best", plan.device))
 
 
 def _compare(plan: Plan, storage: Storage) -> None:
@@ -114,7 +116,7 @@ def _describe(plan: Plan, run: Run, layout: Layout) -> str:
     return (
         f"training {run.path} on {len(plan.train)} images: {workers} workers, {layout.workers_per_node} a node, "
         f"{'a GPU' if layout.use_gpu else counted(layout.cpus_per_worker, 'CPU')} each, "
-        f"about {images} images of a batch; {launch.describe_batch(plan.config)}"
+        f"about {images} images of a batch; {describe_batch(plan.config)}"
     )
 
 
@@ -125,8 +127,8 @@ def train(
     storage: Storage | None,
     following: Following,
     stop_wanted: Callable[[], bool],
-) -> dict[str, Any]:
-    """Train `trained` by the workers of `layout`, to the end or until `stop_wanted`; its folder, steps and restarts.
+) -> TrainingResult:
+    """Train `trained` by the workers of `layout`, to the end or until `stop_wanted`; nothing is evaluated.
 
     Raises InfoAEError as `run` does.
     """
@@ -148,7 +150,18 @@ def train(
     except ray.train.TrainingFailedError as error:
         raise _failure(error, following, plan.runs / "ray.log") from None
     following.hear(ray.get(channel.drain.remote()))
-    return {"run": trained.name, "folder": str(trained.path), "restarts": following.restarts} | following.ended
+    ended = following.ended
+    assert ended is not None, "the main worker tells of its end before it ends"
+    return TrainingResult(
+        run=trained.name,
+        folder=str(trained.path),
+        finished=ended.finished,
+        step=ended.step,
+        total_steps=ended.total_steps,
+        seconds=ended.seconds,
+        team=ended.team,
+        restarts=following.restarts,
+    )
 
 
 def fitting(
@@ -207,7 +220,8 @@ class Following:
     progress: TrainingProgress
     reporters: Sequence[Reporter]
     restarts: int = 0
-    ended: dict[str, Any] = field(default_factory=dict)
+    ended: Ended | None = None
+    """What the main worker said last."""
     waiting_since: float | None = field(default_factory=time.monotonic)
     """None while workers train."""
     told_waiting: float = 0.0
@@ -230,11 +244,10 @@ class Following:
             self.restarts += 1
             self.progress.say(f"{what}; restart {self.restarts} of at most {self.retries}")
 
-    def _started(self, step: int, total_steps: int, team: dict[str, int]) -> None:
+    def _started(self, step: int, total_steps: int, team: Team) -> None:
         self.waiting_since = None
-        self.progress.staffed(team["workers"], team["nodes"], self.restarts)
-        where = f"{counted(team['workers'], 'worker')} on {counted(team['nodes'], 'node')}"
-        self.progress.say(f"{where} train from step {step} of {total_steps}")
+        self.progress.staffed(team, self.restarts)
+        self.progress.say(f"{team} train from step {step} of {total_steps}")
 
     def check_waiting(self) -> None:
         waited = 0.0 if self.waiting_since is None else time.monotonic() - self.waiting_since

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from infoae.config import recipes
 from infoae.device import resolve_precision
 from infoae.distributed import collectives
 from infoae.errors import UsageError
+from infoae.results import Team
 from infoae.runs import checkpoint, environment
 from infoae.runs.run import Run
 from infoae.runs.storage import Storage
@@ -67,6 +68,17 @@ class Job:
     """Handle of a Channel."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What the main worker says last; see TrainingResult."""
+
+    finished: bool
+    step: int
+    total_steps: int
+    seconds: float
+    team: Team
+
+
 def work(arguments: dict[str, Any]) -> None:
     """Train as one of the workers that Ray Train has started; `arguments` holds the job. Raises InfoAEError."""
     job: Job = arguments["job"]
@@ -80,14 +92,13 @@ def work(arguments: dict[str, Any]) -> None:
         if collectives.is_main():
             team = _team()
             run.write_config(config)  # only now: a checkpoint that cannot be read must leave the run as it was
-            run.add_environment(environment.describe(device, precision, config.seed, trainer.done) | team)
+            run.add_environment(environment.describe(device, precision, config.seed, trainer.done) | asdict(team))
             job.channel.put.remote("started", trainer.done, trainer.total_steps, team)
             reporters = [_Forward(job, run)]
         finished = trainer.fit(reporters, _stop_asked(job.channel))
         if collectives.is_main():
-            ended: dict[str, Any] = {"finished": finished, "step": trainer.done, "total_steps": trainer.total_steps}
-            ended["seconds"] = round(trainer.seconds, 1)
-            ray.get(job.channel.put.remote("ended", ended | team))
+            ended = Ended(finished, trainer.done, trainer.total_steps, round(trainer.seconds, 1), team)
+            ray.get(job.channel.put.remote("ended", ended))
 
 
 def agreed_precision(wanted: str, device: torch.device) -> torch.dtype:
@@ -113,11 +124,10 @@ def _run_folder(job: Job) -> Iterator[Run]:
         yield run
 
 
-def _team() -> dict[str, int]:
-    """How many workers train, on how many nodes."""
+def _team() -> Team:
     placed = placement_group_table(ray.util.get_current_placement_group())
     nodes = len(set(placed["bundles_to_node_id"].values()))
-    return {"workers": ray.train.get_context().get_world_size(), "nodes": nodes}
+    return Team(ray.train.get_context().get_world_size(), nodes)
 
 
 class _Forward:

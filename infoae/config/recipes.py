@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from infoae.config import Config
+from infoae.config import renamed
+from infoae.config.schema import Config
 from infoae.config.validation import explain
-from infoae.errors import UsageError
+from infoae.errors import Notice, UsageError
 
 
-def recipes() -> dict[str, Path]:
+def available() -> dict[str, Path]:
     """Return the recipes that come with infoae, name -> YAML file."""
     folder = Path(str(files("infoae") / "configs"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -26,7 +28,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises UsageError with the dotted key, what was given, and the nearest valid key.
     """
-    path, text = read_named(source, recipes(), "recipe")
+    path, text = read_named(source, available(), "recipe")
     return parse(text, str(path), overrides)
 
 
@@ -57,21 +59,32 @@ def read_named(source: str | Path, known: Mapping[str, Path], what: str) -> tupl
 
 
 def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Config:
-    """Validate YAML `text` from `origin` with `overrides` written into it. Raises UsageError."""
+    """Validate YAML `text` from `origin` with `overrides` written into it.
+
+    Keys of version 0.1 are taken for what they are called now, with a Notice. Raises UsageError.
+    """
     tree = read_yaml(text, origin)
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise UsageError(f"{origin} holds {type(tree).__name__}, not a mapping of configuration sections")
+    old = renamed.rename(tree)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not all(key.split(".")):
             raise UsageError(f"--set takes section.key=value, not {override!r}")
+        old += [key] * (key in renamed.RENAMED)
         _write(tree, key, read_yaml(value, f"--set {key}"), f"--set {key}")
+    if old:
+        names = ", ".join(f"{key} is now {renamed.current_key(key)}" for key in dict.fromkeys(old))
+        warnings.warn(f"{origin} has keys of infoae 0.1: {names}", Notice, stacklevel=2)
     return _validated(tree, origin)
 
 
 def replaced(config: Config, values: Mapping[str, Any], origin: str) -> Config:
-    """Return `config` with dotted keys set to `values`, validated. Raises UsageError that begins with `origin`."""
+    """Return `config` with dotted keys, of now or then, set to `values`, validated.
+
+    Raises UsageError that begins with `origin`.
+    """
     tree = config.model_dump(mode="json")
     for key, value in values.items():
         _write(tree, key, value, f"{origin}: {key}")
@@ -100,7 +113,8 @@ def read_yaml(text: str, origin: str) -> Any:
 
 
 def _write(tree: dict[Any, Any], key: str, value: Any, origin: str) -> None:
-    *sections, last = key.split(".")
+    value = renamed.current_value(key, value)
+    *sections, last = renamed.current_key(key).split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):

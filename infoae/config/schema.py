@@ -1,4 +1,7 @@
-"""The configuration: what every section holds, and what has to fit together."""
+"""The configuration: what every section holds, and what has to fit together.
+
+Every key's docstring is its help: what it is, then what it does.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 ReconstructionDistance = Literal["squared", "absolute", "cross-entropy"]
-MergingCriterion = Literal["information", "cut"]
+MergingCriterion = Literal["mutual_information", "cut"]
 Norm = Literal["batch", "spectral", "none"]
 DataName = Literal["mnist", "fashion-mnist", "kmnist", "emnist", "usps", "svhn", "cifar10", "shards"]
 
@@ -26,15 +29,15 @@ class Data(Section):
     """What is trained on."""
 
     name: DataName = "mnist"
-    """The data set; mnist is bundled, shards are .npy files under `root`, the others as torchvision lays them out."""
+    """Data set: mnist is bundled, shards are .npy files under `root`, the others lie as torchvision lays them out."""
     root: Path | None = None
-    """Folder of torchvision data sets or of shards; not used by mnist."""
+    """Folder of torchvision data sets or of shards; mnist needs none."""
     download: bool = False
-    """Allow torchvision to download into `root`."""
+    """Whether torchvision may download into `root`."""
     limit: PositiveInt | None = None
-    """Train on the first so many images only."""
+    """Number of images to train on, the first ones; all if not given."""
     held_out: Annotated[int, Field(ge=0)] = 0
-    """Keep the last so many of these out of training, for the score; without, it is of images that are trained on."""
+    """Number of images, the last ones, that are kept out of training to compute the score; 0 scores on trained ones."""
 
 
 class Model(Section):
@@ -47,20 +50,20 @@ class Model(Section):
     width: PositiveInt = 32
     """Channels after the first convolution; they double at each halving of the image."""
     hidden_dim: PositiveInt = 256
-    """Units between the two layers of generator and classifier, and where the self-critic joins image and latent."""
+    """Units of the hidden layer in generator, classifier and self-critic."""
     generator_hidden_dim: PositiveInt | None = None
-    """Of the generator, hidden_dim if not given: it takes many for latents as varied as encoded ones."""
+    """Units of the generator's hidden layer; hidden_dim if not given. Varied images take many."""
     latent_dim: PositiveInt = 64
     """Z, values in a latent."""
     num_categories: Annotated[int, Field(ge=2)] | Literal["auto"] = 10
-    """K, categories that come out; auto finds their number from how much information each merge loses."""
+    """K, categories that come out; auto finds their number from the mutual information that each merge loses."""
     prior: Literal["uniform", "estimated"] | list[Annotated[float, Field(gt=0)]] = "uniform"
-    """How often training asks the generator for each category: alike, as often as the over-categories merged into it
-    are answered, or in given proportions, from the commonest category to the rarest."""
+    """Share of each category among generated images: uniform, estimated from the answers, or given proportions, the
+    commonest category first."""
     num_over_categories: Annotated[int, Field(ge=2)] | None = None
-    """M, finer categories that classifier and generator tell apart, merged into K each epoch; K if not given."""
+    """M, over-categories that classifier and generator tell apart, merged into K after each epoch; K if not given."""
     num_heads: PositiveInt = 1
-    """H, classifiers that the information loss trains on one encoder; the first is used, all of them vote."""
+    """H, classifiers trained on one encoder; the first is used, all of them vote on pseudo-labels."""
     noise_dim: PositiveInt = 100
     """U, values of noise, uniform on [-1, 1] (reading: the paper's interval is lost)."""
     critic_norm: Norm = "batch"
@@ -87,21 +90,21 @@ class Weights(Section):
     """The weight of each loss (the λs). A loss of weight 0 is not computed."""
 
     reconstruction: Weight = 1.0
-    """alpha: R_l."""
+    """alpha: R_l, the distance of reconstructions."""
     classification_generated: Weight = 1.0
-    """beta: Cl_g."""
+    """beta: Cl_g, the category of generated latents."""
     classification_encoded: Weight = 1.0
-    """beta: Cl_e."""
+    """beta: Cl_e, the category of generated images."""
     encoder_adversarial: Weight = 0.4
-    """gamma: E_l."""
+    """gamma: E_l, the encoder against the self-critic."""
     decoder_generated: Weight = 1.0
-    """De_g; 1 in equation 1 (reading)."""
+    """De_g, the decoder's generated images against the discriminator; 1 in equation 1 (reading)."""
     decoder_reconstructed: Weight = 1.0
-    """De_r; 1 in equation 1 (reading)."""
-    information: Weight = 0.0
-    """Information between the answers for an image and for its augmented partner; not in the paper."""
-    consensus: Weight = 0.0
-    """Cross-entropy of the answers against what the heads agreed on after information.epochs; not in the paper."""
+    """De_r, the decoder's reconstructions against the discriminator; 1 in equation 1 (reading)."""
+    mutual_information: Weight = 0.0
+    """Minus the mutual information between the answers for an image and for its partner; not in the paper."""
+    pseudo_label: Weight = 0.0
+    """Cross-entropy of the answers against pseudo-labels, once there are any; not in the paper."""
     latent_matching: Weight = 0.0
     """Energy distance of the generated latents of each category from the encoded ones; not in the paper."""
     discriminator: Weight = 1.0
@@ -114,57 +117,66 @@ class Objective(Section):
     """What is minimised, and the readings of what the paper leaves open."""
 
     weights: Weights = Weights()
+    pairs: Literal["twins", "neighbours"] = "twins"
+    """Partner of an image in the mutual information: the image itself or one of its nearest neighbours, augmented."""
     reconstruction_distance: ReconstructionDistance = "squared"
     """Distance of R_l (reading: the paper names none)."""
     encoder_gradient: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Part of the gradient of reconstructions that reaches the encoder through the decoder; all of it in the paper."""
+    """Share of the reconstruction's gradient that passes from the decoder to the encoder; 1 in the paper."""
     self_critic_fakes: Literal["encoded", "reconstructed", "cycle"] = "encoded"
     """The self-critic's fake pairs (reading): encoded (x, z), reconstructed (x_recon, z), cycle (x_gen, z_cycle)."""
 
 
-class Information(Section):
-    """What the information loss compares, and when; not in the paper."""
+class Stages(Section):
+    """How many of train.epochs come before the adversarial stage, in which everything is trained; not in the paper."""
 
-    pairs: Literal["twins", "neighbours"] = "twins"
-    """The partner of an image, then augmented: the image itself, or one of its nearest neighbours."""
-    neighbours: PositiveInt = 5
-    """Nearest neighbours a partner is drawn from."""
-    merging_neighbours: PositiveInt | None = None
-    """Nearest neighbours whose answers decide before the vote which over-categories belong together; as many as
-    neighbours if not given. More of them keep links between kinds of the same thing."""
+    mutual_information_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs of the first stage: mutual information (and latent_matching) alone. No image is generated or judged."""
+    pseudo_label_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs of the second stage: the heads have voted, pseudo-labels are learnt, too, and the decoder learns to
+    reconstruct without moving the encoder."""
+
+
+class Neighbours(Section):
+    """The nearest neighbours of each training image, found once from pixels; not in the paper."""
+
+    count: PositiveInt = 5
+    """Nearest neighbours that an image's partner is drawn from."""
+    merging_count: PositiveInt | None = None
+    """Nearest neighbours whose answers decide before the vote which over-categories belong together; count if not
+    given. More of them keep links between kinds of the same thing."""
     blur: Annotated[float, Field(ge=0)] = 1.0
-    """Gaussian blur in pixels before neighbours are sought; makes them purer on strokes."""
+    """Gaussian blur in pixels before the search; makes neighbours purer on strokes."""
     search: Literal["exact", "approximate"] = "exact"
-    """Compare each image with all, or with those that faiss finds near it: for more than some 200,000 images."""
+    """Search: exact compares each image with all, approximate uses faiss, for more than some 200,000 images."""
     distortion: Annotated[int, Field(ge=0)] = 0
-    """Pixels by which parts of a stroke may have moved in a neighbour that was registered; purer, for 1.6 ms an image
-    and thread at 1."""
-    epochs: Annotated[int, Field(ge=0)] = 0
-    """First epochs on this loss (and latent_matching) alone: no image is generated or judged, at a part of the cost."""
-    consensus_epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs after these, no image generated or judged either, on what the heads have agreed on, too; the decoder
-    learns to reconstruct, without moving the encoder."""
-    merging: MergingCriterion = "information"
-    """What merging over-categories keeps most of: information, or with cut the part of each category whose partners
-    are in it, too, in which rare categories count as much as common ones."""
-    agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.7
-    """Share of the votes that gives an image its category."""
-    certain_links: Annotated[int, Field(ge=0)] = 0
-    """Links from neighbour to neighbour within which all images need the same category for it to be certain; then the
-    others follow the certain ones. 0 does not ask neighbours."""
-    agreement_walks: Annotated[float, Field(gt=0.5, le=1)] = 0.8
-    """Share of the walks from neighbour to neighbour, of those that end, that end at certain images of one category."""
-    settle_every: PositiveInt | None = None
-    """After so many further epochs each, the classifier's answers settle the categories of training images anew, by the
-    same shares; if not given the vote is all."""
+    """Pixels that parts of a registered neighbour may have moved (image distortion model); purer, for 1.6 ms an image
+    and thread at 1. 0 leaves it out."""
 
-    def kept_neighbours(self) -> int:
+    def num_kept(self) -> int:
         """Return how many nearest neighbours of each image a run keeps."""
-        return max(self.neighbours, self.merging_neighbours or 0)
+        return max(self.count, self.merging_count or 0)
+
+
+class PseudoLabels(Section):
+    """Labels that no one gave: merged over-categories, the heads' vote, label propagation; not in the paper."""
+
+    merging: MergingCriterion = "mutual_information"
+    """What merging over-categories keeps most of: mutual_information, or with cut the part of each category whose
+    partners are in it, too, in which rare categories count as much as common ones."""
+    agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.7
+    """Share of the heads that must agree to give an image its pseudo-label."""
+    anchor_hops: Annotated[int, Field(ge=0)] = 0
+    """Hops from neighbour to neighbour within which all images must have one label for it to be an anchor of label
+    propagation, which labels the others. 0 does not propagate."""
+    propagation_agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.8
+    """Share of the random walks over neighbours, of those that reach an anchor, that must end at one label."""
+    refresh_every: PositiveInt | None = None
+    """Epochs between refreshes, in which the classifier's answers make pseudo-labels anew; never if not given."""
 
 
 class Augment(Section):
-    """How the augmented partner is changed, drawn per image; 0 is not at all. Too much changes what an image is."""
+    """How an image's partner is changed, drawn per image; 0 is not at all. Too much changes what an image is."""
 
     degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
     """Rotation, up to so many degrees either way."""
@@ -175,24 +187,24 @@ class Augment(Section):
     shear: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Horizontal shear, up to this factor either way."""
     crop: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Cut off up to this fraction of the side, at random places, and enlarge what is left."""
+    """Crop: up to this fraction of the side is cut off at random, and the rest enlarged."""
     blur: Annotated[float, Field(ge=0)] = 0.0
-    """Gaussian blur of so many pixels, mixed in by a random part."""
+    """Gaussian blur of so many pixels, mixed in by a random share."""
     elastic: Annotated[float, Field(ge=0)] = 0.0
-    """Move each place by its own shift of up to so many pixels either way, smooth between 5 x 5 points."""
+    """Elastic distortion: each place moves by up to so many pixels either way, smoothly between 5 x 5 points."""
 
 
 class Optim(Section):
-    """Adam, one optimizer for each side of the game (paper section 3)."""
+    """Adam, one optimizer for each side (paper section 3)."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    """Of encoder, decoder, generator and classifier."""
+    """Learning rate of encoder, decoder, generator and classifier."""
     critic_learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    """Of discriminator and self-critic."""
+    """Learning rate of discriminator and self-critic."""
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
-    """How both learning rates follow the batch: not at all, or times (train.batch_size / reference_batch)^1/2 or ^1."""
+    """How learning rates follow the batch: times (train.batch_size / reference_batch) to the power 0, 1/2 or 1."""
     reference_batch: PositiveInt = 128
-    """The batch that the learning rates were chosen for; used by learning_rate_scaling alone."""
+    """Batch size that the learning rates were chosen for; used by learning_rate_scaling alone."""
     decay_epochs: Annotated[int, Field(ge=0)] = 0
     """Last epochs, over which both learning rates fall to 0 in a straight line."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -200,41 +212,41 @@ class Optim(Section):
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of Adam's second moment."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay a step of the averaged weights that are evaluated and exported; 0 uses the last weights."""
+    """Decay per step of the averaged weights that are evaluated and exported; 0 uses the last weights."""
 
 
 class Train(Section):
     """How long, how much at once, and on what."""
 
     epochs: PositiveInt = 5
-    """Passes over the training images, or more of them where those are few (see least_steps)."""
-    least_steps: PositiveInt = 1
-    """Of an epoch: with fewer images than that takes, each is seen several times in it."""
+    """Passes over the training images; more of them where those are few (see min_steps_per_epoch)."""
+    min_steps_per_epoch: PositiveInt = 1
+    """Minimum steps per epoch; small data sets are repeated to reach it."""
     patience: PositiveInt | None = None
-    """Stop early, when the label-free score has not risen for so many epochs; trains all of them if not given. Learning
-    rates fall over the last of all epochs, which such a run may not reach."""
+    """Epochs without a better score after which training stops early; never if not given. Learning rates fall over the
+    last of all epochs, which such a run may not reach."""
     batch_size: Annotated[int, Field(ge=2)] = 128
-    """Images a step, in all: with several workers each takes its share, and the result stays that of one."""
+    """Images per step, over all workers: each takes its share, and the result stays that of one."""
     micro_batch_size: Annotated[int, Field(ge=2)] | None = None
-    """Images that are normalised, and whose information and latents are compared, together: a larger batch is the mean
-    of several such micro-batches. A worker whose share is of whole ones waits for nothing but the sum of the gradients.
-    All of a batch if not given."""
-    game_part: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Part of a batch that is generated, reconstructed and judged, which costs most of a step."""
+    """Images that are normalised and compared together; a larger batch is the mean of several micro-batches, and a
+    worker that has whole ones waits for the sum of gradients alone. The whole batch if not given."""
+    adversarial_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Fraction of a batch that is generated, reconstructed and judged, which costs most of a step."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Autocast; auto takes bf16 where the hardware has it, fp16 on older GPUs, fp32 elsewhere."""
+    """Number format (autocast); auto takes bf16 where the hardware has it, fp16 on older GPUs, fp32 elsewhere."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes a GPU if there is one."""
+    """Where to compute; auto takes a GPU if there is one."""
     save_every: PositiveInt | None = None
-    """Steps between checkpoints within an epoch, of which one is written at each end: what lost workers do again."""
+    """Steps between checkpoints within an epoch, beside the one at its end: at most so much is lost with a worker."""
     log_every: PositiveInt = 20
     """Steps between lines of metrics.jsonl."""
 
     @model_validator(mode="after")
-    def _micro_batches_play(self) -> Self:
-        if self.micro_batch_size is not None and self.game_part < 1 and self.game_part * self.micro_batch_size < 4:
+    def _micro_batches_are_judged(self) -> Self:
+        fraction, size = self.adversarial_fraction, self.micro_batch_size
+        if size is not None and fraction < 1 and fraction * size < 4:
             raise ValueError(
-                f"game_part {self.game_part:g} of micro_batch_size {self.micro_batch_size} is below 4 images: raise one"
+                f"adversarial_fraction {fraction:g} of micro_batch_size {size} is below 4 images: raise one"
             )
         return self
 
@@ -242,12 +254,16 @@ class Train(Section):
 class Config(Section):
     """A whole run: everything that decides its result."""
 
+    method: Literal["infoae"] = "infoae"
+    """Method that is trained: its networks, losses and stages."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Decides initial weights, order, noise and augmentation."""
+    """Random seed; decides initial weights, order, noise and augmentation."""
     data: Data = Data()
     model: Model = Model()
     objective: Objective = Objective()
-    information: Information = Information()
+    stages: Stages = Stages()
+    neighbours: Neighbours = Neighbours()
+    pseudo_labels: PseudoLabels = PseudoLabels()
     augment: Augment = Augment()
     optim: Optim = Optim()
     train: Train = Train()
@@ -262,33 +278,36 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _information_epochs_fit(self) -> Self:
-        weights = self.objective.weights
-        model = self.model
-        if weights.consensus and not (model.num_heads > 1 and model.num_over_categories and self.information.epochs):
+    def _stages_fit(self) -> Self:
+        weights, model = self.objective.weights, self.model
+        first, second = self.stages.mutual_information_epochs, self.stages.pseudo_label_epochs
+        if weights.pseudo_label and not (model.num_heads > 1 and model.num_over_categories and first):
             raise ValueError(
-                "objective.weights.consensus needs model.num_heads above 1, model.num_over_categories, and "
-                "information.epochs before the heads vote"
+                "objective.weights.pseudo_label needs model.num_heads above 1, model.num_over_categories, and "
+                "stages.mutual_information_epochs before the heads vote"
             )
-        if model.num_categories == "auto" and not self.information.epochs:
-            raise ValueError("model.num_categories auto needs information.epochs, at whose end their number is fixed")
-        if self.information.epochs and not weights.information:
-            raise ValueError("information.epochs train on objective.weights.information alone, which is 0")
-        if self.information.certain_links and self.information.pairs != "neighbours":
-            raise ValueError("information.certain_links are between neighbours: set information.pairs to them")
-        if self.information.consensus_epochs and not weights.consensus:
-            raise ValueError("information.consensus_epochs train on objective.weights.consensus, which is 0")
-        epochs, consensus_epochs = self.information.epochs, self.information.consensus_epochs
-        if epochs + consensus_epochs >= self.train.epochs:
+        if model.num_categories == "auto" and not first:
             raise ValueError(
-                f"information.epochs {epochs} and consensus_epochs {consensus_epochs} leave none of "
+                "model.num_categories auto needs stages.mutual_information_epochs, at whose end their number is fixed"
+            )
+        if first and not weights.mutual_information:
+            raise ValueError(
+                "stages.mutual_information_epochs train on objective.weights.mutual_information alone, which is 0"
+            )
+        if self.pseudo_labels.anchor_hops and self.objective.pairs != "neighbours":
+            raise ValueError("pseudo_labels.anchor_hops are between neighbours: set objective.pairs to them")
+        if second and not weights.pseudo_label:
+            raise ValueError("stages.pseudo_label_epochs train on objective.weights.pseudo_label, which is 0")
+        if first + second >= self.train.epochs:
+            raise ValueError(
+                f"stages.mutual_information_epochs {first} and pseudo_label_epochs {second} leave none of "
                 f"{self.train.epochs} train.epochs to train everything"
             )
         return self
 
     def compares_neighbours(self) -> bool:
-        """Return whether the information loss needs neighbours."""
-        return self.information.pairs == "neighbours" and self.objective.weights.information > 0
+        """Return whether the mutual information needs neighbours."""
+        return self.objective.pairs == "neighbours" and self.objective.weights.mutual_information > 0
 
     def learning_rates(self) -> tuple[float, float]:
         """Return the learning rates of the model's side and of the critics', for this batch size."""

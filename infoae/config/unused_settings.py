@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from infoae.config import Config
+from infoae.config.renamed import current_key
+from infoae.config.schema import Config
 
 
 @dataclass(frozen=True)
@@ -22,39 +23,39 @@ class _Use:
 _USES = (
     _Use(
         (
-            "information.neighbours",
-            "information.blur",
-            "information.search",
-            "information.distortion",
-            "information.certain_links",
+            "neighbours.count",
+            "neighbours.blur",
+            "neighbours.search",
+            "neighbours.distortion",
+            "pseudo_labels.anchor_hops",
         ),
         Config.compares_neighbours,
-        "information.pairs neighbours, and objective.weights.information above 0",
+        "objective.pairs neighbours, and objective.weights.mutual_information above 0",
     ),
     _Use(
-        ("information.merging",),
+        ("pseudo_labels.merging",),
         lambda config: config.model.num_over_categories,
         "model.num_over_categories",
     ),
     _Use(
-        ("information.merging_neighbours",),
-        lambda config: config.compares_neighbours() and config.objective.weights.consensus,
-        "information.pairs neighbours and objective.weights.consensus above 0",
+        ("neighbours.merging_count",),
+        lambda config: config.compares_neighbours() and config.objective.weights.pseudo_label,
+        "objective.pairs neighbours and objective.weights.pseudo_label above 0",
     ),
     _Use(
-        ("information.agreement", "information.certain_links", "information.settle_every"),
-        lambda config: config.objective.weights.consensus,
-        "objective.weights.consensus above 0",
+        ("pseudo_labels.agreement", "pseudo_labels.anchor_hops", "pseudo_labels.refresh_every"),
+        lambda config: config.objective.weights.pseudo_label,
+        "objective.weights.pseudo_label above 0",
     ),
     _Use(
-        ("information.agreement_walks",),
-        lambda config: config.objective.weights.consensus and config.information.certain_links,
-        "information.certain_links and objective.weights.consensus above 0",
+        ("pseudo_labels.propagation_agreement",),
+        lambda config: config.objective.weights.pseudo_label and config.pseudo_labels.anchor_hops,
+        "pseudo_labels.anchor_hops and objective.weights.pseudo_label above 0",
     ),
     _Use(
-        ("augment.", "model.num_heads", "information.pairs"),
-        lambda config: config.objective.weights.information,
-        "objective.weights.information above 0",
+        ("augment.", "model.num_heads", "objective.pairs"),
+        lambda config: config.objective.weights.mutual_information,
+        "objective.weights.mutual_information above 0",
     ),
     _Use(
         ("objective.reconstruction_distance",),
@@ -85,9 +86,9 @@ _USES = (
 )
 
 
-def idle(config: Config, keys: Iterable[str]) -> Iterator[str]:
+def unused(config: Config, keys: Iterable[str]) -> Iterator[str]:
     """Yield a sentence for each of the dotted `keys`, or `key=value`, that changes nothing in `config`."""
-    for key in dict.fromkeys(each.partition("=")[0] for each in keys):
+    for key in dict.fromkeys(current_key(each.partition("=")[0]) for each in keys):
         for use in _USES:
             named = any(key.startswith(known) if known.endswith(".") else key == known for known in use.keys)
             if named and not use.is_used(config):

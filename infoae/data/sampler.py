@@ -16,36 +16,37 @@ from infoae.random_streams import Stream, generator
 
 
 def batches(
-    seed: int, epoch: int, num_images: int, batch_size: int, shard_sizes: Sequence[int] = (), least_steps: int = 1
+    seed: int, epoch: int, num_images: int, batch_size: int, shard_sizes: Sequence[int] = (), min_steps: int = 1
 ) -> list[NDArray[np.int64]]:
     """Return the image indices of each step of an epoch: every image once, batches equal to within one image.
 
-    Where that would be fewer than `least_steps`, it is done again, in another order, until there are as many. Images
+    Where that would be fewer than `min_steps`, it is done again, in another order, until there are as many. Images
     that lie in many shards are mixed among MIXED_SHARDS of them at a time, drawn anew each time.
     """
-    passes = _passes(num_images, batch_size, least_steps)
+    passes = _passes(num_images, batch_size, min_steps)
     numbers = range(epoch * passes, (epoch + 1) * passes)
     return [rows for number in numbers for rows in _pass(seed, number, num_images, batch_size, shard_sizes)]
 
 
-def steps_an_epoch(num_images: int, batch_size: int, least_steps: int = 1) -> int:
+def steps_an_epoch(num_images: int, batch_size: int, min_steps: int = 1) -> int:
     """Return into how many batches an epoch is split."""
-    return _passes(num_images, batch_size, least_steps) * _steps_a_pass(num_images, batch_size)
+    return _passes(num_images, batch_size, min_steps) * _steps_a_pass(num_images, batch_size)
 
 
 def check_shares(num_images: int, config: Train, workers: int) -> None:
     """Raise UsageError if some worker would have no image of a batch, or none of those that are judged."""
     smallest = num_images // _steps_a_pass(num_images, config.batch_size)
-    least = workers if config.game_part == 1 else math.ceil(2 * workers / config.game_part)
+    least = workers if config.adversarial_fraction == 1 else math.ceil(2 * workers / config.adversarial_fraction)
     if smallest < least:
         raise UsageError(
-            f"a batch of {smallest} images is too small for {workers} workers, which need {least} with train.game_part "
-            f"{config.game_part:g}: give a larger --global-batch, or fewer workers"
+            f"a batch of {smallest} images is too small for {workers} workers, which need {least} with "
+            f"train.adversarial_fraction {config.adversarial_fraction:g}: give a larger --global-batch, or "
+            "fewer workers"
         )
 
 
-def _passes(num_images: int, batch_size: int, least_steps: int) -> int:
-    return -(-least_steps // _steps_a_pass(num_images, batch_size))
+def _passes(num_images: int, batch_size: int, min_steps: int) -> int:
+    return -(-min_steps // _steps_a_pass(num_images, batch_size))
 
 
 def _steps_a_pass(num_images: int, batch_size: int) -> int:

@@ -42,13 +42,13 @@ def is_main() -> bool:
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """Some of this rank's samples."""
 
     rows: Tensor
-    """Which of them, (P,)."""
+    """Which of them, (S,)."""
     weight: float
-    """What a mean over them counts for in the mean over the parts of all ranks, next to Share.weight."""
+    """What a mean over them counts for in the mean over the subsets of all ranks, next to Share.weight."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Share:
         """What a mean over this share counts for in the mean over the batch."""
         return (self.stop - self.start) / self.total
 
-    def part(self, fraction: float) -> Part:
+    def subset(self, fraction: float) -> Subset:
         """Return this rank's samples of the `fraction` of the batch that is spread evenly over it.
 
         Those are some if the fraction is at least two samples a rank.
@@ -76,7 +76,7 @@ class Share:
         count = max(1, round(fraction * self.total))
         rows = torch.arange(count) * self.total // count
         rows = rows[(rows >= self.start) & (rows < self.stop)] - self.start
-        return Part(rows, len(rows) / count / self.weight)
+        return Subset(rows, len(rows) / count / self.weight)
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ def sum_in_place(tensors: list[Tensor]) -> Callable[[], None]:
     return finish
 
 
-def agreed(flag: bool, device: torch.device) -> bool:
+def any_rank(flag: bool, device: torch.device) -> bool:
     """Return whether `flag` holds on any rank: all ranks get the same answer."""
     if size() == 1:
         return flag

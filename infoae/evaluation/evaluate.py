@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from infoae import metrics
-from infoae.augment import augmented
-from infoae.config import Augment, Information
+from infoae import metric_names, metrics
+from infoae.config import Augment, Neighbours
 from infoae.data import ImageSet
 from infoae.evaluation import frechet, health
-from infoae.model import BATCH, InfoAE
-from infoae.pseudolabels import neighbour_graph
-from infoae.random_streams import Stream, generator
+from infoae.files import write_json
+from infoae.model import InfoAE
+from infoae.pseudolabels import joint, neighbour_graph
+from infoae.runs import checkpoint as checkpoints
+from infoae.runs.run import EVALUATION, Run
 
-SCORE_IMAGES = 10_000  # of the training images, for the label-free score: enough to fix it to about 0.01 nats
+SCORE_IMAGES = 10_000  # of the training images, for the score: enough to fix it to about 0.01 nats
 SAMPLES_PER_CATEGORY = 100
+BALANCE_METRICS = (metric_names.DISCRIMINATOR_ACCURACY, metric_names.ENCODER_ADVERSARIAL)
+LOGGED_STEPS = 10  # the last: a single step says little
 ENOUGH_IMAGES = 1000  # to say from pairs of them which categories are suspicious
-TWIN = Augment()  # the score's augmentation is the same for every run, so that runs can be compared
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,43 @@ class Evaluation:
         return content | {"generated": generated}
 
 
+@dataclass(frozen=True)
+class RunEvaluation:
+    """All measures of one checkpoint of a run."""
+
+    measures: Evaluation
+    run: str
+    checkpoint: str
+    """Name of its folder."""
+    checkpoint_step: int
+    score: float | None
+    """Mutual information in nats on training images, which chose the best checkpoint."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of evaluation.json."""
+        own = {name: getattr(self, name) for name in ("run", "checkpoint", "checkpoint_step", "score")}
+        return self.measures.to_dict() | own
+
+
+def evaluate_run(run: Run, test: ImageSet, which: str, device: torch.device) -> RunEvaluation:
+    """Evaluate the "best" or "newest" checkpoint of a run on `test`, and write evaluation.json. Raises InfoAEError."""
+    path = run.checkpoint(which)
+    saved, measures = checkpoints.read(path), evaluate(InfoAE.of_run(run, which).to(device), test)
+    warnings = [*measures.warnings, *health.of_measures(_adversarial_balance(run))]
+    if kept := run.information_kept():
+        warnings += health.of_number(kept)
+    found = RunEvaluation(replace(measures, warnings=warnings), run.name, path.name, saved.step, saved.score)
+    write_json(run.path / EVALUATION, found.to_dict())
+    return found
+
+
+def _adversarial_balance(run: Run) -> dict[str, float]:
+    """Return the mean over the last logged steps of what tells whether one side has won."""
+    logged = deque((line for line in run.metrics() if metric_names.DISCRIMINATOR_ACCURACY in line), LOGGED_STEPS)
+    values = {name: [line[name] for line in logged if name in line] for name in BALANCE_METRICS}
+    return {name: fmean(found) for name, found in values.items() if found}
+
+
 def evaluate(model: InfoAE, data: ImageSet, seed: int = 0) -> Evaluation:
     """Measure `model` on the images of `data`, and on its labels if it has any."""
     probabilities = model.classify(data.images).numpy().astype(np.float64)
@@ -99,7 +140,11 @@ def evaluate(model: InfoAE, data: ImageSet, seed: int = 0) -> Evaluation:
     sizes = np.bincount(categories, minlength=model.num_categories)
     answered = label_free(model, data.images, seed, probabilities)
     drawn = generated(model, data.images, categories, seed)
-    measures = asdict(answered) | asdict(drawn) | {"categories_unused": model.num_categories - answered.categories_used}
+    measures = (
+        asdict(answered)
+        | asdict(drawn)
+        | {metric_names.CATEGORIES_UNUSED: model.num_categories - answered.categories_used}
+    )
     return Evaluation(
         num_images=len(data),
         category_sizes=sizes.tolist(),
@@ -115,9 +160,9 @@ def _suspicious_categories(model: InfoAE, images: NDArray[np.uint8], seed: int) 
     """Yield what the answers for images and their nearest neighbours say against the categories."""
     if len(images) < ENOUGH_IMAGES:
         return
-    nearest = neighbour_graph.nearest_neighbours(images, Information(neighbours=1), Augment())[:, 0]
-    joint = joints_of_pairs(model, model.classify_heads(images), images[nearest], seed)[0]
-    yield from health.of_categories(joint, model.category_of.cpu().numpy())
+    nearest = neighbour_graph.nearest_neighbours(images, Neighbours(count=1), Augment())[:, 0]
+    found = joint.of_partners(model, model.classify_heads(images), images[nearest], seed)[0]
+    yield from health.of_categories(found, model.category_of.cpu().numpy())
 
 
 def label_free(
@@ -126,27 +171,14 @@ def label_free(
     """Measure the answers for `images` (N, C, H, W) and for one augmented twin of each."""
     if probabilities is None:
         probabilities = model.classify(images).numpy().astype(np.float64)
-    twin = _classify_augmented(model, images, seed, model.classify)
+    twin = joint.classify_augmented(model, images, seed, model.classify)
     frequencies = np.bincount(probabilities.argmax(1), minlength=model.num_categories) / len(images)
     return LabelFree(
-        mutual_information=metrics.mutual_information(probabilities, twin),
+        mutual_information=metrics.mutual_information(metrics.joint_distribution(probabilities, twin)),
         balance=metrics.entropy(frequencies) / float(np.log(model.num_categories)),
         confidence=float(probabilities.max(1).mean()),
         categories_used=int((frequencies >= 0.1 / model.num_categories).sum()),
     )
-
-
-def joints_of_pairs(
-    model: InfoAE, answers: torch.Tensor, partners: NDArray[np.uint8], seed: int = 0
-) -> NDArray[np.float64]:
-    """Return each head's joint distribution (H, M, M) of its `answers` (N, H, M) and those for augmented partners."""
-    return joints(answers, torch.from_numpy(_classify_augmented(model, partners, seed, model.classify_heads)))
-
-
-def joints(answers: torch.Tensor, others: torch.Tensor) -> NDArray[np.float64]:
-    """Return each head's symmetric joint distribution (H, M, M) of two sets of answers (N, H, M)."""
-    joint = (answers.permute(1, 2, 0).float() @ others.transpose(0, 1).float()).double() / len(answers)
-    return np.asarray((joint + joint.mT).numpy() / 2)
 
 
 def labelled(categories: NDArray[np.int64], labels: NDArray[np.int64], num_categories: int) -> Labelled:
@@ -188,15 +220,6 @@ def _frechet_distance(
     samples = model.decode(model.draw_latents(torch.from_numpy(categories), seed))
     found = frechet.distance(frechet.features(samples), frechet.features(model.to_input(images)))
     return None if np.isnan(found) else found
-
-
-def _classify_augmented(
-    model: InfoAE, images: NDArray[np.uint8], seed: int, classify: Callable[[torch.Tensor], torch.Tensor]
-) -> NDArray[np.float64]:
-    random = generator(seed, Stream.EVALUATION)
-    parts = (model.to_input(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
-    answers = [classify(augmented(part, TWIN, random).clamp(0, 1)) for part in parts]
-    return torch.cat(answers).numpy().astype(np.float64)
 
 
 def _distance(values: torch.Tensor) -> float:

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoae import metrics, objective
+from infoae import metric_names, metrics
 from infoae.data import ImageSet
 from infoae.files import atomic_file
+from infoae.methods.schedules import CRITIC_LOSSES, MODEL_LOSSES
 from infoae.model import InfoAE
 from infoae.pseudolabels import merging
 from infoae.runs.run import Run
@@ -124,15 +125,15 @@ def tsne(model: InfoAE, data: ImageSet, answers: NDArray[np.int64]) -> Figure:
 
 def losses(lines: list[dict[str, float]]) -> Figure:
     """Draw the losses, the discriminator's accuracy and the measures at each epoch's end, over steps."""
-    model_losses = [f"loss/{name}" for name in objective.MODEL_LOSSES if name != "reconstruction"]
+    model_losses = [metric_names.of_loss(name) for name in MODEL_LOSSES if name != "reconstruction"]
     scores = ["mutual_information", "recovered", "diversity_pixels", "diversity_latent"]
     panels = {
         "model's losses (nats)": model_losses,
-        "reconstruction loss": ["loss/reconstruction"],
-        "critics' losses (nats); 1.39 is chance": [f"loss/{name}" for name in objective.CRITIC_LOSSES],
+        "reconstruction loss": [metric_names.of_loss("reconstruction")],
+        "critics' losses (nats); 1.39 is chance": [metric_names.of_loss(name) for name in CRITIC_LOSSES],
         "scores, and the discriminator (0.5 is chance)": [
-            *(f"evaluation/{name}" for name in scores),
-            "discriminator_accuracy",
+            *(metric_names.of_evaluation(name) for name in scores),
+            metric_names.DISCRIMINATOR_ACCURACY,
         ],
     }
     figure = Figure(figsize=(12, 8), layout="constrained")

@@ -59,4 +59,4 @@ def need_faiss() -> None:
     try:
         import faiss  # noqa: F401
     except ImportError:
-        raise UsageError("information.search approximate needs faiss: pip install 'infoae[faiss]'") from None
+        raise UsageError("neighbours.search approximate needs faiss: pip install 'infoae[faiss]'") from None

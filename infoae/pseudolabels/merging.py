@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from infoae import metrics
 from infoae.config import MergingCriterion
 
 Floats = NDArray[np.float64]
@@ -16,7 +17,7 @@ LEAST_GAIN = 1e-9  # above rounding, so that moves end
 
 
 def merge(
-    joint: Floats, num_categories: int, criterion: MergingCriterion = "information"
+    joint: Floats, num_categories: int, criterion: MergingCriterion = "mutual_information"
 ) -> tuple[NDArray[np.int64], float]:
     """Merge the categories of a symmetric joint distribution (M, M) until `num_categories` are left.
 
@@ -28,7 +29,9 @@ def merge(
     Tishby 2002): what was merged early may belong elsewhere once there are fewer. Returns the category of each of the M
     (M,), numbered by falling probability, and the mutual information in nats that is left.
     """
-    losses, gains = (merging_losses, _information_gains) if criterion == "information" else (_cut_losses, _uncut_gains)
+    losses, gains = (
+        (merging_losses, _information_gains) if criterion == "mutual_information" else (_cut_losses, _uncut_gains)
+    )
     groups = next(groups for groups, _ in _merges(joint, losses) if len(groups) == num_categories)
     categories = np.empty(len(joint), np.int64)
     for number, group in enumerate(groups):
@@ -36,7 +39,7 @@ def merge(
     categories = _moved(joint, categories, gains)
     merged = merged_joint(joint, categories)
     rank = np.argsort(np.argsort(-merged.sum(1), kind="stable"))
-    return rank[categories], _information(merged)
+    return rank[categories], metrics.mutual_information(merged)
 
 
 def merged_joint(joint: Floats, categories: NDArray[np.int64]) -> Floats:
@@ -47,7 +50,7 @@ def merged_joint(joint: Floats, categories: NDArray[np.int64]) -> Floats:
 
 def information_kept(joint: Floats) -> dict[int, float]:
     """Return the mutual information in nats that merging leaves, by number of categories from M down to 1."""
-    return {len(groups): _information(merged) for groups, merged in _merges(joint, merging_losses)}
+    return {len(groups): metrics.mutual_information(merged) for groups, merged in _merges(joint, merging_losses)}
 
 
 def bends(kept: Mapping[int, float]) -> dict[int, float]:
@@ -106,10 +109,6 @@ def _moved(
             if gained.max() > gained[categories[one]] + LEAST_GAIN:
                 categories[one], moved = gained.argmax(), True
     return categories
-
-
-def _information(joint: Floats) -> float:
-    return float(_xlogx(joint).sum() - 2 * _xlogx(joint.sum(1)).sum())
 
 
 def _information_gains(rest: Floats, links: Floats, own: float) -> Floats:

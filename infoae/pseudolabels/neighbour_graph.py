@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoae.augment import blurred, warped
-from infoae.config import Augment, Information
+from infoae.config import Augment, Neighbours
 from infoae.pseudolabels.knn import closest
 
 COMPONENTS = 50
@@ -24,24 +24,24 @@ STEP = 0.1  # of the entries of a map, for differences: 1.4 pixels at the edge o
 
 def nearest_neighbours(
     images: NDArray[np.uint8],
-    rule: Information,
+    rule: Neighbours,
     augment: Augment,
     advance: Callable[[int], object] = lambda _: None,
 ) -> NDArray[np.int32]:
     """Return the nearest other images of each image: (N, C, H, W) -> indices (N, P), nearest first.
 
-    P is `rule.kept_neighbours()`. Nearest by the angle between the images, blurred by a Gaussian of `rule.blur` pixels,
+    P is `rule.num_kept()`. Nearest by the angle between the images, blurred by a Gaussian of `rule.blur` pixels,
     as vectors of 50 components that keep most of their squares: a stroke's strength does not count. Nor do, to first
     order, the maps that `augment` draws: the 100 nearest by angle are ordered by tangent distance (Simard, LeCun and
     Denker 1993), of either image from the plane that such maps move the other in. With `rule.distortion` in pixels, the
     30 nearest of these are ordered once more: registered by such maps, by how far they are if each pixel may still move
-    so far (see `distortion`). `advance` is told of so many more that are done.
+    so far (see `image_distortion`). `advance` is told of so many more that are done.
 
     Exact for these components and candidates, and work grows with N squared, or with `rule.search` approximate the 100
-    are those that faiss finds (see `closest`); the other two orders grow with N. Raises ValueError if there are too few
+    are those that faiss finds (see `knn`); the other two orders grow with N. Raises ValueError if there are too few
     others.
     """
-    count, exact, available = rule.kept_neighbours(), rule.search == "exact", len(images) - 1
+    count, exact, available = rule.num_kept(), rule.search == "exact", len(images) - 1
     if available < count:
         raise ValueError(f"{count} neighbours need as many other images, not {available}")
     x = torch.from_numpy(np.require(images, requirements="W"))

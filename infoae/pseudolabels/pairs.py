@@ -1,4 +1,4 @@
-"""The partners of the training images in the information loss: their nearest neighbours, kept in the run's folder.
+"""The partners of training images in the mutual information: nearest neighbours, kept in the run's folder.
 
 Runs beside it with the same images and settings, as of a sweep or of several seeds, take them from there.
 """
@@ -8,98 +8,110 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from infoae.config import Augment, Information
+from infoae.config import Augment, Config, Neighbours
 from infoae.distributed import collectives
 from infoae.errors import InfoAEError, UsageError
 from infoae.files import atomic_file
 from infoae.pseudolabels.neighbour_graph import nearest_neighbours
 from infoae.random_streams import Stream, generator
-from infoae.runs.run import Run
+from infoae.runs.run import NEIGHBOURS, Run
 from infoae.version import __version__
 
 if TYPE_CHECKING:
-    from infoae.data.shards import Shards
+    from pathlib import Path
 
-FILE = "neighbours.npz"
+    from infoae.data.shards import Shards
 
 DAMAGED = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile)
 
-Partners = NDArray[np.int32]
-"""Indices (N, P) of neighbours of each image, nearest first."""
+Indices = NDArray[np.int32]
 
 
-def load(
-    run: Run, images: NDArray[np.uint8] | Shards, information: Information, augment: Augment, device: torch.device
-) -> Partners:
-    """Return the partners of `images` (N, C, H, W): the main rank's, for all ranks.
+@dataclass(frozen=True)
+class Pairs:
+    """The nearest neighbours of each of N training images."""
+
+    nearest: Indices
+    """(N, P), all that are kept, nearest first."""
+    count: int
+    """The first so many of them may be partners."""
+
+    @property
+    def drawn_from(self) -> Indices:
+        """(N, count): the neighbours that a partner is one of."""
+        return self.nearest[:, : self.count]
+
+    def draw(self, indices: NDArray[np.int64], seed: int, step: int) -> NDArray[np.int64]:
+        """Draw a partner (B,) of each image of a whole batch: the same on all ranks."""
+        random = generator(seed, Stream.PARTNERS, step)
+        choice = torch.randint(self.count, (len(indices),), generator=random).numpy()
+        drawn: NDArray[np.int64] = self.nearest[indices, choice].astype(np.int64)
+        return drawn
+
+
+def load(run: Run, images: NDArray[np.uint8] | Shards, config: Config, device: torch.device) -> Pairs:
+    """Return the neighbours of `images` (N, C, H, W): the main rank's, for all ranks.
 
     Raises UsageError if there are too few images, InfoAEError if what the run's folder keeps is damaged.
     """
-    found = np.zeros((len(images), information.kept_neighbours()), np.int32)
+    found = np.zeros((len(images), config.neighbours.num_kept()), np.int32)
     if collectives.is_main():
-        find(run, images, information, augment)
+        find(run, images, config.neighbours, config.augment)
         try:
-            found = _read(run.path / FILE)["neighbours"].astype(np.int32).reshape(found.shape)
+            found = _read(run.path / NEIGHBOURS)["neighbours"].astype(np.int32).reshape(found.shape)
         except DAMAGED as error:
-            raise InfoAEError(f"{run.path / FILE} is damaged ({error}): remove it, it is computed again") from None
-    return collectives.from_main(torch.from_numpy(found), device).numpy()
+            path = run.path / NEIGHBOURS
+            raise InfoAEError(f"{path} is damaged ({error}): remove it, it is computed again") from None
+    return Pairs(collectives.from_main(torch.from_numpy(found), device).numpy(), config.neighbours.count)
 
 
 def find(
     run: Run,
     images: NDArray[np.uint8] | Shards,
-    information: Information,
+    rule: Neighbours,
     augment: Augment,
     advance: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Put the partners of `images` (N, C, H, W) into the run's folder, unless they are there.
+    """Put the neighbours of `images` (N, C, H, W) into the run's folder, unless they are there.
 
     `advance` is told of so many more images that are done. Raises UsageError if there are too few.
     """
-    path = run.path / FILE
+    path = run.path / NEIGHBOURS
     if path.exists():
         return
-    kept = information.kept_neighbours()
+    kept = rule.num_kept()
     if len(images) <= kept:
         raise UsageError(
-            f"{kept} neighbours an image (the larger of information.neighbours and merging_neighbours) need more than "
+            f"{kept} neighbours an image (the larger of neighbours.count and merging_count) need more than "
             f"{len(images)} training images"
         )
     every = images[np.arange(len(images))]
-    source = _source(every, information, augment)
+    source = _source(every, rule, augment)
     found = _of_another_run(run, source)
     if found is None:
-        found = nearest_neighbours(every, information, augment, advance=advance)
+        found = nearest_neighbours(every, rule, augment, advance=advance)
     with atomic_file(path) as file, file.open("wb") as stream:
         np.savez(stream, neighbours=found, source=source)
 
 
-def draw(partners: Partners, indices: NDArray[np.int64], seed: int, step: int) -> Partners:
-    """Draw a partner (B,) of each image of a whole batch: the same on all ranks."""
-    random = generator(seed, Stream.PARTNERS, step)
-    choice = torch.randint(partners.shape[1], (len(indices),), generator=random).numpy()
-    drawn: Partners = partners[indices, choice]
-    return drawn
-
-
-def _source(images: NDArray[np.uint8], information: Information, augment: Augment) -> str:
+def _source(images: NDArray[np.uint8], rule: Neighbours, augment: Augment) -> str:
     """Return a digest of all that neighbours follow from: images (N, C, H, W), settings and version."""
-    settings = information.model_dump(include={"blur", "distortion", "search"})
-    made_of = (__version__, images.shape, information.kept_neighbours(), settings, augment.model_dump())
+    settings = rule.model_dump(include={"blur", "distortion", "search"})
+    made_of = (__version__, images.shape, rule.num_kept(), settings, augment.model_dump())
     digest = hashlib.blake2b(repr(made_of).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(images).data)
     return digest.hexdigest()
 
 
-def _of_another_run(run: Run, source: str) -> Partners | None:
-    for path in sorted(run.path.parent.glob(f"*/{FILE}")):
+def _of_another_run(run: Run, source: str) -> Indices | None:
+    for path in sorted(run.path.parent.glob(f"*/{NEIGHBOURS}")):
         try:
             kept = _read(path)
             if str(kept["source"]) == source:

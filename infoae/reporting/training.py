@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from infoae.evaluation import health
+from infoae import metric_names
+from infoae.evaluation.health import Watch
+from infoae.results import Team, counted
 from infoae.trainer import Metrics, Moment
 
 if TYPE_CHECKING:
@@ -20,23 +21,11 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 15.0  # between lines in a log
 SHOWN = {
-    "reconstruction": "loss/reconstruction",
-    "information": "loss/information",
-    "classified": "loss/classification_encoded",
-    "discriminator": "discriminator_accuracy",
+    "reconstruction": metric_names.of_loss("reconstruction"),
+    "mutual information": metric_names.of_loss("mutual_information"),
+    "classification": metric_names.of_loss("classification_encoded"),
+    "discriminator accuracy": metric_names.DISCRIMINATOR_ACCURACY,
 }
-
-JUDGED = (
-    ("discriminator_accuracy",),
-    ("loss/encoder_adversarial",),
-    ("categories_unused", "balance"),
-    ("least_told_apart",),
-    ("most_divided",),
-    ("recovered",),
-    ("diversity_pixels",),
-)
-PATIENCE = 4  # ends of epochs in a row: the first epochs of a game are one-sided in good runs, too
-VOTE = ("heads_agreeing", "labelled")  # said at once: the vote is not repeated
 
 
 class _Bar:
@@ -73,15 +62,14 @@ class TrainingProgress(_Bar):
             TextColumn("{task.fields[status]}"),
         )
         self._task: TaskID | None = None
-        self._losses, self._measures, self._suspicious = "", Metrics(), Counter[str]()
+        self._losses, self._measures, self._watch = "", Metrics(), Watch()
         self._last_line = 0.0
         self._rate = 0.0
         self._workers, self._team = 1, ""
 
-    def staffed(self, workers: int, nodes: int, restarts: int) -> None:
+    def staffed(self, team: Team, restarts: int) -> None:
         """Show from now on who trains."""
-        team = f"{counted(workers, 'worker')} on {counted(nodes, 'node')}"
-        self._workers, self._team = workers, f"{team}, {counted(restarts, 'restart')}" if restarts else team
+        self._workers, self._team = team.workers, f"{team}, {counted(restarts, 'restart')}" if restarts else str(team)
 
     def stepped(self, moment: Moment) -> None:
         # A moving average: single steps vary too much to read.
@@ -107,15 +95,11 @@ class TrainingProgress(_Bar):
             )
 
     def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:  # noqa: ARG002
-        values = {key.removeprefix("evaluation/"): value for key, value in metrics.items()}
+        values = {key.removeprefix(metric_names.of_evaluation("")): value for key, value in metrics.items()}
         line = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in values.items())
         self.say(f"epoch {moment.epoch}/{moment.total_epochs} done: {line}")
-        measures = self._measures | values
-        for names in (*JUDGED, VOTE):
-            warnings = list(health.of_measures({name: measures[name] for name in names if name in measures}))
-            self._suspicious[names[0]] = self._suspicious[names[0]] + 1 if warnings else 0
-            if self._suspicious[names[0]] == (1 if names == VOTE else PATIENCE):
-                self.say(f"warning: {warnings[0]}")
+        for warning in self._watch.warnings(self._measures | values):
+            self.say(f"warning: {warning}")
 
     def saved(self, moment: Moment) -> None:
         pass
@@ -127,11 +111,6 @@ class TrainingProgress(_Bar):
 
 def _short(value: float) -> str:
     return str(int(value)) if value == int(value) else f"{value:.3f}"
-
-
-def counted(number: int, what: str) -> str:
-    """Return "1 node", "2 nodes"."""
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 class SweepProgress(_Bar):

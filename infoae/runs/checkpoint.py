@@ -3,9 +3,9 @@
     step-00001407/  model.safetensors      every weight and buffer of the six networks
                     average.safetensors    their running average, where one is kept
                     optimizer.safetensors  Adam's moments, by parameter name
-                    checkpoint.json        step, epoch, seconds trained, label-free score, SHA-256 of the files
+                    checkpoint.json        step, epoch, seconds trained, score, SHA-256 of the files
 
-Random state needs no file: order, noise and augmentation follow from the seed and the step (see `seeds`).
+Random state needs no file: order, noise and augmentation follow from the seed and the step (see `random_streams`).
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
-from torch import Tensor, nn
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save_file
+from torch import Tensor
 
 from infoae import metrics
 from infoae.errors import InfoAEError
 from infoae.files import atomic_folder, write_json
-from infoae.step import Step
 
 FORMAT = 1
 
@@ -41,7 +41,7 @@ class Checkpoint:
     seconds: float
     """Time spent training so far."""
     score: float | None
-    """The label-free score in nats measured at this step; None where it was saved between evaluations, or before
+    """The mutual information in nats that chooses the best; None where it was saved between evaluations, or before
     everything was trained."""
     scaler: dict[str, float] = field(default_factory=dict)
     """State of the fp16 gradient scaler; empty otherwise."""
@@ -49,46 +49,58 @@ class Checkpoint:
     format: int = FORMAT
 
 
-def save(folder: Path, checkpoint: Checkpoint, step: Step) -> Path:
+@dataclass(frozen=True)
+class State:
+    """What training goes on from, as whoever trains gives and takes it."""
+
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    """A file of tensors by name for each key: model, optimizer, and average where one is kept."""
+    scaler: dict[str, float] = field(default_factory=dict)
+    """State of the fp16 gradient scaler; empty otherwise."""
+
+
+def save(folder: Path, checkpoint: Checkpoint, state: State) -> Path:
     """Write a checkpoint under `folder`, then remove what neither is nor decides the newest or best. Returns it."""
     path = folder / f"step-{checkpoint.step:08d}"
     if not path.exists():
         with atomic_folder(path) as temporary:
-            tensors = {"model": step.model.state_dict(), "optimizer": _optimizer_state(step)}
-            if step.average is not None:
-                tensors["average"] = step.average.module.state_dict() | {"n_averaged": step.average.n_averaged}
             hashes = {}
-            for name, values in tensors.items():
+            for name, values in state.tensors.items():
                 file = temporary / f"{name}.safetensors"
                 save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, file)
                 hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
-            content = asdict(checkpoint) | {"sha256": hashes, "scaler": step.scaler.state_dict()}
+            content = asdict(checkpoint) | {"sha256": hashes, "scaler": state.scaler}
             write_json(temporary / "checkpoint.json", content)
     _prune(folder)
     return path
 
 
-def restore(path: Path, step: Step) -> Checkpoint:
-    """Put a checkpoint's state into `step`. Raises InfoAEError naming the damaged file."""
+def load(path: Path) -> tuple[Checkpoint, State]:
+    """Read a checkpoint whole. Raises InfoAEError naming the damaged file."""
     checkpoint = read(path)
-    _load_module(step.model, _tensors(path, "model", checkpoint), path)
-    if step.average is not None:
-        average = _tensors(path, "average", checkpoint)
-        step.average.n_averaged.copy_(average.pop("n_averaged"))
-        _load_module(step.average.module, average, path)
-    _set_optimizer_state(step, _tensors(path, "optimizer", checkpoint))
-    if checkpoint.scaler:
-        step.scaler.load_state_dict(checkpoint.scaler)
-    return checkpoint
+    tensors = {name: _tensors(path, name, checkpoint) for name in _names(checkpoint)}
+    return checkpoint, State(tensors, checkpoint.scaler)
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Put the weights to evaluate into `model`: the average where one is kept. Raises InfoAEError if damaged."""
+def weights(path: Path) -> dict[str, Tensor]:
+    """Return the weights to evaluate: the average where one is kept. Raises InfoAEError if damaged."""
     checkpoint = read(path)
-    name = "average" if "average.safetensors" in checkpoint.sha256 else "model"
-    tensors = _tensors(path, name, checkpoint)
+    tensors = _tensors(path, "average" if "average" in _names(checkpoint) else "model", checkpoint)
     tensors.pop("n_averaged", None)
-    _load_module(model, tensors, path)
+    return tensors
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Turn what networks raise when a checkpoint is not theirs into an InfoAEError that names it."""
+    try:
+        yield
+    except (RuntimeError, KeyError):
+        raise InfoAEError(f"checkpoint {path} does not fit the run's config.yaml: one of them was changed") from None
+
+
+def _names(checkpoint: Checkpoint) -> list[str]:
+    return [Path(file).stem for file in checkpoint.sha256]
 
 
 def read(path: Path) -> Checkpoint:
@@ -149,43 +161,8 @@ def _tensors(path: Path, name: str, checkpoint: Checkpoint) -> dict[str, Tensor]
         content = file.read_bytes()
         if hashlib.sha256(content).hexdigest() != checkpoint.sha256[file.name]:
             raise InfoAEError(f"checkpoint file {file} is damaged (SHA-256 differs): remove {path} to use an older one")
-        return load(content)
+        return parse_tensors(content)
     except (OSError, KeyError, SafetensorError) as error:
         raise InfoAEError(
             f"checkpoint file {file} cannot be read ({error}): remove {path} to use an older one"
         ) from None
-
-
-def _load_module(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError:
-        raise InfoAEError(f"checkpoint {path} does not fit the run's config.yaml: one of them was changed") from None
-
-
-def _parameters(step: Step) -> dict[str, tuple[torch.optim.Optimizer, nn.Parameter]]:
-    optimizers = {
-        parameter: optimizer
-        for optimizer in (step.model_optimizer, step.critic_optimizer)
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
-    return {name: (optimizers[parameter], parameter) for name, parameter in step.model.named_parameters()}
-
-
-def _optimizer_state(step: Step) -> dict[str, Tensor]:
-    return {
-        f"{name}:{key}": value
-        for name, (optimizer, parameter) in _parameters(step).items()
-        for key, value in optimizer.state[parameter].items()
-    }
-
-
-def _set_optimizer_state(step: Step, tensors: dict[str, Tensor]) -> None:
-    parameters = _parameters(step)
-    for full_name, value in tensors.items():
-        name, _, key = full_name.rpartition(":")
-        optimizer, parameter = parameters[name]
-        # Keep the parameter's memory layout: the update runs over both side by side.
-        state: Any = torch.empty_like(parameter) if value.shape == parameter.shape else value.to(parameter.device)
-        optimizer.state[parameter][key] = state.copy_(value) if value.shape == parameter.shape else state

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from infoae.data.decode import UnreadableImageError, read_image
 from infoae.errors import InfoAEError
 from infoae.files import write_json
-from infoae.runs.run import Run
+from infoae.runs.run import NAMES, Run
 
-FILE = "names.json"
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def read_names(path: Path, num_categories: int) -> list[str | None]:
 
 def store(run: Run, names: Sequence[str | None], step: int) -> None:
     """Keep the names of the categories of the checkpoint at `step` in the run's names.json."""
-    write_json(run.path / FILE, {"checkpoint_step": step, "names": list(names)})
+    write_json(run.path / NAMES, {"checkpoint_step": step, "names": list(names)})
 
 
 def stored(run: Run, num_categories: int, step: int) -> list[str | None] | None:
@@ -106,7 +105,7 @@ def stored(run: Run, num_categories: int, step: int) -> list[str | None] | None:
 
     Raises InfoAEError if they belong to another checkpoint than that at `step`: its categories may be others.
     """
-    path = run.path / FILE
+    path = run.path / NAMES
     if not path.exists():
         return None
     try:

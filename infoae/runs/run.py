@@ -1,10 +1,4 @@
-"""A run's folder: where it is, what lies in it, and how to find it again.
-
-runs/<name>/  config.yaml  environment.json  metrics.jsonl  checkpoints/  evaluation.json  figures/
-              neighbours.npz, where the information loss compares neighbours
-              consensus.npy, where heads voted; categories.json, where their number was found
-runs/latest   a link to the newest run
-"""
+"""A run's folder: where it is, what lies in it, and how to find it again. `runs/latest` is a link to the newest."""
 
 from __future__ import annotations
 
@@ -15,18 +9,41 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from infoae.config import recipes
-from infoae.config import Config
+from infoae.config import Config, recipes
 from infoae.errors import InfoAEError, UsageError
 from infoae.files import atomic_file, write_json
+from infoae.runs import checkpoint as checkpoints
 
-if TYPE_CHECKING:
-    from infoae.model import InfoAE
-
-CATEGORIES = "categories.json"
+CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
+METRICS = "metrics.jsonl"
+NEIGHBOURS = "neighbours.npz"
+PSEUDO_LABELS = "pseudo_labels.npy"
+OLD_PSEUDO_LABELS = "consensus.npy"  # in runs of version 0.1
+CATEGORIES = "categories.json"
+CHECKPOINTS = "checkpoints"
+EVALUATION = "evaluation.json"
+NAMES = "names.json"
+FIGURES = "figures"
+
+STATE_FILES = (CONFIG, ENVIRONMENT, METRICS, NEIGHBOURS, PSEUDO_LABELS, OLD_PSEUDO_LABELS, CATEGORIES)
+"""What a run goes on from beside its checkpoints; each is replaced whole."""
+
+CONTENTS = {
+    CONFIG: "the resolved configuration",
+    ENVIRONMENT: "versions, device and threads of each start",
+    METRICS: "a line of losses every few steps, and of measures at the end of each epoch",
+    CHECKPOINTS: "the newest and the best step: weights, optimizer, and a checkpoint.json with the score",
+    NEIGHBOURS: "the nearest neighbours of each training image, where they are compared",
+    PSEUDO_LABELS: "the pseudo-labels of all training images, a row for each time they were made",
+    CATEGORIES: "the mutual information kept at each number of categories, where their number is found",
+    EVALUATION: "the result of infoae evaluate",
+    NAMES: "names of the categories, from infoae name",
+    FIGURES: "the figures of infoae figures",
+}
+"""All that lies in a run's folder, and what it is."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +58,11 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def figures(self) -> Path:
-        return self.path / "figures"
+        return self.path / FIGURES
 
     @staticmethod
     def create(root: Path, name: str | None, recipe: str, config: Config) -> Run:
@@ -59,7 +76,7 @@ class Run:
     def open(run: str | Path, root: Path = Path("runs")) -> Run:
         """Find a run by folder or by name under `root`. Raises InfoAEError if there is none."""
         for path in (Path(run), root / run):
-            if (path / "config.yaml").is_file():
+            if (path / CONFIG).is_file():
                 return Run(path.resolve())
         if str(run) == "latest" or Path(run) == root / "latest":
             raise InfoAEError(f"no run in {root}: start one with infoae train, or say which with RUN or --runs")
@@ -67,65 +84,48 @@ class Run:
 
     def write_config(self, config: Config) -> None:
         """Write the resolved configuration."""
-        with atomic_file(self.path / "config.yaml") as file:
+        with atomic_file(self.path / CONFIG) as file:
             file.write_text(recipes.dump(config), encoding="utf-8")
 
     def config(self) -> Config:
         """Return the resolved configuration the run was started with."""
-        path = self.path / "config.yaml"
+        path = self.path / CONFIG
         return recipes.load(path)
 
     def checkpoint(self, which: str) -> Path:
         """Return the folder of the "best" or "newest" checkpoint. Raises InfoAEError if none was written yet."""
-        from infoae.runs import checkpoint
-
         if which not in ("best", "newest"):
             raise UsageError(f"checkpoint is best or newest, not {which!r}")
-        path = checkpoint.best(self.checkpoints) if which == "best" else checkpoint.newest(self.checkpoints)
+        path = checkpoints.best(self.checkpoints) if which == "best" else checkpoints.newest(self.checkpoints)
         if path is None:
             raise InfoAEError(f"run {self.path} has no checkpoint: it stopped before its first epoch ended")
         return path
 
     def is_finished(self, config: Config) -> bool:
         """Whether all epochs of `config` are done, or the run was stopped early by its train.patience."""
-        from infoae.runs import checkpoint
-
-        newest = checkpoint.newest(self.checkpoints)
+        newest = checkpoints.newest(self.checkpoints)
         return newest is not None and (
-            checkpoint.read(newest).epoch >= config.train.epochs or self.score_stands(config)
+            checkpoints.read(newest).epoch >= config.train.epochs or self.score_stands(config)
         )
 
     def score_stands(self, config: Config) -> bool:
-        """Whether the label-free score has not risen for as many epochs as train.patience waits, if it is given."""
-        from infoae.runs import checkpoint
-
+        """Whether the score has not risen for as many epochs as train.patience waits, if it is given."""
         patience = config.train.patience
-        return patience is not None and checkpoint.epochs_since_best(self.checkpoints) >= patience
+        return patience is not None and checkpoints.epochs_since_best(self.checkpoints) >= patience
 
     def refuse_finished(self, config: Config) -> None:
         """Raise InfoAEError if the run is finished."""
-        from infoae.runs import checkpoint
-
         if self.is_finished(config):
-            epoch, epochs = checkpoint.read(self.checkpoint("newest")).epoch, config.train.epochs
+            epoch, epochs = checkpoints.read(self.checkpoint("newest")).epoch, config.train.epochs
             further = "train it further with --epochs, or " if epoch >= epochs else "its score had stopped rising; "
             raise InfoAEError(
                 f"run {self.name} is finished ({epoch} of {epochs} epochs): "
                 f"{further}look at it with infoae evaluate {self.name}"
             )
 
-    def load_model(self, which: str = "best") -> InfoAE:
-        """Build the model and fill it from a checkpoint."""
-        from infoae.runs import checkpoint
-        from infoae.model import InfoAE
-
-        model = InfoAE(self.config().model)
-        checkpoint.load_weights(self.checkpoint(which), model)
-        return model.eval()
-
     def metrics(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of metrics.jsonl, oldest first."""
-        path = self.path / "metrics.jsonl"
+        path = self.path / METRICS
         if path.exists():
             with path.open(encoding="utf-8") as lines:
                 for line in lines:
@@ -137,7 +137,7 @@ class Run:
     def forget_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that will be done again."""
         kept = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
-        with atomic_file(self.path / "metrics.jsonl") as file:
+        with atomic_file(self.path / METRICS) as file:
             file.write_text("".join(kept), encoding="utf-8")
 
     def information_kept(self) -> dict[int, float]:

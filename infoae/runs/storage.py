@@ -9,16 +9,8 @@ from pyarrow import fs
 
 from infoae.errors import UnavailableError, UsageError
 from infoae.files import atomic_folder
-from infoae.runs.run import Run
+from infoae.runs.run import CHECKPOINTS, CONFIG, STATE_FILES, Run
 
-FILES = (
-    "config.yaml",
-    "environment.json",
-    "metrics.jsonl",
-    "neighbours.npz",
-    "consensus.npy",
-    "categories.json",
-)
 LAST = "checkpoint.json"  # a checkpoint counts once this is there: object storage cannot rename a folder
 
 
@@ -37,7 +29,7 @@ class Storage:
         """Whether a run of that name is stored. Raises UnavailableError."""
         system, root = self._open(name)
         try:
-            return bool(system.get_file_info(f"{root}/{FILES[0]}").type == fs.FileType.File)
+            return bool(system.get_file_info(f"{root}/{CONFIG}").type == fs.FileType.File)
         except OSError as error:
             raise UnavailableError(f"cannot read {self.uri}: {error}") from None
 
@@ -50,19 +42,19 @@ class Storage:
         system, root = self._open(run.name)
         try:
             system.create_dir(root)
-            for name in FILES:
+            for name in STATE_FILES:
                 if (run.path / name).exists():
                     _copy(str(run.path / name), f"{root}/{name}", fs.LocalFileSystem(), system)
             known = self._checkpoints(system, root)
             here = {path.name: path for path in run.checkpoints.glob("step-*")}
             for name in here.keys() - known:
-                system.create_dir(f"{root}/checkpoints/{name}")
+                system.create_dir(f"{root}/{CHECKPOINTS}/{name}")
                 files = sorted(here[name].iterdir(), key=lambda file: file.name == LAST)
                 for file in files:
-                    _copy(str(file), f"{root}/checkpoints/{name}/{file.name}", fs.LocalFileSystem(), system)
+                    _copy(str(file), f"{root}/{CHECKPOINTS}/{name}/{file.name}", fs.LocalFileSystem(), system)
             for name in known - here.keys():
-                system.delete_file(f"{root}/checkpoints/{name}/{LAST}")
-                system.delete_dir(f"{root}/checkpoints/{name}")
+                system.delete_file(f"{root}/{CHECKPOINTS}/{name}/{LAST}")
+                system.delete_dir(f"{root}/{CHECKPOINTS}/{name}")
         except OSError as error:
             raise UnavailableError(f"cannot write {self.uri}: {error}") from None
 
@@ -73,14 +65,14 @@ class Storage:
         system, root = self._open(run.name)
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            for name in FILES:
+            for name in STATE_FILES:
                 if system.get_file_info(f"{root}/{name}").type == fs.FileType.File:
                     _copy(f"{root}/{name}", str(run.path / name), system, fs.LocalFileSystem())
             for name in self._checkpoints(system, root):
                 folder = run.checkpoints / name
                 if not folder.exists():
                     with atomic_folder(folder) as temporary:
-                        fs.copy_files(f"{root}/checkpoints/{name}", str(temporary), system, fs.LocalFileSystem())
+                        fs.copy_files(f"{root}/{CHECKPOINTS}/{name}", str(temporary), system, fs.LocalFileSystem())
         except OSError as error:
             raise UnavailableError(f"cannot read {self.uri}: {error}") from None
 
@@ -98,7 +90,7 @@ class Storage:
     @staticmethod
     def _checkpoints(system: fs.FileSystem, root: str) -> set[str]:
         """Names of the checkpoints that are complete."""
-        selector = fs.FileSelector(f"{root}/checkpoints", recursive=True, allow_not_found=True)
+        selector = fs.FileSelector(f"{root}/{CHECKPOINTS}", recursive=True, allow_not_found=True)
         return {Path(info.path).parent.name for info in system.get_file_info(selector) if info.base_name == LAST}
 
 

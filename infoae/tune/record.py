@@ -5,6 +5,7 @@ runs/<sweep>/  sweep.json  best.yaml  scores.png  ray.log  <sweep>-000/ <sweep>-
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from infoae import metrics
-from infoae.config import Config, recipes
+from infoae import metric_names, metrics
+from infoae.config import Config, recipes, renamed
 from infoae.errors import InfoAEError
 from infoae.files import atomic_file, write_json
 from infoae.runs.run import Run
@@ -25,7 +26,7 @@ Search = Literal["random", "grid", "optuna"]
 Scheduling = Literal["asha", "none"]
 Metric = Literal["mutual_information", "recovered"]
 
-SCORE = "evaluation/mutual_information"
+SCORE = metric_names.of_evaluation(metric_names.MUTUAL_INFORMATION)
 
 
 class Epoch(BaseModel):
@@ -123,29 +124,33 @@ def load(name: str, runs: Path) -> tuple[Sweep, Path]:
     else:
         raise InfoAEError(f"no sweep {name!r}, neither that folder nor in {runs}: ls {runs} shows what there is")
     try:
-        sweep = Sweep.model_validate_json((folder / "sweep.json").read_bytes())
+        content = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+        renamed.rename(content["config"])
+        sweep = Sweep.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InfoAEError(f"{folder / 'sweep.json'} is damaged or of another infoae: {where} {first['msg']}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InfoAEError(f"{folder / 'sweep.json'} is damaged: {error}") from None
     return sweep, folder.resolve()
 
 
 def epochs(run: Run, metric: Metric) -> list[Epoch]:
     """Read from a run's metrics what it had reached at the end of each epoch.
 
-    That is its best checkpoint by the label-free score (mutual information; `metrics.choose`), which evaluate and
-    export would use. Epochs of information alone have no such checkpoint: their score is 0.
+    That is its best checkpoint by the score (`metrics.choose`), which evaluate and export would use. Epochs before the
+    adversarial stage have no such checkpoint: their score is 0.
     """
     found: list[Epoch] = []
     scored: list[dict[str, Any]] = []
     for line in run.metrics():
         if SCORE not in line:
             continue
-        if "evaluation/recovered" in line:
+        if metric_names.of_evaluation(metric_names.RECOVERED) in line:
             scored.append(line)
         best = scored[metrics.choose([each[SCORE] for each in scored])] if scored else {}
-        found.append(Epoch(epoch=len(found) + 1, score=best.get(f"evaluation/{metric}", 0.0)))
+        found.append(Epoch(epoch=len(found) + 1, score=best.get(metric_names.of_evaluation(metric), 0.0)))
     return found
 
 

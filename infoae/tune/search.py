@@ -10,6 +10,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from infoae.errors import UsageError
+from infoae.methods.schedules import schedule_of
 from infoae.tune import space as searching
 from infoae.tune.record import Sweep, Trial, save
 from infoae.tune.space import Values
@@ -21,13 +22,13 @@ def make_scheduler(sweep: Sweep) -> TrialScheduler:
     """Return the scheduler, told what trials have reported before."""
     if sweep.scheduler == "none":
         return FIFOScheduler()  # type: ignore[no-untyped-call]
-    latent_only = sweep.config.information.epochs + sweep.config.information.consensus_epochs
+    first_scored = schedule_of(sweep.config).first_scored_epoch
     asha = ASHAScheduler(
         time_attr="epoch",
         metric="score",
         mode="max",
         max_t=sweep.config.train.epochs,
-        grace_period=latent_only + 1,  # before it most λs have changed nothing
+        grace_period=first_scored + 1,  # before it most λs have changed nothing
         reduction_factor=REDUCTION,
     )
     for trial in sweep.trials:

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from infoae.config import Config, Section, recipes
+from infoae.config.renamed import current_key
 from infoae.errors import UsageError
 
 Value = bool | int | float | str
@@ -135,7 +136,7 @@ def _parse(text: str, origin: str, config: Config) -> Space:
         if not isinstance(part, dict):
             raise UsageError(f"{origin}: {name}: give low and high, or choices, not {part!r}")
     try:
-        space = _SPACE.validate_python({name: {"keys": [name]} | part for name, part in tree.items()})
+        space = _SPACE.validate_python({name: _current(name, part) for name, part in tree.items()})
     except ValidationError as error:
         raise UsageError(f"{origin}: " + "; ".join(_explain(error))) from None
     taken: dict[str, str] = {}
@@ -145,6 +146,13 @@ def _parse(text: str, origin: str, config: Config) -> Space:
                 raise UsageError(f"{origin}: {key} is set by both {taken[key]} and {name}")
             taken[key] = name
     return {name: _checked(name, dimension, origin, config) for name, dimension in space.items()}
+
+
+def _current(name: object, part: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a dimension with its keys as they are called now; without `keys` it sets the one it is named after."""
+    keys = part.get("keys", [name])
+    named = [current_key(key) if isinstance(key, str) else key for key in keys] if isinstance(keys, list) else keys
+    return part | {"keys": named}
 
 
 def _explain(error: ValidationError) -> Iterator[str]:

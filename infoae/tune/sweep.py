@@ -13,27 +13,26 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import signal
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
 from ray import tune
 
-from infoae import data, launch
+from infoae import data
 from infoae.cluster import connect
 from infoae.cluster.connect import Layout, Request
 from infoae.config import recipes
 from infoae.errors import InfoAEError, UsageError
+from infoae.plan import checked
 from infoae.pseudolabels import pairs
 from infoae.reporting.images import progress as image_progress
 from infoae.reporting.training import SweepProgress
 from infoae.reporting.wandb import Mode
 from infoae.runs.run import Run, new_folder
+from infoae.signals import terminated_as_interrupted
 from infoae.tune import space as searching
 from infoae.tune.record import Epoch, Metric, Scheduling, Search, Sweep, save
 from infoae.tune.search import Numbered, make_scheduler, optuna_search
@@ -65,7 +64,7 @@ def planned(
     if config.model.num_categories == "auto":
         raise UsageError(f"model.num_categories: auto cannot be swept: {searching.FIXED['model.num_categories']}")
     here = "auto" if request.needs_ray else None  # the cluster has the device asked for, or will say not
-    launch.checked(config, runs, Path(source).stem, None, None, here)
+    checked(config, runs, Path(source).stem, None, None, here)
     found = searching.load(space, config)
     if search == "grid":
         points = sum(1 for _ in searching.grid(found))
@@ -124,11 +123,11 @@ def _run_left(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> None
     log = folder / "ray.log"
     scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))  # Tune's own state, on the shared storage it wants
     try:
-        with connect.connected(request, log), _terminated_as_interrupted():
+        with connect.connected(request, log), terminated_as_interrupted():
             with connect.quiet(log):
                 layout, at_once = _layout(request, sweep)
                 connect.check_nodes(folder)
-            _find_partners(sweep, Run(scratch))
+            _find_neighbours(sweep, Run(scratch))
             workers = f"{layout.max_workers} workers of " if layout.max_workers > 1 else ""
             each = "a GPU" if layout.use_gpu else f"{layout.cpus_per_worker} CPU{'s' * (layout.cpus_per_worker > 1)}"
             task = Task(sweep, folder, layout, wandb)
@@ -145,15 +144,17 @@ def _run_left(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> None
         save(sweep, folder)
 
 
-def _find_partners(sweep: Sweep, beside: Run) -> None:
+def _find_neighbours(sweep: Sweep, beside: Run) -> None:
     """Find the neighbours that all trials share, for them to take: those that start at once would each search."""
     config = sweep.config
-    varied = {key.partition(".")[0] for dimension in sweep.space.values() for key in dimension.keys}
-    if not config.compares_neighbours() or varied & {"information", "augment"}:
+    varied = {
+        part for dimension in sweep.space.values() for key in dimension.keys for part in (key, key.partition(".")[0])
+    }
+    if not config.compares_neighbours() or varied & {"neighbours", "objective.pairs", "augment"}:
         return
     images = data.load_training(config.data).images
     with image_progress("nearest neighbours", len(images)) as advance:
-        pairs.find(beside, images, config.information, config.augment, advance)
+        pairs.find(beside, images, config.neighbours, config.augment, advance)
 
 
 def _tuner(task: Task, at_once: int, scratch: Path, following: tune.Callback) -> tune.Tuner:
@@ -238,17 +239,3 @@ class _Following(tune.Callback):
             known.status = "failed"
         save(self._sweep, self._folder)
         self._progress.ended(self._sweep, known)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -15,10 +15,9 @@ import torch
 from ray import tune
 from torch import Tensor
 
-from infoae import launch
 from infoae.cluster.connect import Layout
 from infoae.errors import InfoAEError, UnavailableError
-from infoae.launch import Plan
+from infoae.plan import Plan, checked
 from infoae.pseudolabels import pairs
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
@@ -86,7 +85,7 @@ class Training(tune.Trainable):
         path = self._task.folder / trial.run
         if self._training is None:
             here = "auto" if self._task.layout.max_workers > 1 else None  # its workers have the GPUs
-            plan = launch.checked(sweep.config_of(trial), path.parent, sweep.recipe, None, None, here)
+            plan = checked(sweep.config_of(trial), path.parent, sweep.recipe, None, None, here)
             run = Run(path) if path.exists() else Run.create(path.parent, path.name, sweep.recipe, plan.config)
             run.write_config(plan.config)  # also where the command was killed before it was written
             saved = checkpoint.newest(run.checkpoints)
@@ -125,7 +124,7 @@ def _together(plan: Plan, run: Run, layout: Layout, reporters: Sequence[Reporter
     going_on: queue.SimpleQueue[bool] = queue.SimpleQueue()
     stop = threading.Event()
     if plan.config.compares_neighbours():  # not by a worker: lost, it would begin anew
-        pairs.find(run, plan.train.images, plan.config.information, plan.config.augment)
+        pairs.find(run, plan.train.images, plan.config.neighbours, plan.config.augment)
 
     def train() -> Any:
         go_on = f"infoae tune --resume {run.path.parent.name}"

@@ -1,0 +1,50 @@
+"""The stages of each method, apart from the rest of it: they need no PyTorch, so that `infoae config show` is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from infoae.config import Config
+from infoae.stages import Schedule, Stage
+
+CRITIC_LOSSES = ("discriminator", "self_critic")
+MODEL_LOSSES = (
+    "reconstruction",
+    "classification_generated",
+    "classification_encoded",
+    "encoder_adversarial",
+    "decoder_generated",
+    "decoder_reconstructed",
+    "mutual_information",
+    "pseudo_label",
+    "latent_matching",
+)
+
+
+def infoae(config: Config) -> Schedule:
+    """Return InfoAE's up to three stages: mutual_information, pseudo_labels, adversarial."""
+    first = config.stages.mutual_information_epochs
+    second = first + config.stages.pseudo_label_epochs
+    on_latents = ("mutual_information", "latent_matching")
+    learnt = ("reconstruction", "mutual_information", "pseudo_label", "latent_matching")
+    everything = (*MODEL_LOSSES, *CRITIC_LOSSES)
+    stages = (
+        Stage("mutual_information", range(first), _weighted(config, on_latents), adversarial=False),
+        Stage("pseudo_labels", range(first, second), _weighted(config, learnt), adversarial=False),
+        Stage("adversarial", range(second, config.train.epochs), _weighted(config, everything), adversarial=True),
+    )
+    return Schedule(config, tuple(stage for stage in stages if stage.epochs))
+
+
+SCHEDULES: dict[str, Callable[[Config], Schedule]] = {"infoae": infoae}
+"""By the name of the method."""
+
+
+def schedule_of(config: Config) -> Schedule:
+    """Return what happens in each epoch of a configuration."""
+    return SCHEDULES[config.method](config)
+
+
+def _weighted(config: Config, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the losses whose weight is above 0."""
+    return tuple(name for name in names if getattr(config.objective.weights, name))

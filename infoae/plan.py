@@ -1,0 +1,143 @@
+"""A training that is about to start: its configuration, data and device, all checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infoae import data
+from infoae.config import Config, recipes
+from infoae.data import ImageSet, ShardSet
+from infoae.data.sampler import steps_an_epoch
+from infoae.device import resolve_device, resolve_precision
+from infoae.errors import UsageError
+from infoae.pseudolabels import knn, pairs
+from infoae.reporting.images import progress as image_progress
+from infoae.reporting.training import TrainingProgress
+from infoae.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is about to train, everything about it checked."""
+
+    config: Config
+    train: ImageSet | ShardSet
+    test: ImageSet
+    device: torch.device
+    precision: torch.dtype
+    runs: Path
+    recipe: str
+    name: str | None
+    resumed: Run | None
+
+    @property
+    def total_steps(self) -> int:
+        """Of all epochs."""
+        train = self.config.train
+        return train.epochs * steps_an_epoch(len(self.train), train.batch_size, train.min_steps_per_epoch)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what --dry-run prints."""
+        return {
+            "recipe": self.recipe,
+            "data": self.config.data.name,
+            "images": len(self.train),
+            "image_shape": list(self.train.images.shape[1:]),
+            "epochs": self.config.train.epochs,
+            "steps": self.total_steps,
+            "device": str(self.device),
+            "precision": str(self.precision).removeprefix("torch."),
+            "global_batch": self.config.train.batch_size,
+            "micro_batch": self.config.train.micro_batch_size,
+            "learning_rates": self.config.learning_rates(),
+            "learning_rate_scaling": self.config.optim.learning_rate_scaling,
+        }
+
+
+def planned(source: str, overrides: Sequence[str], runs: Path, name: str | None, device: str | None = None) -> Plan:
+    """Check a new run's configuration, data and device, as `checked` does. Raises InfoAEError."""
+    config = recipes.load(source, overrides)
+    return checked(config, runs, Path(source).stem, name, None, device)
+
+
+def resumed(run: str, runs: Path, epochs: int | None, device: str | None = None) -> Plan:
+    """Check a stopped run that is to go on, for `epochs` in all if given. Raises InfoAEError."""
+    found = Run.open(run, runs)
+    config = found.config()
+    if epochs is not None:
+        if epochs < config.train.epochs:
+            raise UsageError(f"run {found.name} was planned for {config.train.epochs} epochs; --epochs cannot go below")
+        config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+    found.refuse_finished(config)
+    return checked(config, runs, found.name, None, found, device)
+
+
+def checked(
+    config: Config, runs: Path, recipe: str, name: str | None, found: Run | None, wanted: str | None = None
+) -> Plan:
+    """Return the plan of a configuration whose data and device are there. Raises InfoAEError.
+
+    `wanted` is this process's device where it is not the configuration's: other machines may have the GPUs.
+    """
+    device = resolve_device(wanted or config.train.device)
+    precision = resolve_precision(config.train.precision, device)
+    if config.data.root is not None:  # a resumed run or a worker may be in another folder
+        root = config.data.root.expanduser().resolve()
+        config = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+    if config.compares_neighbours() and config.neighbours.search == "approximate":
+        knn.need_faiss()
+    train, test = data.load_training(config.data), data.load(config.data, "test")
+    if not len(test) or test.images.shape[1:] != train.images.shape[1:]:
+        raise UsageError(
+            f"the test images of {config.data.name} are {tuple(test.images.shape)}, those to train on are "
+            f"{tuple(train.images.shape)}: the same channels, height and width are needed, and at least one"
+        )
+    return Plan(with_image_shape(config, train), train, test, device, precision, runs, recipe, name, found)
+
+
+def with_image_shape(config: Config, train: ImageSet | ShardSet) -> Config:
+    """Fill in the image's channels and size from the data. Raises UsageError if the config says otherwise."""
+    _, channels, height, width = train.images.shape
+    if height != width:
+        raise UsageError(f"images are {height} x {width} pixels; the networks need square ones")
+    for key, found in (("channels", channels), ("image_size", height)):
+        wanted = getattr(config.model, key)
+        if wanted not in (None, found):
+            raise UsageError(f"model.{key} is {wanted}, but the images of {config.data.name} have {found}")
+    model = config.model.model_copy(update={"channels": channels, "image_size": height})
+    return config.model_copy(update={"model": model})
+
+
+def start(plan: Plan) -> Run:
+    """Make the folder of a new run, or return the one to go on with, as it was."""
+    return plan.resumed or Run.create(plan.runs, plan.name, plan.recipe, plan.config)
+
+
+def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None) -> None:
+    """Find the neighbours that a run will ask for, unless it has them, and show how far that is. Raises UsageError."""
+    if not plan.config.compares_neighbours():
+        return
+    try:
+        with image_progress("nearest neighbours", len(plan.train)) as advance:
+            pairs.find(trained, plan.train.images, plan.config.neighbours, plan.config.augment, advance)
+    except KeyboardInterrupt:
+        with TrainingProgress() as progress:
+            progress.say(f"stopped before training; go on with: {go_on or f'infoae train --resume {trained.name}'}")
+        raise
+
+
+def describe_batch(config: Config) -> str:
+    """Return the batch, and the learning rates that it leads to, in words."""
+    rate, critic_rate = config.learning_rates()
+    rule = config.optim.learning_rate_scaling
+    train = config.train
+    micro = train.micro_batch_size
+    parts = f" in micro-batches of about {micro}" if micro and round(train.batch_size / micro) > 1 else ""
+    rates = f"batch {train.batch_size} in all{parts}, learning rates {rate:g} and {critic_rate:g} (scaling: {rule})"
+    decay = config.optim.decay_epochs
+    return f"{rates}, which fall to 0 over the last {decay} epochs" if decay else rates

@@ -1,0 +1,44 @@
+"""Joint distributions of a model's answers for images and for their partners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infoae.augment import augmented
+from infoae.config import Augment
+from infoae.model import BATCH, InfoAE
+from infoae.random_streams import Stream, generator
+
+Floats = NDArray[np.float64]
+
+TWIN = Augment()
+"""How partners are augmented to measure: the same for every run, so that runs can be compared."""
+
+
+def of_partners(model: InfoAE, answers: Tensor, partners: NDArray[np.uint8], seed: int = 0) -> Floats:
+    """Return each head's joint distribution (H, M, M) of its `answers` (N, H, M) and those for augmented partners.
+
+    `partners` are images (N, C, H, W).
+    """
+    return of_answers(answers, torch.from_numpy(classify_augmented(model, partners, seed, model.classify_heads)))
+
+
+def of_answers(answers: Tensor, others: Tensor) -> Floats:
+    """Return each head's symmetric joint distribution (H, M, M) of two sets of answers (N, H, M)."""
+    joint = (answers.permute(1, 2, 0).float() @ others.transpose(0, 1).float()).double() / len(answers)
+    return np.asarray((joint + joint.mT).numpy() / 2)
+
+
+def classify_augmented(
+    model: InfoAE, images: NDArray[np.uint8], seed: int, classify: Callable[[Tensor], Tensor]
+) -> Floats:
+    """Return what `classify` answers (N, ...) for images (N, C, H, W), each augmented once."""
+    random = generator(seed, Stream.EVALUATION)
+    parts = (model.to_input(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
+    answers = [classify(augmented(part, TWIN, random).clamp(0, 1)) for part in parts]
+    return torch.cat(answers).numpy().astype(np.float64)

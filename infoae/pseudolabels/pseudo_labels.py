@@ -1,0 +1,183 @@
+"""The pseudo-labels of one training: over-categories merged after each epoch, labels by vote, refreshed later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infoae import metric_names
+from infoae.config import PseudoLabels as Rule
+from infoae.distributed import collectives
+from infoae.errors import InfoAEError
+from infoae.files import atomic_file, write_json
+from infoae.model import InfoAE
+from infoae.pseudolabels import distinctness, joint, merging, propagation, vote
+from infoae.pseudolabels.pairs import Pairs
+from infoae.pseudolabels.vote import Ints, Neighbours, Votes
+from infoae.runs.run import CATEGORIES, OLD_PSEUDO_LABELS, PSEUDO_LABELS, Run
+from infoae.stages import Schedule
+
+if TYPE_CHECKING:
+    from infoae.data.shards import Shards
+
+
+class PseudoLabels:
+    """Makes the labels of one run's training images, keeps them in its folder, and merges over-categories by them.
+
+    All ranks have one, and the same labels; the main one computes and writes. `version` counts how often labels were
+    made; it follows from the epochs done, so that a resumed run has those of then.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        schedule: Schedule,
+        images: NDArray[np.uint8] | Shards,
+        pairs: Pairs | None,
+        device: torch.device,
+    ) -> None:
+        self._run, self._schedule, self._images, self._pairs, self._device = run, schedule, images, pairs, device
+        self.labels: Ints | None = None
+        """(N,), -1 for none; None before the vote."""
+        self.version = 0
+
+    def restore(self, epochs_done: int) -> None:
+        """Take the labels that the run had after so many epochs. Raises InfoAEError if their file is damaged."""
+        self.version, self.labels = self._schedule.num_pseudo_labels(epochs_done), None
+        if self.version:
+            self.labels = load(self._run, len(self._images), self.version, self._device)
+
+    def end_epoch(self, epochs_done: int, models: tuple[InfoAE, ...], answers: Tensor | None) -> dict[str, float]:
+        """Merge the over-categories of all `models` anew, and make labels where it is time to: the same on all ranks.
+
+        `answers` (N, H, M) are those of the first model's heads for the first images, on the main rank. Returns, there,
+        what is seen of the categories without a label.
+        """
+        model, measures = models[0], dict[str, float]()
+        if model.num_over_categories > model.num_categories:
+            measures |= self._merge(epochs_done, models, answers)
+        if self._schedule.num_pseudo_labels(epochs_done) > self.version:
+            self.version = self._schedule.num_pseudo_labels(epochs_done)
+            measures |= self._make(model)
+            self._merge(epochs_done, models, answers)
+        return measures
+
+    def of(self, images: Ints, partners: Ints) -> Tensor | None:
+        """Return the labels (2, B) of images and partners, by index (B,) each; None before the vote."""
+        return None if self.labels is None else torch.from_numpy(self.labels[np.stack([images, partners])])
+
+    def _make(self, model: InfoAE) -> dict[str, float]:
+        """Label all training images: by the vote of the heads, later by the classifier's answers."""
+        measures: dict[str, float] = {}
+        if collectives.is_main():
+            config = self._schedule.config
+            if self.version == 1:
+                nearest = None if self._pairs is None else self._pairs.nearest[:, : config.neighbours.merging_count]
+                votes = vote.of_heads(model, self._images, nearest, config.pseudo_labels.merging)
+            else:
+                votes = vote.of_classifier(model, self._images)
+            drawn_from = None if self._pairs is None else self._pairs.drawn_from
+            made, measures = labels_of(votes, model.num_categories, config.pseudo_labels, drawn_from)
+            save(self._run, made, self.version)
+        self.labels = load(self._run, len(self._images), self.version, self._device)
+        return measures
+
+    def _merge(self, epochs_done: int, models: tuple[InfoAE, ...], answers: Tensor | None) -> dict[str, float]:
+        """Merge by the labels, before the vote by the joint distribution of answers for images and their partners."""
+        model, measures = models[0], dict[str, float]()
+        category_of = torch.zeros(model.num_over_categories, dtype=torch.int64)
+        frequency = torch.zeros(model.num_over_categories, dtype=torch.float64)
+        if answers is not None:
+            over = answers[:, 0].double()
+            if self.labels is None:
+                rows = np.arange(len(over)) if self._pairs is None else self._pairs.nearest[: len(over), 0]
+                found = joint.of_partners(model, answers, self._images[rows])[0]
+                number = self._number(epochs_done, model, found)
+                merged = merging.merge(found, number, self._schedule.config.pseudo_labels.merging)[0]
+                measures = distinctness.of_joint(found, merged)
+            else:
+                merged = categories_of(over.numpy(), self.labels[: len(over)], model.num_categories)
+            category_of, frequency = torch.from_numpy(merged), over.mean(0)
+        category_of, frequency = (collectives.from_main(each, self._device) for each in (category_of, frequency))
+        for each in models:
+            each.merge(category_of.to(self._device), frequency.to(self._device))
+        return measures
+
+    def _number(self, epochs_done: int, model: InfoAE, found: NDArray[np.float64]) -> int:
+        """Return how many categories to merge into; where they are looked for, that ends with the vote."""
+        if not self._schedule.finds_number(epochs_done):
+            return model.num_categories
+        kept = merging.information_kept(found)
+        number = merging.choose_number(kept)
+        write_json(self._run.path / CATEGORIES, {"categories": number, "information_kept": kept})
+        return number
+
+
+def labels_of(
+    votes: Votes, num_categories: int, rule: Rule, neighbours: Neighbours | None = None
+) -> tuple[Ints, dict[str, float]]:
+    """Return the pseudo-labels (N,) of all training images that follow from votes and neighbours, -1 for none.
+
+    And how well that went: the share of images with a label, and the mean share of the heads that have a category.
+
+    Votes may be wrong about a whole kind of images, whose neighbours are mostly of that kind, too. So with
+    `rule.anchor_hops` only images far from any other answer keep their label, and walks over neighbours that end at
+    these decide about the rest.
+    """
+    numbers = vote.same_categories(votes, num_categories)
+    labels = vote.labels_by_vote(votes, numbers, rule.agreement)
+    if rule.anchor_hops and neighbours is not None:
+        labels = propagation.anchors(labels, neighbours, rule.anchor_hops)
+        labels = propagation.propagate(labels, neighbours, num_categories, rule.propagation_agreement)
+    labelled, agreeing = float((labels >= 0).mean()), float((numbers >= 0).mean())
+    return labels, {metric_names.PSEUDO_LABELLED: labelled, metric_names.HEADS_AGREEING: agreeing}
+
+
+def categories_of(over: NDArray[np.float64], labels: Ints, num_categories: int) -> Ints:
+    """Return the category (M,) of each over-category, from answers (N, M) and pseudo-labels (N,), -1 for none.
+
+    Each category gets at least one over-category, or no image could be given it.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    known = labels >= 0
+    shared = over[known].T @ np.eye(num_categories)[labels[known]]
+    category_of: Ints = shared.argmax(1)
+    kept, category = linear_sum_assignment(shared, maximize=True)
+    category_of[kept] = category
+    return category_of
+
+
+def save(run: Run, labels: Ints, version: int) -> None:
+    """Keep labels (N,) in the run's folder, after the `version` - 1 made before them.
+
+    Raises InfoAEError if those are missing or damaged.
+    """
+    before = _kept(run, len(labels), version - 1)
+    with atomic_file(run.path / PSEUDO_LABELS) as file, file.open("wb") as stream:
+        np.save(stream, np.concatenate([before, labels[None]]))
+
+
+def load(run: Run, count: int, version: int, device: torch.device) -> Ints:
+    """Return the labels (count,) of a version, on all ranks. Raises InfoAEError if they are missing or damaged."""
+    labels = np.zeros(count, np.int64)
+    if collectives.is_main():
+        labels = _kept(run, count, version)[-1]
+    shared: Ints = collectives.from_main(torch.from_numpy(labels), device).numpy()
+    return shared
+
+
+def _kept(run: Run, count: int, versions: int) -> Ints:
+    """Return the first so many versions (versions, count); a file of a run that was interrupted may hold more."""
+    if not versions:
+        return np.zeros((0, count), np.int64)
+    path, old = run.path / PSEUDO_LABELS, run.path / OLD_PSEUDO_LABELS
+    path = old if old.exists() and not path.exists() else path
+    try:
+        return np.asarray(np.load(path, allow_pickle=False), np.int64).reshape(-1, count)[:versions, :].copy()
+    except (ValueError, OSError, EOFError) as error:
+        raise InfoAEError(f"{path} is missing or damaged ({error}): train anew") from None
