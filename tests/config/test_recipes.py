@@ -117,3 +117,10 @@ def test_every_key_is_described() -> None:
     for section in schema["$defs"].values():
         for key, field in section["properties"].items():
             assert "description" in field or "$ref" in field or "default" in field, key
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("sqrt", 2.0), ("linear", 4.0)])
+def test_the_learning_rate_follows_the_batch_by_the_rule_asked_for(rule: str, factor: float) -> None:
+    settings = [f"optim.learning_rate_scaling={rule}", "train.batch_size=400", "optim.learning_rate=1e-3"]
+    run_config = recipes.load("smoke", settings)
+    assert run_config.learning_rates() == pytest.approx((1e-3 * factor, 2e-4 * factor))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tomllib
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from tests.helpers.bundles import make_bundle
-from tests.helpers.paths import ROOT, TEST_IMAGES
+from tests.helpers.paths import PROJECT, ROOT, TEST_IMAGES
 
 PROGRAM = """
 import sys
@@ -84,8 +83,7 @@ def test_the_requirements_are_enough(tmp_path: Path) -> None:
 
 
 def test_the_versions_are_those_of_the_package() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = {Requirement(line).name: Requirement(line).specifier for line in project["dependencies"]}
+    wanted = {Requirement(line).name: Requirement(line).specifier for line in PROJECT["dependencies"]}
     for requirement in requirements():
         assert wanted[requirement.name] == requirement.specifier
 

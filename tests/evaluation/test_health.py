@@ -10,7 +10,7 @@ from infoae.evaluation import health
 from infoae.pseudolabels import merging
 from infoae.reporting.training import TrainingProgress
 from infoae.trainer import Moment
-from tests.pseudolabels.test_merging import kinds
+from tests.helpers.synthetic import kinds
 
 GOOD = {
     "balance": 0.99,

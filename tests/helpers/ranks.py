@@ -1,4 +1,4 @@
-"""One rank of a training by several processes, started by integration/test_ranks.py by its path: no Ray, over gloo."""
+"""One rank of a training by several processes, started by the fixture `start`: no Ray, over gloo."""
 
 from __future__ import annotations
 
@@ -22,8 +22,28 @@ from infoae.errors import InfoAEError
 from infoae.model import InfoAE
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
+from tests.helpers.settings import TINY
 
-STEPS = 20
+STEPS = 20  # unless a scenario says so
+Start = Callable[..., list[Any]]
+"""The fixture `start`: runs a scenario on so many processes and returns what each came to."""
+SETTINGS = (
+    *TINY,
+    "data.limit=299",  # six batches of 50, the last of 49: shares are uneven
+    "objective.weights.information=1",
+    "optim.ema_decay=0.9",
+    "model.channels=1",
+    "model.image_size=28",
+)
+OVER = (
+    "model.num_over_categories=20",
+    "model.num_heads=3",
+    "objective.weights.consensus=1",
+    "information.pairs=neighbours",
+    "information.epochs=1",
+    "objective.weights.latent_matching=1",
+    "augment.elastic=1",
+)
 
 
 def main(scenario: str, store: str, rank: int, ranks: int, settings: Path, out: str) -> None:

@@ -13,3 +13,13 @@ TINY = (
     "train.precision=fp32",
     "train.device=cpu",
 )
+
+WITH_HEADS = (
+    *TINY,
+    "model.channels=1",
+    "model.image_size=28",
+    "model.num_over_categories=20",
+    "model.num_heads=3",
+    "information.epochs=1",
+    "objective.weights.consensus=1",
+)

@@ -18,9 +18,9 @@ from infoae.evaluation import evaluate, figures, health
 from infoae.pseudolabels import merging
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
-from tests.pseudolabels.test_vote import SETTINGS
+from tests.helpers.settings import WITH_HEADS
 
-AUTO = (*SETTINGS, "model.num_categories=auto")
+AUTO = (*WITH_HEADS, "model.num_categories=auto")
 
 
 @pytest.mark.parametrize("stop_after", [3, 6, 8])

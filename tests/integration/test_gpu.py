@@ -26,8 +26,8 @@ from infoae.runs.run import Run
 from infoae.step import Step
 from infoae.trainer import Trainer
 from tests.helpers import ranks as script
+from tests.helpers.ranks import OVER, SETTINGS, Start
 from tests.helpers.settings import TINY
-from tests.integration.test_ranks import OVER, SETTINGS, Start, start  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.gpu
 
@@ -80,7 +80,7 @@ def test_steps_follow_those_of_the_cpu(settings: tuple[str, ...]) -> None:
     assert_follows(gpu, cpu)
 
 
-def test_two_ranks_that_share_the_gpu_follow_one(start: Start) -> None:  # noqa: F811
+def test_two_ranks_that_share_the_gpu_follow_one(start: Start) -> None:
     run_config = configured(*OVER, *CUDA)
     one, two = script.take_steps(run_config, Path()), start("steps", 2, run_config)
     assert_follows(two[0], one)

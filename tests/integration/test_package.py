@@ -8,15 +8,12 @@ import re
 import statistics
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 from packaging.markers import Marker
 
 from infoae.config import recipes
-from tests.helpers.paths import ROOT
-
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+from tests.helpers.paths import PROJECT, ROOT
 
 
 def sources(*folders: str) -> list[Path]:

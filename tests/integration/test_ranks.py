@@ -2,54 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import astuple
-from itertools import chain
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 from infoae import config, data
 from infoae.config import Config, recipes
-from infoae.distributed import collectives
-from infoae.distributed.collectives import Share
 from infoae.pseudolabels import pairs
 from infoae.runs.run import Run
 from tests.helpers import ranks as script
 from tests.helpers.inputs import write_shards
-from tests.helpers.paths import ROOT
-from tests.helpers.settings import TINY
+from tests.helpers.ranks import OVER, SETTINGS, Start
 
-Start = Callable[..., list[Any]]
-SETTINGS = (
-    *TINY,
-    "data.limit=299",  # six batches of 50, the last of 49: shares are uneven
-    "objective.weights.information=1",
-    "optim.ema_decay=0.9",
-    "model.channels=1",
-    "model.image_size=28",
-)
-
-
-OVER = (
-    "model.num_over_categories=20",
-    "model.num_heads=3",
-    "objective.weights.consensus=1",
-    "information.pairs=neighbours",
-    "information.epochs=1",
-    "objective.weights.latent_matching=1",
-    "augment.elastic=1",
-)
 MICRO = ("train.micro_batch_size=25",)  # two of a batch
 SETTLED = (
     *OVER,
@@ -60,67 +26,8 @@ SETTLED = (
 )
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
-    """Return a function that runs a scenario of ranks.py on so many processes and returns what each came to."""
-
-    def run(scenario: str, num_ranks: int, run_config: Config) -> list[Any]:
-        folder = tmp_path / f"{scenario}-{num_ranks}"
-        folder.mkdir()
-        Run(folder).write_config(run_config)
-        processes = []
-        for rank in range(num_ranks):
-            arguments = [str(folder / "store"), str(rank), str(num_ranks), str(folder / "config.yaml")]
-            command = [sys.executable, str(Path(script.__file__)), scenario, *arguments, str(folder / f"{rank}.pt")]
-            processes.append(subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}))
-        try:
-            assert [process.wait(timeout=120) for process in processes] == [0] * num_ranks
-        finally:
-            for process in processes:
-                process.kill()  # those that wait for one that failed
-        return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(num_ranks)]
-
-    return run
-
-
 def configured(*overrides: str) -> Config:
     return recipes.load("smoke", [*SETTINGS, *overrides])
-
-
-@given(st.integers(2, 300), st.integers(1, 9), st.floats(0.01, 1))
-def test_parts_of_all_ranks_are_those_of_one(total: int, ranks: int, fraction: float) -> None:
-    assume(round(fraction * total) >= 2 * ranks or (fraction == 1.0 and total >= ranks))
-    whole = Share(0, total, total).part(fraction)
-    assert len(whole.rows) == round(fraction * total)
-    assert whole.weight == 1.0
-    shares = [Share(total * rank // ranks, total * (rank + 1) // ranks, total) for rank in range(ranks)]
-    parts = [share.part(fraction) for share in shares]
-    rows = [share.start + part.rows for share, part in zip(shares, parts, strict=True)]
-    assert torch.equal(torch.cat(rows), whole.rows)
-    assert all(len(each) for each in rows)
-    counts = [share.weight * part.weight * len(whole.rows) for share, part in zip(shares, parts, strict=True)]
-    assert counts == pytest.approx([len(each) for each in rows])
-
-
-@given(st.integers(2, 3000), st.integers(1, 9), st.integers(2, 700))
-def test_micro_batches_share_out_a_batch_in_equal_parts(total: int, ranks: int, size: int) -> None:
-    def of_rank(rank: int, ranks: int) -> list[Share]:
-        with mock.patch.object(collectives, "_rank_and_ranks", return_value=(rank, ranks)):
-            of_share = collectives.micro_batches(total, size)
-            assert not of_share or (of_share[0].start, of_share[-1].stop) == astuple(collectives.share(total))[:2]
-            return of_share
-
-    parts = [of_rank(rank, ranks) for rank in range(ranks)]
-    together = list(chain(*parts))
-    whole = of_rank(0, 1)
-    assert bool(together) == (len(whole) >= ranks)
-    if together:
-        assert [part.start for part in together] == [0, *(part.stop for part in together[:-1])]
-        sizes = [part.stop - part.start for part in together]
-        assert max(sizes) - min(sizes) <= 1
-        assert min(sizes) >= min(total, 3 * size // 4)
-    if together and len(whole) % ranks == 0:
-        assert together == whole
 
 
 @pytest.mark.parametrize(
@@ -231,45 +138,3 @@ def test_ranks_stop_together_and_resume_from_the_files_as_one_run(
         neighbours = [np.load(folder / pairs.FILE)["neighbours"] for folder in folders]
         assert (neighbours[0] == neighbours[1]).all()
         assert not torch.equal(one["model"]["category_of"], torch.arange(20) % 10)  # merged, and equal above
-
-
-def test_without_a_process_group_everything_is_the_identity() -> None:
-    value = torch.rand(3, requires_grad=True)
-    assert collectives.size() == 1
-    assert collectives.is_main()
-    assert collectives.mean(value, 5) is value
-    assert collectives.share(7) == collectives.Share(0, 7, 7)
-    assert collectives.share(7).weight == 1
-    assert not collectives.agreed(False, torch.device("cpu"))
-    assert collectives.agreed(True, torch.device("cpu"))
-
-
-@pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("sqrt", 2.0), ("linear", 4.0)])
-def test_the_learning_rate_follows_the_batch_by_the_rule_asked_for(rule: str, factor: float) -> None:
-    run_config = configured(f"optim.learning_rate_scaling={rule}", "train.batch_size=400", "optim.learning_rate=1e-3")
-    assert run_config.learning_rates() == pytest.approx((1e-3 * factor, 2e-4 * factor))
-
-
-def test_synchronised_batch_normalisation_is_the_usual_one(tmp_path: Path) -> None:
-    """One rank's SyncBatchNorm2d against BatchNorm2d: values, gradients and running statistics."""
-    from infoae.distributed.batchnorm import synchronise
-
-    torch.manual_seed(0)
-    plain = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
-    synchronised = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
-    synchronise(synchronised)
-    x = (torch.randn(8, 3, 5, 5) * 0.1 + 10).requires_grad_()  # a mean far from zero costs digits
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        results = []
-        for network in (plain, synchronised):
-            output = network(x)
-            F.mse_loss(output, torch.linspace(0, 1, x.numel()).view_as(x)).backward()
-            assert x.grad is not None
-            results.append([output, x.grad.clone(), *(p.grad for p in network.parameters()), *network.buffers()])
-            x.grad = None
-    finally:
-        torch.distributed.destroy_process_group()
-    for ours, theirs in zip(results[1], results[0], strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
-    assert synchronised.state_dict().keys() == plain.state_dict().keys()

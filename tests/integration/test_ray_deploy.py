@@ -25,8 +25,7 @@ from infoae.errors import InfoAEError
 from infoae.runs.run import Run
 from infoae.runs.storage import Storage
 from infoae.version import __version__
-from tests.helpers.paths import ROOT
-from tests.integration.test_package import PROJECT
+from tests.helpers.paths import PROJECT, ROOT
 
 FOLDER = ROOT / "deploy" / "ray"
 

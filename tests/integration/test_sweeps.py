@@ -20,10 +20,11 @@ from infoae.errors import InfoAEError
 from infoae.runs import checkpoint
 from infoae.runs.run import Run
 from infoae.tune import record
-from infoae.tune.record import Scheduling, Search, Sweep
-from infoae.tune.sweep import extended, planned, run
+from infoae.tune.record import Sweep
+from infoae.tune.sweep import extended, run
 from tests.helpers.paths import ROOT
 from tests.helpers.settings import TINY
+from tests.helpers.sweeps import make
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
@@ -52,23 +53,6 @@ def ray_here() -> Iterator[None]:
     yield
     ray.shutdown()
     variables.undo()
-
-
-def make(
-    runs: Path,
-    text: str,
-    *overrides: str,
-    search: Search = "random",
-    scheduler: Scheduling = "none",
-    trials: int | None = None,
-    size: tuple[int, int] = (1, 1),
-) -> tuple[Sweep, Path]:
-    runs.mkdir(exist_ok=True)
-    (runs / "space.yaml").write_text(text)
-    how = (search, scheduler, "mutual_information")
-    settings = [*TINY, *overrides]
-    request = Request(size[0], size[0], size[1])
-    return planned("smoke", settings, str(runs / "space.yaml"), how, trials, request, runs, None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

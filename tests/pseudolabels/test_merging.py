@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infoae.pseudolabels import merging
+from tests.helpers.synthetic import kinds
 
 
 def information(joint: np.ndarray) -> float:
@@ -135,14 +136,6 @@ def test_as_many_categories_as_there_are_stay_as_they_are() -> None:
     categories, left = merging.merge(joint, 4)
     assert sorted(categories.tolist()) == [0, 1, 2, 3]
     assert left == pytest.approx(information(joint))
-
-
-def kinds(num_things: int, num_kinds: int, mixed: float) -> np.ndarray:
-    """Joint distribution of answers of `num_kinds` for each of `num_things`, kinds of a thing mixed up that often."""
-    size = num_things * num_kinds
-    same_thing = np.kron(np.eye(num_things), np.ones((num_kinds, num_kinds)) / num_kinds)
-    joint = (1 - mixed) * np.eye(size) + mixed * same_thing
-    return np.asarray(0.97 * joint / size + 0.03 / size**2)
 
 
 @given(st.integers(2, 12), st.integers(2, 4), st.floats(0.4, 0.8), st.integers(0, 1000))

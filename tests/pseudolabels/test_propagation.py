@@ -8,12 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infoae.pseudolabels import vote
-from infoae.pseudolabels.vote import Ints
-
-
-def ring(count: int) -> Ints:
-    """Partners of images in a ring: the one before and the one after."""
-    return np.stack([np.roll(np.arange(count), shift) for shift in (1, -1)], 1)
+from tests.helpers.synthetic import ring
 
 
 @pytest.mark.parametrize("links", [1, 2, 3])

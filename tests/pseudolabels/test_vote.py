@@ -16,23 +16,13 @@ from infoae.errors import InfoAEError, UsageError
 from infoae.pseudolabels import vote
 from infoae.pseudolabels.vote import Ints, Votes
 from infoae.trainer import Trainer
-from tests.helpers.settings import TINY
-from tests.pseudolabels.test_propagation import ring
-
-SETTINGS = (
-    *TINY,
-    "model.channels=1",
-    "model.image_size=28",
-    "model.num_over_categories=20",
-    "model.num_heads=3",
-    "information.epochs=1",
-    "objective.weights.consensus=1",
-)
+from tests.helpers.settings import WITH_HEADS
+from tests.helpers.synthetic import ring
 
 
 @pytest.fixture
 def with_heads() -> Config:
-    return recipes.load("smoke", SETTINGS)
+    return recipes.load("smoke", WITH_HEADS)
 
 
 def agreed_by(votes: Ints, information: Sequence[float], k: int) -> Ints:
@@ -199,7 +189,7 @@ def test_categories_can_be_learnt_and_settled_before_images_are_drawn(
 
 def test_twins_have_no_links() -> None:
     with pytest.raises(UsageError, match=r"information.certain_links are between neighbours"):
-        recipes.load("smoke", [*SETTINGS, "information.pairs=twins", "information.certain_links=2"])
+        recipes.load("smoke", [*WITH_HEADS, "information.pairs=twins", "information.certain_links=2"])
 
 
 @pytest.mark.parametrize("stop_after", [9, 12, 15, 18, 20])
@@ -244,4 +234,4 @@ def test_a_lost_vote_is_said(make_trainer: Callable[..., Trainer], with_heads: C
 @pytest.mark.parametrize("override", ["model.num_heads=1", "information.epochs=0", "model.num_over_categories=null"])
 def test_a_consensus_of_nobody_is_refused(override: str) -> None:
     with pytest.raises(UsageError, match=r"weights\.consensus needs model\.num_heads above 1"):
-        recipes.load("smoke", [*SETTINGS, override])
+        recipes.load("smoke", [*WITH_HEADS, override])

@@ -22,7 +22,7 @@ from infoae.tune import sweep as sweeping
 from infoae.tune.record import Sweep
 from infoae.tune.search import Numbered, make_scheduler
 from infoae.tune.trial import Training
-from tests.integration.test_sweeps import make
+from tests.helpers.sweeps import make
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")  # Ray's own
 
