@@ -20,21 +20,10 @@ from infoae.data import ImageSet
 from infoae.launch import with_image_shape
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
+from tests.helpers.settings import TINY
 
 hypothesis.settings.register_profile("any time", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("any time")
-
-TINY = (
-    "data.limit=300",
-    "model.width=4",
-    "model.hidden_dim=16",
-    "model.latent_dim=8",
-    "train.batch_size=50",
-    "train.epochs=2",
-    "train.log_every=1",
-    "train.precision=fp32",
-    "train.device=cpu",
-)
 
 
 @pytest.fixture

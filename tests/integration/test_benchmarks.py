@@ -1,0 +1,201 @@
+"""The benchmark programs run and their figures are what they say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import classify, few_labels, neighbours, scaling, score, settled, train, unbalanced
+from infoae import data
+from infoae.config import recipes
+from infoae.data import ImageSet, load
+from infoae.pseudolabels import knn
+from infoae.runs.run import Run
+from tests.helpers.settings import TINY
+
+
+@pytest.mark.parametrize("recipe", ["mnist", "mnist-best", "mnist-paper"])
+def test_every_recipe_has_a_plain_counterpart(recipe: str) -> None:
+    assert not recipes.load(recipe, train.ALIKE).objective.weights.consensus
+
+
+def test_few_labels_draws_from_each_class_and_names_by_majority() -> None:
+    labels = np.repeat(np.arange(3), 50)
+    drawn = few_labels.draw(labels, 5, np.random.default_rng(0))
+    assert np.bincount(labels[drawn]).tolist() == [5, 5, 5]
+    assert len(set(drawn.tolist())) == 15
+    # Category 0 holds class 1 and the reverse; category 2 has no example, so its images count as wrong.
+    categories = np.array([0, 0, 1])
+    accuracy = few_labels.naming_accuracy(categories, np.array([1, 1, 0]), np.array([0, 1, 2]), np.array([1, 0, 2]), 3)
+    assert accuracy == pytest.approx(2 / 3)
+
+
+def test_few_labels_measures_and_draws(
+    lively_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(few_labels, "LABELS_PER_CLASS", (1, 20))
+    monkeypatch.setattr(sys, "argv", ["few_labels.py", str(lively_run.path), "--draws", "3", "--out", str(tmp_path)])
+    few_labels.main()
+    assert "linear probe" in capsys.readouterr().out
+    result = json.loads((tmp_path / "few_labels.json").read_text())
+    for method in few_labels.METHODS:
+        assert len(result[method]["mean"]) == len(result[method]["deviation"]) == 2
+    assert result["probe"]["mean"][1] > result["probe"]["mean"][0] > 0.1
+    assert result["naming"]["mean"][1] <= result["matched_accuracy"] + 0.2
+    assert (tmp_path / "few_labels.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_classify_measures_every_way(lively_run: Run, tmp_path: Path) -> None:
+    result = classify.measure(
+        lively_run, rounds=1, repeats=1, million=False, device="cpu", batch_size=256, folder=tmp_path
+    )
+    assert all(value > 0 for value in result["images_per_second"].values())
+    assert 0 < result["seconds_to_first_label"] < 30
+
+
+@pytest.mark.parametrize(
+    ("settings", "statistics", "others"),
+    [
+        # Batch normalisations, of which both sides pass back through the discriminator's fakes; the joint distribution.
+        ([], 0, 16 + 20 + 1),
+        # Running means and variances of encoder, decoder, discriminator and self-critic.
+        (["train.micro_batch_size=50"], 2 * (24 + 12 + 24 + 24), 0),
+    ],
+    ids=["whole batch", "micro-batches"],
+)
+def test_scaling_counts_what_two_workers_send(settings: list[str], statistics: int, others: int) -> None:
+    tiny = [setting for setting in TINY if not setting.startswith("train.batch_size")]
+    two = scaling.measure(scaling.Situation("two", 2, 100), "smoke", [*tiny, *settings], steps=2)
+    gradients = sorted(two["sizes"])[-2:]  # with those of one side what is measured: nine losses, and one accuracy
+    assert sum(gradients) == 4 * (two["parameters"] + 10 + statistics)
+    assert len(two["sizes"]) == 2 + others + 1  # whether to stop
+    assert two["images_per_second"] == pytest.approx(100 / two["seconds"], rel=0.01)
+    assert 0 < two["communication"] < two["seconds"]
+    assert two["transfer"] > 0
+
+
+def test_scaling_models_ring_and_tree() -> None:
+    links = ((1e9, 1e-6), (1e8, 1e-5))
+    within, beyond = (scaling.modelled(gpus, [1_000_000], 1e-2, links) for gpus in (8, 64))
+    assert within["seconds"] == pytest.approx(2 * 7 / 8 * 1e-3 + 6e-6)
+    assert beyond["seconds"] == pytest.approx(2 * 63 / 64 * 1e-2 + 12e-5)
+    assert beyond["efficiency"] == pytest.approx(1e-2 / (1e-2 + beyond["seconds"]))
+
+
+@pytest.mark.slow
+def test_scaling_prints_and_writes_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scaling.json"
+    settings = [part for setting in TINY if "epochs" not in setting for part in ("--set", setting)]
+    arguments = ["scaling.py", "--config", "smoke", *settings, "--batch", "50", "--steps", "3", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--gpu-step", "2.5", "--out", str(out)])
+    scaling.main()
+    shown = capsys.readouterr().out
+    assert "2.50 ms (as given)" in shown
+    result = json.loads(out.read_text())
+    assert result["one worker"]["sizes"] == []
+    assert all(len(values) == 1 and values[0] > 1 for values in result["seconds_to_first_step"].values())
+    for name in scaling.LINKS:
+        efficiencies = [result["model"][name][str(gpus)]["efficiency"] for gpus in scaling.GPUS]
+        assert 1 > efficiencies[0] > efficiencies[1] > efficiencies[2] > 0
+
+
+def test_a_score_that_ranks_as_accuracy_does_has_correlation_one_and_no_regret() -> None:
+    runs = [{"run": f"a-{i}", "score": i / 10, "accuracy": accuracy} for i, accuracy in enumerate([0.2, 0.5, 0.6, 0.9])]
+    assert score.summary(runs) == {"runs": 4, "spearman": pytest.approx(1), "chosen": "a-3", "regret": 0}
+    runs[1]["accuracy"] = 0.95  # now second in score is first in accuracy: ranks differ by 2, 1 and 1
+    found = score.summary(runs)
+    assert found["spearman"] == pytest.approx(1 - 6 * (4 + 1 + 1) / (4 * 15))
+    assert found["regret"] == pytest.approx(0.05)
+
+
+def test_score_evaluates_runs_and_draws(
+    lively_run: Run,
+    finished_run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paths = [str(tmp_path / name) for name in ("score.json", "score.png")]
+    runs = [str(run.path) for run in (lively_run, finished_run)]
+    monkeypatch.setattr(sys, "argv", ["score.py", *runs, "--out", paths[0], "--figure", paths[1]])
+    score.main()
+    result = json.loads(Path(paths[0]).read_text())
+    assert (result["runs"], result["chosen"]) == (2, "lively")
+    assert abs(result["spearman"]) == pytest.approx(1)
+    assert f"accuracy {result['of_each'][0]['accuracy']:.2%}" in capsys.readouterr().out
+    assert Path(paths[1]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_unbalanced_thins_digits_and_trains_with_each_prior(
+    mnist: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.repeat(np.arange(10), 50)
+    thin = unbalanced.thinned(ImageSet(np.zeros((500, 1, 28, 28), np.uint8), labels))
+    assert thin.labels is not None
+    assert np.bincount(thin.labels).tolist() == np.ceil(50 * unbalanced.KEPT).astype(int).tolist()
+
+    monkeypatch.setattr(
+        data, "load", lambda config, split: mnist[split == "test"] if config.name == "mnist" else load(config, split)
+    )
+    options = [part for setting in [*TINY[1:], "model.num_over_categories=20"] for part in ("--set", setting)]
+    arguments = [
+        "unbalanced.py",
+        "--config",
+        "smoke",
+        *options,
+        "--folder",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    monkeypatch.setattr(sys, "argv", arguments)
+    unbalanced.main()
+    result = json.loads((tmp_path / "out").read_text())
+    assert result["given"]["prior"] == pytest.approx(result["shares"], abs=1e-3)
+    assert result["uniform"]["prior"] == [0.1] * 10
+    assert sum(result["estimated"]["prior"]) == pytest.approx(1, abs=1e-3)
+    assert result["images"] == sum(len(np.load(path)) for path in (tmp_path / "train").glob("*.npy"))
+
+
+def test_neighbours_measures_what_faiss_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "FEW", 100)
+    options = ["--limit", "600", "--times", "1", "2", "--sample", "50", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["neighbours.py", *options])
+    neighbours.main()
+    sizes = json.loads((tmp_path / "out").read_text())["sizes"]
+    assert [size["images"] for size in sizes] == [600, 1200]
+    assert all(0.9 < size["recall_of_100"] <= 1 for size in sizes)
+
+
+def test_settled_counts_what_is_given_and_right() -> None:
+    """Two classes, numbered the other way round; one image without a category and one of three wrong."""
+    found = settled.counts(np.array([1, 1, 0, 0, -1]), np.array([0, 0, 1, 0, 1]), 2)
+    assert (found["given"], found["right"]) == (0.8, 0.75)
+    assert found["kinds"][0] == (0, 1, 1)
+
+
+def test_settled_reads_a_run(
+    lively_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Categories that are the labels; links between images beside each other, of other digits as a rule."""
+    folder = shutil.copytree(lively_run.path, tmp_path / lively_run.name)
+    labels = np.asarray(data.load(lively_run.config().data, "train").labels)
+    np.save(folder / "consensus.npy", labels[None])
+    np.savez(folder / "neighbours.npz", neighbours=np.roll(np.arange(len(labels)), 1)[:, None])
+    monkeypatch.setattr(sys, "argv", ["settled.py", str(folder), "--links", "1"])
+    settled.main()
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{lively_run.name}, settlement 1: 100.0% given, 100.00% of these right")
+    assert [line.split(":")[0].strip() for line in others] == [
+        f"{lively_run.name}, classifier",
+        "1 links, certain",
+        "1 links, settled",
+    ]

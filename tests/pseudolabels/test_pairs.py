@@ -1,0 +1,136 @@
+"""Partners of the information loss: the nearest neighbours that a run keeps, and takes from runs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from infoae import launch
+from infoae.config import Augment, Config, Information, recipes
+from infoae.data import ImageSet
+from infoae.errors import InfoAEError, UsageError
+from infoae.pseudolabels import pairs, vote
+from infoae.pseudolabels.neighbour_graph import nearest_neighbours
+from infoae.pseudolabels.vote import Votes
+from infoae.runs.run import Run
+from infoae.trainer import Trainer
+from tests.helpers.settings import TINY
+
+
+def with_neighbours(tiny_config: Config, **information: Any) -> Config:
+    settings = {"pairs": "neighbours"} | information
+    return tiny_config.model_copy(update={"information": tiny_config.information.model_copy(update=settings)})
+
+
+def test_partners_come_from_the_neighbours_and_vary(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
+    found = make_trainer(with_neighbours(tiny_config, neighbours=4)).partners
+    assert found is not None
+    indices = np.arange(50)
+    first, second = (pairs.draw(found, indices, 0, step) for step in (0, 1))
+    assert (found[indices] == first[:, None]).any(1).all()
+    assert (first != second).any()
+
+
+@pytest.mark.parametrize(("merging", "kept"), [(None, 3), (2, 3), (7, 7)])
+def test_more_neighbours_merge_than_are_partners(
+    make_trainer: Callable[..., Trainer],
+    tiny_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    merging: int | None,
+    kept: int,
+) -> None:
+    """Of the same neighbours, nearest first: the vote gets its number, pairs and links the other."""
+    heads = {"model.num_over_categories": 20, "model.num_heads": 3, "objective.weights.consensus": 1}
+    rule = {"pairs": "neighbours", "neighbours": 3, "merging_neighbours": merging, "epochs": 1, "certain_links": 1}
+    wanted = (
+        heads | {f"information.{name}": value for name, value in rule.items()} | {"objective.weights.information": 1}
+    )
+    trainer = make_trainer(recipes.replaced(tiny_config, wanted, "test"))
+    given: dict[str, NDArray[np.int32]] = {}
+
+    def of_heads(*arguments: Any) -> Votes:
+        given["vote"] = arguments[2]
+        return Votes(np.tile(np.arange(300) % 10, (3, 1)), np.zeros(3))
+
+    def settle(*arguments: Any) -> tuple[vote.Ints, dict[str, float]]:
+        given["links"] = arguments[3]
+        return np.arange(300) % 10, {}
+
+    monkeypatch.setattr(vote, "of_heads", of_heads)
+    monkeypatch.setattr(vote, "settle", settle)
+    trainer.fit([])
+    expected = nearest_neighbours(trainer.images[:], Information(neighbours=kept), tiny_config.augment)
+    np.testing.assert_array_equal(given["vote"], expected[:, : merging or 3])
+    np.testing.assert_array_equal(given["links"], expected[:, :3])
+    np.testing.assert_array_equal(trainer.partners, expected[:, :3])
+
+
+def test_damaged_neighbours_are_one_clear_line(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
+    run_config = with_neighbours(
+        tiny_config,
+    )
+    path = make_trainer(run_config).run.path / pairs.FILE
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(InfoAEError, match=r"neighbours\.npz is damaged .*remove it"):
+        make_trainer(run_config)
+
+
+def test_a_run_takes_the_neighbours_of_one_beside_it_with_the_same_images_and_settings(
+    make_trainer: Callable[..., Trainer], tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_config = with_neighbours(tiny_config, neighbours=4)
+    first, damaged = make_trainer(run_config, "first"), make_trainer(run_config, "damaged")
+    (damaged.run.path / pairs.FILE).write_bytes(b"nothing")
+    asked: list[int] = []
+
+    def found_anew(images: NDArray[np.uint8], rule: Information, *_: object, **__: object) -> NDArray[np.int32]:
+        asked.append(rule.neighbours)
+        return np.zeros((len(images), rule.neighbours), np.int32)
+
+    monkeypatch.setattr(pairs, "nearest_neighbours", found_anew)
+    assert first.partners is not None
+    np.testing.assert_array_equal(make_trainer(run_config, "second").partners, first.partners)
+    assert asked == []
+    for key, value in {"neighbours": 3, "blur": 0.5, "distortion": 1, "search": "approximate"}.items():
+        make_trainer(recipes.replaced(run_config, {f"information.{key}": value}, "test"), key)
+    make_trainer(recipes.replaced(run_config, {"augment.shear": 0.3}, "test"), "augment")
+    other = make_trainer(tiny_config, "other").run
+    pairs.load(other, first.images[::-1], run_config.information, run_config.augment, torch.device("cpu"))
+    assert asked == [3, 4, 4, 4, 4, 4]
+
+
+def test_each_image_counts_once_in_the_progress(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> None:
+    counts: list[int] = []
+    run, settings = Run.create(tmp_path, "run", "test", Config()), Information(pairs="neighbours")
+    for _ in range(2):
+        pairs.find(run, mnist[0].images, settings, Augment(), counts.append)
+        assert sum(counts) == len(mnist[0])  # the second time they are there
+
+
+def test_ctrl_c_while_neighbours_are_sought_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    wanted = ["information.pairs=neighbours", "objective.weights.information=1"]
+    plan = launch.planned("smoke", [*TINY, *wanted], tmp_path, "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(pairs, "find", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            launch.run(plan, "disabled")
+    assert "go on with: infoae train --resume run" in capsys.readouterr().err
+    assert launch.run(launch.resumed("run", tmp_path, None), "disabled")["finished"]
+
+
+def test_more_neighbours_than_images_are_one_clear_line(
+    make_trainer: Callable[..., Trainer], tiny_config: Config
+) -> None:
+    with pytest.raises(UsageError, match=r"300 neighbours an image .* need more than 300 training images"):
+        make_trainer(with_neighbours(tiny_config, neighbours=300))
