@@ -126,7 +126,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return every figure; `repeats` is how often the test images are given to the ways that read arrays."""
     options = ["--device", device, "--batch-size", str(batch_size)]
-    model, test = run.load_model(), data.load(run.config().data, "test")
+    model, test = InfoAE.of_run(run), data.load(run.config().data, "test")
     bundle = Bundle.load(export_run(run, folder / "bundle").path)
     images = np.tile(test.images, (repeats, 1, 1, 1))
     np.savez(folder / "images.npz", images=images)

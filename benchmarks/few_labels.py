@@ -33,7 +33,7 @@ Ints = NDArray[np.int64]
 
 def measure(run: Run, draws: int) -> dict[str, Any]:
     """Return mean and standard deviation of the test accuracy, by method and number of labels a class."""
-    model = run.load_model()
+    model = InfoAE.of_run(run)
     whole = run.config().data.model_copy(update={"limit": None})
     train, test = (data.load(whole, split) for split in ("train", "test"))
     if train.labels is None or test.labels is None:

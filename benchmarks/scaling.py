@@ -36,7 +36,7 @@ from infoae.data.sampler import batches
 from infoae.device import resolve_precision
 from infoae.distributed import collectives
 from infoae.files import write_json
-from infoae.launch import with_image_shape
+from infoae.planning import with_image_shape
 from infoae.model import InfoAE
 from infoae.step import Step
 
@@ -124,7 +124,7 @@ def train_rank(rank: int, situation: Situation, store: str, source: str, setting
             indices = order[index % len(order)]
             share = collectives.share(len(indices))
             step(images[torch.from_numpy(indices[share.slice])], index, share.total)
-            collectives.agreed(False, device)
+            collectives.any_rank(False, device)
             seen += share.stop - share.start
         return seen
 

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 from infoae import data
 from infoae.files import atomic_file, write_json
-from infoae.launch import evaluate_run
+from infoae.evaluation.evaluate import evaluate_run
 from infoae.runs.run import Run
 
 

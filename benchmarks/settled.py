@@ -4,7 +4,7 @@
 
 For each settlement (`vote.npy`): the share of images that were given a category, how many of these rightly, and
 the kinds most often wrong. With --links, the same for what the classifier of the best checkpoint answers, and for what
-would be settled from that with so many `information.certain_links`. A look at labels, so not a way to choose a run.
+would be settled from that with so many `pseudo_labels.anchor_hops`. A look at labels, so not a way to choose a run.
 """
 
 from __future__ import annotations
@@ -62,19 +62,19 @@ def main() -> None:
         config = run.config()
         train = data.load(config.data, "train")
         labels = np.asarray(train.labels)
-        model = run.load_model()
-        for number, settled in enumerate(np.load(run.path / vote.FILE, allow_pickle=False), 1):
+        model = InfoAE.of_run(run)
+        for number, settled in enumerate(np.load(run.path / PSEUDO_LABELS, allow_pickle=False), 1):
             show(f"{run.name}, settlement {number}", counts(settled.astype(np.int64), labels, model.num_categories))
         if arguments.links:
             votes = vote.of_classifier(model, train.images)
             show(f"{run.name}, classifier", counts(votes.categories[0], labels, model.num_categories))
             nearest = np.load(run.path / pairs.FILE, allow_pickle=False)["neighbours"]
-            links = nearest[:, : config.information.neighbours]
+            links = nearest[:, : config.neighbours.count]
             for number in arguments.links:
-                certain = vote.certain(votes.categories[0], links, number)
+                certain = propagation.anchors(votes.categories[0], links, number)
                 show(f"  {number} links, certain", counts(certain, labels, model.num_categories))
-                share = config.information.agreement_walks
-                settled = vote.propagate(certain, links, model.num_categories, share)
+                share = config.pseudo_labels.propagation_agreement
+                settled = propagation.propagate(certain, links, model.num_categories, share)
                 show(f"  {number} links, settled", counts(settled, labels, model.num_categories))
 
 

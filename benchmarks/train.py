@@ -27,7 +27,7 @@ from infoae.augment import augmented
 from infoae.config import Config, recipes
 from infoae.data.sampler import batches
 from infoae.device import resolve_device, resolve_precision
-from infoae.launch import with_image_shape
+from infoae.planning import with_image_shape
 from infoae.model import InfoAE
 from infoae.polyphase import PhaseConv2d, PhaseConvTranspose2d
 from infoae.step import Step
@@ -36,11 +36,11 @@ from infoae.step import Step
 ALIKE = [
     "model.num_over_categories=null",
     "model.num_heads=1",
-    "objective.weights.consensus=0",
+    "objective.weights.pseudo_label=0",
     "objective.weights.latent_matching=0",
-    "information.pairs=twins",
-    "information.certain_links=0",
-    "information.consensus_epochs=0",
+    "objective.pairs=twins",
+    "pseudo_labels.anchor_hops=0",
+    "stages.pseudo_label_epochs=0",
 ]
 
 
@@ -101,7 +101,7 @@ def plain_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[i
                 + weights.classification_generated * losses.classification(model.classifier(z_gen), c).mean()
                 + weights.classification_encoded * losses.classification(model.classifier(z_cycle), c).mean()
                 + weights.encoder_adversarial * losses.real(model.self_critic(*fake)).mean()
-                + weights.information * losses.information(model.classifier(z), model.classifier(z_twin))
+                + weights.mutual_information * losses.mutual_information(model.classifier(z), model.classifier(z_twin))
             )
             model_optimizer.zero_grad()
             model_loss.backward()

@@ -51,7 +51,7 @@ def write_shards(train: NDArray[np.uint8], test: ImageSet, folder: Path) -> None
 
 def measured(run: Run, test: ImageSet) -> dict[str, Any]:
     """Return what the best checkpoint is worth, on all test images and on thinned ones."""
-    model = run.load_model()
+    model = InfoAE.of_run(run)
     whole, rare = evaluate(model, test), evaluate(model, thinned(test))
     assert whole.labelled is not None
     assert rare.labelled is not None
@@ -84,7 +84,7 @@ def main() -> None:
         value = [float(share) for share in found["shares"]] if prior == "given" else prior
         settings = [*arguments.settings, f"seed={arguments.seed}", f"model.prior={value}", "data.name=shards"]
         settings.append(f"data.root={arguments.folder}")
-        plan = launch.planned(arguments.config, settings, arguments.folder / "runs", f"{prior}-{arguments.seed}")
+        plan = planning.planned(arguments.config, settings, arguments.folder / "runs", f"{prior}-{arguments.seed}")
         result = launch.run(plan, "disabled")
         if not result["finished"]:
             return

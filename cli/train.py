@@ -98,7 +98,7 @@ def train(
     from infoae.cluster import connect
     from infoae.config import recipes
     from infoae.errors import UsageError
-    from infoae.plan import planned, resumed
+    from infoae.planning import planned, resumed
     from infoae.runs.run import Run
     from infoae.runs.storage import parse
 

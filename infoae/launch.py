@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from infoae import local
 from infoae.cluster.connect import Request
 from infoae.errors import UsageError
-from infoae.plan import Plan
+from infoae.planning import Plan
 from infoae.reporting.wandb import Mode
 from infoae.results import TrainingResult
 from infoae.runs.run import Run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infoae.evaluation.evaluate import evaluate_run
-from infoae.plan import Plan, describe_batch, find_neighbours, start
+from infoae.planning import Plan, describe_batch, find_neighbours, start
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
 from infoae.results import TrainingResult

@@ -24,7 +24,7 @@ from infoae.errors import InfoAEError, Notice, UsageError
 from infoae.evaluation.evaluate import evaluate_run
 from infoae.files import atomic_file, write_json
 from infoae.launch import Executor
-from infoae.plan import planned, resumed
+from infoae.planning import planned, resumed
 from infoae.results import counted
 from infoae.runs import checkpoint
 from infoae.runs.run import CONFIG, EVALUATION, Run

@@ -17,7 +17,7 @@ os.environ["WANDB_ERROR_REPORTING"] = "false"
 from infoae import config, launch
 from infoae.config import Config, recipes
 from infoae.data import ImageSet
-from infoae.launch import with_image_shape
+from infoae.planning import with_image_shape
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
 from tests.helpers.settings import TINY
@@ -47,7 +47,7 @@ def mnist() -> tuple[ImageSet, ImageSet]:
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A small run trained to the end through the same path as the command."""
     runs = tmp_path_factory.mktemp("runs")
-    plan = launch.planned("smoke", TINY, runs, "tiny")
+    plan = planning.planned("smoke", TINY, runs, "tiny")
     result = launch.run(plan, "disabled")
     assert result["finished"]
     return Run.open("tiny", runs)
@@ -60,7 +60,7 @@ def lively_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     skipped = ("decoder_generated", "decoder_reconstructed", "encoder_adversarial")
     settings = ["train.epochs=6", "optim.learning_rate=2e-3", "objective.weights.reconstruction=0.05"]
     settings += [f"objective.weights.{loss}=0" for loss in skipped]
-    plan = launch.planned("smoke", [*settings, "train.precision=fp32", "train.device=cpu"], runs, "lively")
+    plan = planning.planned("smoke", [*settings, "train.precision=fp32", "train.device=cpu"], runs, "lively")
     result = launch.run(plan, "disabled")
     assert result["categories_used"] >= 8
     return Run.open("lively", runs)

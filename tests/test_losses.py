@@ -81,19 +81,19 @@ def brute_force_information(p: np.ndarray, q: np.ndarray) -> float:
 )
 def test_information_is_minus_the_mutual_information(first: np.ndarray, second: np.ndarray) -> None:
     p, q = (np.exp(a) / np.exp(a).sum(1, keepdims=True) for a in (first, second))
-    result = losses.information(torch.tensor(first), torch.tensor(second)).item()
+    result = losses.mutual_information(torch.tensor(first), torch.tensor(second)).item()
     assert result == pytest.approx(-brute_force_information(p, q), abs=1e-5)
     assert -math.log(4) - 1e-5 <= result <= 1e-5
 
 
 def test_information_of_certain_equal_balanced_answers_is_log_k() -> None:
     logits = torch.eye(5).repeat(3, 1) * 200
-    assert losses.information(logits, logits).item() == pytest.approx(-math.log(5), abs=1e-5)
+    assert losses.mutual_information(logits, logits).item() == pytest.approx(-math.log(5), abs=1e-5)
 
 
 def test_information_has_finite_gradients_for_certain_answers() -> None:
     logits = (torch.eye(4) * 1000).requires_grad_()
-    losses.information(logits, logits.roll(1, 0)).backward()
+    losses.mutual_information(logits, logits.roll(1, 0)).backward()
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
 
@@ -178,10 +178,10 @@ def test_latent_matching_spreads_equal_latents_apart() -> None:
 def test_losses_are_computed_in_float32_whatever_autocast_gives() -> None:
     half = torch.tensor([11.0, -11.0], dtype=torch.bfloat16)
     assert losses.real(half).dtype == losses.generated(half).dtype == torch.float32
-    assert losses.information(half[None], half[None]).dtype == torch.float32
+    assert losses.mutual_information(half[None], half[None]).dtype == torch.float32
     rows = torch.randn(64, 10, generator=torch.Generator().manual_seed(0))
     c, p = torch.arange(64) % 10, rows.softmax(1)
-    plain = [losses.information(rows, rows.flip(0)), losses.latent_matching(rows, c, rows.flip(0), p)]
+    plain = [losses.mutual_information(rows, rows.flip(0)), losses.latent_matching(rows, c, rows.flip(0), p)]
     with torch.autocast("cpu", torch.bfloat16):
-        cast = [losses.information(rows, rows.flip(0)), losses.latent_matching(rows, c, rows.flip(0), p)]
+        cast = [losses.mutual_information(rows, rows.flip(0)), losses.latent_matching(rows, c, rows.flip(0), p)]
     assert cast == plain

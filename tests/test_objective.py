@@ -104,7 +104,9 @@ def test_the_losses_follow_the_paper_term_by_term(model: InfoAE, batch: tuple[Te
             "encoder_adversarial": bce(s_encoded, 1),
             "classification_generated": -model.classifier(z_gen).log_softmax(1)[range(6), c].mean().item(),
             "classification_encoded": -model.classifier(model.encoder(x_gen)).log_softmax(1)[range(6), c].mean().item(),
-            "information": losses.information(model.classifier(z), model.classifier(model.encoder(x_twin))).item(),
+            "information": losses.mutual_information(
+                model.classifier(z), model.classifier(model.encoder(x_twin))
+            ).item(),
             "consensus": -sum(
                 model.classifier(model.encoder(images))[row].log_softmax(0)[category].item()
                 for images, agreed in zip((x, x_twin), AGREED.tolist(), strict=True)

@@ -12,7 +12,7 @@ from infoae.config import Config, recipes
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
 from infoae.evaluation import evaluate
-from infoae.launch import with_image_shape
+from infoae.planning import with_image_shape
 from infoae.runs import checkpoint
 from infoae.runs.run import Run
 from infoae.step import Step
@@ -114,7 +114,7 @@ def test_a_run_stopped_after_any_step_resumes_bit_equal(
 def test_an_epoch_of_two_passes_stopped_in_the_second_resumes_bit_equal(
     make_trainer: MakeTrainer, tiny_config: Config
 ) -> None:
-    few = recipes.replaced(tiny_config, {"train.least_steps": 8, "train.epochs": 1}, "test")
+    few = recipes.replaced(tiny_config, {"train.min_steps_per_epoch": 8, "train.epochs": 1}, "test")
     unbroken, stopped, recorder = make_trainer(few, "unbroken"), make_trainer(few, "stopped"), Recorder()
     assert unbroken.fit([recorder])
     assert recorder.images_left == [50 * left for left in range(11, -1, -1)]

@@ -31,7 +31,7 @@ from infoae.config import Config, recipes
 from infoae.data.sampler import check_shares
 from infoae.errors import InfoAEError, UnavailableError, UsageError
 from infoae.evaluation.evaluate import evaluate_run
-from infoae.plan import Plan, describe_batch, find_neighbours, start
+from infoae.planning import Plan, describe_batch, find_neighbours, start
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
 from infoae.results import Team, TrainingResult, counted

@@ -19,7 +19,6 @@ from infoae.files import write_json
 from infoae.runs.run import NAMES, Run
 
 
-
 @dataclass(frozen=True)
 class Naming:
     """What labelled examples say of K categories; `votes` counts the names of each category's examples."""

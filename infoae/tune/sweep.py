@@ -26,7 +26,7 @@ from infoae.cluster import connect
 from infoae.cluster.connect import Layout, Request
 from infoae.config import recipes
 from infoae.errors import InfoAEError, UsageError
-from infoae.plan import checked
+from infoae.planning import checked
 from infoae.pseudolabels import pairs
 from infoae.reporting.images import progress as image_progress
 from infoae.reporting.training import SweepProgress

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from infoae.cluster.connect import Layout
 from infoae.errors import InfoAEError, UnavailableError
-from infoae.plan import Plan, checked
+from infoae.planning import Plan, checked
 from infoae.pseudolabels import pairs
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter

@@ -45,7 +45,7 @@ def checkpoints(storage: Storage, name: str) -> set[str]:
 
 def test_a_new_run_never_takes_the_place_of_a_stored_one(stored: Storage, finished_run: Run, tmp_path: Path) -> None:
     before = checkpoints(stored, finished_run.name)
-    plan = launch.planned("smoke", TINY, tmp_path / "runs", finished_run.name)
+    plan = planning.planned("smoke", TINY, tmp_path / "runs", finished_run.name)
     with pytest.raises(UsageError, match=f"exists in .*--resume {finished_run.name} --storage"):
         driver.run(plan, "disabled", TWO, stored, 3)
     assert checkpoints(stored, finished_run.name) == before
@@ -58,7 +58,7 @@ def test_a_run_that_goes_on_is_first_brought_up_to_the_storage(
     """Its folder may be of before the command was killed: pushed as it is, it would remove what the storage has."""
     stale = Run(shutil.copytree(finished_run.path, tmp_path / "runs" / finished_run.name))
     shutil.rmtree(stale.checkpoints)
-    plan = launch.resumed(stale.name, tmp_path / "runs", None)
+    plan = planning.resumed(stale.name, tmp_path / "runs", None)
     with pytest.raises(InfoAEError, match="no Ray cluster"):
         driver.run(plan, "disabled", TWO, stored, 3)
     assert {path.name for path in stale.checkpoints.iterdir()} == checkpoints(stored, stale.name)
@@ -83,8 +83,8 @@ def test_a_gpu_of_the_workers_need_not_be_here(tmp_path: Path, monkeypatch: pyte
     elsewhere = invoke(*options, "--nodes", "2")
     assert elsewhere.exit_code == 0, elsewhere.output
     with pytest.raises(UsageError, match="device cuda"):
-        launch.planned("smoke", ["train.device=cuda"], tmp_path, None)
-    assert launch.planned("smoke", ["train.device=cuda"], tmp_path, None, "auto").config.train.device == "cuda"
+        planning.planned("smoke", ["train.device=cuda"], tmp_path, None)
+    assert planning.planned("smoke", ["train.device=cuda"], tmp_path, None, "auto").config.train.device == "cuda"
 
 
 @pytest.fixture
@@ -107,8 +107,8 @@ def test_neighbours_are_found_before_any_worker_and_what_is_stored_is_fetched_wh
         raise UnavailableError("all nodes were lost")
 
     monkeypatch.setattr(driver, "train", fail)
-    settings = [*TINY, "information.pairs=neighbours", "objective.weights.information=1", "data.limit=60"]
-    plan = launch.planned("smoke", settings, tmp_path / "runs", "unlucky")
+    settings = [*TINY, "objective.pairs=neighbours", "objective.weights.mutual_information=1", "data.limit=60"]
+    plan = planning.planned("smoke", settings, tmp_path / "runs", "unlucky")
     with pytest.raises(UnavailableError, match="all nodes were lost"):
         driver.run(plan, "disabled", TWO, storage, 3)
     assert found == [True]
@@ -119,7 +119,7 @@ def test_neighbours_are_found_before_any_worker_and_what_is_stored_is_fetched_wh
 def test_how_to_go_on_names_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = {"run": "far", "folder": "", "finished": False, "step": 5}
     monkeypatch.setattr(driver, "train", lambda *_: stopped)
-    plan = launch.planned("smoke", TINY, tmp_path / "my runs", "far")
+    plan = planning.planned("smoke", TINY, tmp_path / "my runs", "far")
     result = driver.run(plan, "disabled", Request(2, 4, 1, "10.0.0.1:6379"), Storage(f"{tmp_path}/store"), 3)
     assert launch.describe(result) == (
         "stopped and saved after step 5; go on with: infoae train --resume far --nodes 2-4 --workers-per-node 1 "

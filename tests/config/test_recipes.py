@@ -22,7 +22,7 @@ def test_the_paper_recipe_is_what_the_paper_states() -> None:
     weights = paper.objective.weights
     assert (weights.reconstruction, weights.encoder_adversarial) == (1.0, 0.4)
     assert weights.classification_generated == weights.classification_encoded == 1.0
-    assert weights.information == 0  # not in the paper
+    assert weights.mutual_information == 0  # not in the paper
     assert (paper.model.num_categories, paper.model.noise_dim) == (10, 100)
     assert paper.optim.learning_rate == paper.optim.critic_learning_rate == 2e-4
 
@@ -54,9 +54,12 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("train.batch_size=1", ["train.batch_size", "given 1"]),
         ("data.name=imagenet", ["data.name", "mnist", "imagenet"]),
         ("optim.decay_epochs=50", ["optim.decay_epochs 50", "train.epochs, which are only"]),
-        ("train={game_part: 0.1, micro_batch_size: 30}", ["game_part 0.1 of micro_batch_size 30 is below 4 images"]),
+        (
+            "train={adversarial_fraction: 0.1, micro_batch_size: 30}",
+            ["adversarial_fraction 0.1 of micro_batch_size 30 is below 4 images"],
+        ),
         ("train.precision=fp8", ["train.precision", "fp8"]),
-        ("objective.weights.information=.nan", ["objective.weights.information"]),
+        ("objective.weights.mutual_information=.nan", ["objective.weights.mutual_information"]),
         ("no_equals_sign", ["section.key=value", "no_equals_sign"]),
         ("a..b=1", ["section.key=value"]),
         ("seed.x=1", ["seed is not a section"]),

@@ -41,18 +41,23 @@ def test_what_is_known_to_be_idle_at_times_are_settings() -> None:
 @pytest.mark.parametrize(
     ("recipe", "settings", "idle_setting", "named"),
     [
-        ("mnist-paper", [], "information.blur=2", "objective.weights.information"),
+        ("mnist-paper", [], "neighbours.blur=2", "objective.weights.mutual_information"),
         (
             "mnist",
-            ["information.pairs=twins", "information.certain_links=0"],
-            "information.blur=2",
-            "information.pairs",
+            ["objective.pairs=twins", "pseudo_labels.anchor_hops=0"],
+            "neighbours.blur=2",
+            "objective.pairs",
         ),
-        ("mnist", ["information.certain_links=0"], "information.agreement_walks=0.9", "information.certain_links"),
+        (
+            "mnist",
+            ["pseudo_labels.anchor_hops=0"],
+            "pseudo_labels.propagation_agreement=0.9",
+            "pseudo_labels.anchor_hops",
+        ),
         ("mnist", [], "optim.reference_batch=64", "optim.learning_rate_scaling"),
         ("mnist", [], "train.micro_batch_size=400", "train.batch_size of several micro-batches"),
         ("mnist", [], "data.root=/tmp", "data.name"),
-        ("mnist-paper", [], "augment.degrees=0", "objective.weights.information"),
+        ("mnist-paper", [], "augment.degrees=0", "objective.weights.mutual_information"),
     ],
 )
 def test_a_setting_that_changes_nothing_is_named_with_what_it_needs(

@@ -200,7 +200,7 @@ def test_test_images_of_another_shape_are_refused_before_training(
 ) -> None:
     write_shards(tmp_path, mnist[0].images, 2, ImageSet(mnist[1].images[..., :20, :20], mnist[1].labels))
     with pytest.raises(UsageError, match=r"test images of shards are \(200, 1, 20, 20\), those to train on are"):
-        launch.planned("smoke", ["data.name=shards", f"data.root={tmp_path}"], tmp_path / "runs", None)
+        planning.planned("smoke", ["data.name=shards", f"data.root={tmp_path}"], tmp_path / "runs", None)
 
 
 def test_the_command_trains_on_shards_and_resumes_from_another_folder(

@@ -78,7 +78,7 @@ def test_colour_images_of_another_size_at_any_batch() -> None:
 
 
 def test_the_bundle_says_what_the_run_says(exported: Exported, lively_run: Run, test_images: ImageSet) -> None:
-    model = lively_run.load_model()
+    model = InfoAE.of_run(lively_run)
     answers = Classifier(exported.path).classify(test_images.images)
     assert (answers.labels == model.classify(test_images.images).argmax(1).numpy()).all()
     np.testing.assert_allclose(answers.latent, model.encode(test_images.images), atol=1e-4)
@@ -151,7 +151,7 @@ def test_verification_finds_a_graph_that_is_a_little_wrong(
     folder = tmp_path / "bundle"
     shutil.copytree(exported.path, folder)
     fp32 = (folder / "classifier.onnx").read_bytes()
-    model = lively_run.load_model()
+    model = InfoAE.of_run(lively_run)
     verify.verify(Bundle.load(folder), model, test_images, fp32)
     onnx.save(scaled(onnx.load(folder / f"{role}.onnx"), 1.01), folder / f"{role}.onnx")
     write_checksums(folder)

@@ -45,7 +45,7 @@ def over_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_over_categories_are_merged_and_chosen_inside_the_graphs(over_run: Run, tmp_path: Path) -> None:
     bundle = export_run(over_run, tmp_path / "bundle").path
     images = data.load(config.Data(), "test").images[:500]
-    model, manifest = over_run.load_model(), Bundle.load(bundle).manifest
+    model, manifest = InfoAE.of_run(over_run), Bundle.load(bundle).manifest
     assert manifest.num_categories == len(manifest.category_names) == 10
     assert manifest.files["classifier"].outputs["probabilities"].shape == ("batch", 10)
     answers = Classifier(bundle).classify(images)
@@ -59,7 +59,7 @@ def test_over_categories_are_merged_and_chosen_inside_the_graphs(over_run: Run, 
 @pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
 def test_the_graph_chooses_the_over_category_that_the_model_does(over_run: Run, precision: Precision) -> None:
     """At the very noise where one over-category ends and the next begins, one rounding aside, in any precision."""
-    model = over_run.load_model()
+    model = InfoAE.of_run(over_run)
     graph = export.to_onnx(graphs.build_graphs(model)["generator"], graphs.describe(model)["generator"])
     if precision is Precision.FP16:
         graph = to_fp16(graph)

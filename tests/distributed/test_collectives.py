@@ -58,5 +58,5 @@ def test_without_a_process_group_everything_is_the_identity() -> None:
     assert collectives.mean(value, 5) is value
     assert collectives.share(7) == collectives.Share(0, 7, 7)
     assert collectives.share(7).weight == 1
-    assert not collectives.agreed(False, torch.device("cpu"))
-    assert collectives.agreed(True, torch.device("cpu"))
+    assert not collectives.any_rank(False, torch.device("cpu"))
+    assert collectives.any_rank(True, torch.device("cpu"))

@@ -54,7 +54,7 @@ def test_one_answer_for_everything_carries_no_information(tiny_config: Config) -
 
 
 def test_the_label_free_part_ignores_labels(finished_run: Run, mnist: tuple[ImageSet, ImageSet]) -> None:
-    model, data = finished_run.load_model(), mnist[1]
+    model, data = InfoAE.of_run(finished_run), mnist[1]
     with_labels = evaluate.evaluate(model, data)
     without = evaluate.evaluate(model, ImageSet(data.images, None))
     assert without.labelled is None
@@ -64,7 +64,7 @@ def test_the_label_free_part_ignores_labels(finished_run: Run, mnist: tuple[Imag
 
 
 def test_the_measures_are_json_and_repeat(finished_run: Run, mnist: tuple[ImageSet, ImageSet]) -> None:
-    first, second = (evaluate.evaluate(finished_run.load_model(), mnist[1]).to_dict() for _ in range(2))
+    first, second = (evaluate.evaluate(InfoAE.of_run(finished_run), mnist[1]).to_dict() for _ in range(2))
     assert json.loads(json.dumps(first, allow_nan=False)) is not None
     assert first == second
     assert {"accuracy", "nmi", "ari", "categories_used", "label_free", "generated", "confusion"} <= set(first)
@@ -72,7 +72,7 @@ def test_the_measures_are_json_and_repeat(finished_run: Run, mnist: tuple[ImageS
 
 
 def test_identical_samples_have_no_diversity(finished_run: Run, mnist: tuple[ImageSet, ImageSet]) -> None:
-    model = finished_run.load_model()
+    model = InfoAE.of_run(finished_run)
     with torch.no_grad():
         next(model.generator.parameters())[:, : model.noise_dim] = 0  # the noise no longer matters
     categories = model.classify(mnist[1].images).argmax(1).numpy()
@@ -84,7 +84,7 @@ def test_identical_samples_have_no_diversity(finished_run: Run, mnist: tuple[Ima
 def test_samples_that_are_real_images_have_a_diversity_of_one(
     finished_run: Run, mnist: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, data = finished_run.load_model(), mnist[1]
+    model, data = InfoAE.of_run(finished_run), mnist[1]
     assert data.labels is not None
     real = [data.images[data.labels == k] for k in range(10)]
     drawn = np.concatenate([np.resize(images, (evaluate.SAMPLES_PER_CATEGORY, *images.shape[1:])) for images in real])
@@ -98,12 +98,12 @@ def test_how_the_game_stood_at_the_end_is_said(
 ) -> None:
     run = Run(shutil.copytree(finished_run.path, tmp_path / "run"))
     cpu = torch.device("cpu")
-    before = launch.evaluate_run(run, mnist[1], "best", cpu)["warnings"]
+    before = evaluate.evaluate_run(run, mnist[1], "best", cpu)["warnings"]
     with (run.path / "metrics.jsonl").open("a") as file:
         for right in (0.5, *[0.999] * launch.GAME_STEPS):
             line = {"step": 1, "discriminator_accuracy": right, "loss/encoder_adversarial": 9.5}
             file.write(json.dumps(line) + "\n")
-    after = launch.evaluate_run(run, mnist[1], "best", cpu)["warnings"]
+    after = evaluate.evaluate_run(run, mnist[1], "best", cpu)["warnings"]
     found = [warning for warning in after if warning not in before]
     assert any("the discriminator tells 100% of images apart" in warning for warning in found)
     assert any("encoder_adversarial 9.5 nats" in warning for warning in found)

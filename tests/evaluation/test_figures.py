@@ -11,7 +11,7 @@ from infoae.runs.run import Run
 
 
 def test_every_figure_is_a_png_with_something_in_it(finished_run: Run, mnist: tuple[ImageSet, ImageSet]) -> None:
-    model = finished_run.load_model()
+    model = InfoAE.of_run(finished_run)
     written = dict(figures.draw_all(finished_run, model, mnist[1]))
     assert {"samples", "reconstructions", "interpolation_within", "losses", "confusion", "tsne"} <= set(written)
     for path in written.values():
@@ -25,7 +25,7 @@ def test_data_without_labels_gets_the_figures_that_need_none(
     finished_run: Run, mnist: tuple[ImageSet, ImageSet]
 ) -> None:
     unlabelled = ImageSet(mnist[1].images[:60], None)
-    names = [name for name, _ in figures.draw_all(finished_run, finished_run.load_model(), unlabelled)]
+    names = [name for name, _ in figures.draw_all(finished_run, InfoAE.of_run(finished_run), unlabelled)]
     assert "confusion" not in names
     assert "tsne" in names
 
@@ -33,7 +33,7 @@ def test_data_without_labels_gets_the_figures_that_need_none(
 def test_interpolation_pairs_are_within_or_between_categories(
     finished_run: Run, mnist: tuple[ImageSet, ImageSet]
 ) -> None:
-    model, answers = finished_run.load_model(), np.array([0, 0, 1, 1, 2, 2] * 5)
+    model, answers = InfoAE.of_run(finished_run), np.array([0, 0, 1, 1, 2, 2] * 5)
     data = ImageSet(mnist[1].images[:30], None)
     for within in (True, False):
         figure = figures.interpolation(model, data, answers, within)

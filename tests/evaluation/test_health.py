@@ -30,12 +30,12 @@ GOOD = {
 def test_categories_are_told_apart_between_not_at_all_and_perfectly(k: int, num_kinds: int, seed: int) -> None:
     joint = kinds(k, num_kinds, np.random.default_rng(seed).uniform())
     size = len(joint)
-    found = health.distinctions(joint)
+    found = distinctness.distinctions(joint)
     assert found.shape == (size, size)
     assert ((found >= -1e-9) & (found <= 1 + 1e-9)).all()
-    assert health.distinctions(np.eye(4) / 4) == pytest.approx(np.ones((4, 4)))
-    assert health.distinctions(np.ones((4, 4)) / 16)[np.triu_indices(4, 1)] == pytest.approx(0)
-    never = health.distinctions(np.diag([0.5, 0.5, 0]))
+    assert distinctness.distinctions(np.eye(4) / 4) == pytest.approx(np.ones((4, 4)))
+    assert distinctness.distinctions(np.ones((4, 4)) / 16)[np.triu_indices(4, 1)] == pytest.approx(0)
+    never = distinctness.distinctions(np.diag([0.5, 0.5, 0]))
     assert never == pytest.approx(np.ones((3, 3)))
 
 
@@ -43,7 +43,7 @@ def test_a_distinction_is_the_information_lost_over_what_it_could_be() -> None:
     """Two of three mixed up in a tenth of the pairs: 0.6 H(1/2, 1/2) is what no mistake would be worth."""
     joint = np.array([[0.27, 0.03, 0], [0.03, 0.27, 0], [0, 0, 0.4]])
     kept = 0.54 * np.log(0.9) + 0.06 * np.log(0.1) + 0.6 * np.log(2)
-    assert health.distinctions(joint)[0, 1] == pytest.approx(kept / (0.6 * np.log(2)))
+    assert distinctness.distinctions(joint)[0, 1] == pytest.approx(kept / (0.6 * np.log(2)))
 
 
 def test_categories_that_are_the_things_are_not_suspicious() -> None:
@@ -54,13 +54,13 @@ def test_categories_that_are_the_things_are_not_suspicious() -> None:
 
 def test_what_a_joint_says_of_categories_in_two_numbers() -> None:
     joint, right = kinds(10, 3, 0.9), np.arange(30) // 3
-    good = health.of_joint(joint, right)
+    good = distinctness.of_joint(joint, right)
     assert good["least_told_apart"] > health.CLEAN > good["most_divided"]
-    assert health.of_joint(joint, merging.merge(joint, 9)[0])["most_divided"] > health.CLEAN
+    assert distinctness.of_joint(joint, merging.merge(joint, 9)[0])["most_divided"] > health.CLEAN
     split = right.copy()
     split[0] = 10
-    assert health.of_joint(joint, split)["least_told_apart"] < health.CLEAN
-    nothing_merged = health.of_joint(np.eye(10) / 10, np.arange(10))
+    assert distinctness.of_joint(joint, split)["least_told_apart"] < health.CLEAN
+    nothing_merged = distinctness.of_joint(np.eye(10) / 10, np.arange(10))
     assert nothing_merged == pytest.approx({"least_told_apart": 1.0, "most_divided": 0.0})
 
 

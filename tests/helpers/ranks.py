@@ -30,7 +30,7 @@ Start = Callable[..., list[Any]]
 SETTINGS = (
     *TINY,
     "data.limit=299",  # six batches of 50, the last of 49: shares are uneven
-    "objective.weights.information=1",
+    "objective.weights.mutual_information=1",
     "optim.ema_decay=0.9",
     "model.channels=1",
     "model.image_size=28",
@@ -38,9 +38,9 @@ SETTINGS = (
 OVER = (
     "model.num_over_categories=20",
     "model.num_heads=3",
-    "objective.weights.consensus=1",
-    "information.pairs=neighbours",
-    "information.epochs=1",
+    "objective.weights.pseudo_label=1",
+    "objective.pairs=neighbours",
+    "stages.mutual_information_epochs=1",
     "objective.weights.latent_matching=1",
     "augment.elastic=1",
 )
@@ -77,9 +77,9 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
         indices = batches(run_config.seed, epoch, len(images), run_config.train.batch_size)[position]
         share = collectives.share(len(indices))
         mine = indices[share.slice]
-        partners = images[len(images) - 1 - mine] if run_config.information.pairs == "neighbours" else None
-        latent_only = epoch < run_config.information.epochs + run_config.information.consensus_epochs
-        voted = run_config.objective.weights.consensus and epoch >= run_config.information.epochs
+        partners = images[len(images) - 1 - mine] if run_config.objective.pairs == "neighbours" else None
+        latent_only = epoch < run_config.stages.mutual_information_epochs + run_config.stages.pseudo_label_epochs
+        voted = run_config.objective.weights.pseudo_label and epoch >= run_config.stages.mutual_information_epochs
         agreed = torch.from_numpy(np.stack([mine % 11 - 1, mine % 7 - 1])) if voted else None
         noise.append(taken._inputs(images[mine], index, share, partners, latent_only)[1:])
         with counted() as calls:

@@ -20,6 +20,6 @@ WITH_HEADS = (
     "model.image_size=28",
     "model.num_over_categories=20",
     "model.num_heads=3",
-    "information.epochs=1",
-    "objective.weights.consensus=1",
+    "stages.mutual_information_epochs=1",
+    "objective.weights.pseudo_label=1",
 )

@@ -30,23 +30,23 @@ def test_the_number_is_found_once_and_kept(
     """Resumed too, it stays what it was at the end of the information epochs."""
     numbers = iter([4, 7])
     monkeypatch.setattr(merging, "choose_number", lambda _: next(numbers))
-    run_config = recipes.load("smoke", [*AUTO, "information.epochs=2", "train.epochs=4"])
+    run_config = recipes.load("smoke", [*AUTO, "stages.mutual_information_epochs=2", "train.epochs=4"])
     trainer = make_trainer(run_config)
     trainer.fit([], should_stop=lambda: trainer.done == stop_after + 6)
     resumed = make_trainer(run_config)
     resumed.resume()
     resumed.fit([])
-    model = resumed.run.load_model()
+    model = resumed.InfoAE.of_run(run)
     assert model.num_categories == resumed.step.model.num_categories == 7
     assert set(model.category_of.tolist()) == set(range(7))
     assert json.loads((resumed.run.path / "categories.json").read_text())["categories"] == 7
 
 
 def test_what_was_found_is_evaluated_and_drawn(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> None:
-    plan = launch.planned("smoke", AUTO, tmp_path, "found")
+    plan = planning.planned("smoke", AUTO, tmp_path, "found")
     assert launch.run(plan, "disabled")["finished"]
     run = Run.open("found", tmp_path)
-    model = run.load_model()
+    model = InfoAE.of_run(run)
     content = json.loads((run.path / "categories.json").read_text())
     kept = {int(number): left for number, left in content["information_kept"].items()}
     assert content["categories"] == merging.choose_number(kept) == model.num_categories
@@ -79,10 +79,10 @@ def test_a_number_that_is_not_certain_is_warned_of(lost: list[float], warned: li
     ("override", "message"),
     [
         ("model.num_over_categories=null", "num_categories auto needs num_over_categories"),
-        ("information.epochs=0", "information.epochs"),
+        ("stages.mutual_information_epochs=0", "stages.mutual_information_epochs"),
         ("model.num_categories=many", r"model\.num_categories: .*integer.*, or .*'auto' \(given 'many'\)$"),
     ],
 )
 def test_what_auto_cannot_do_is_refused(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        recipes.load("smoke", [*AUTO, "objective.weights.consensus=0", override])
+        recipes.load("smoke", [*AUTO, "objective.weights.pseudo_label=0", override])

@@ -21,7 +21,7 @@ from tests.helpers.settings import TINY
 
 @pytest.mark.parametrize("recipe", ["mnist", "mnist-best", "mnist-paper"])
 def test_every_recipe_has_a_plain_counterpart(recipe: str) -> None:
-    assert not recipes.load(recipe, train.ALIKE).objective.weights.consensus
+    assert not recipes.load(recipe, train.ALIKE).objective.weights.pseudo_label
 
 
 def test_few_labels_draws_from_each_class_and_names_by_majority() -> None:

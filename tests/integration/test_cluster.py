@@ -54,7 +54,7 @@ def ray_cluster() -> Iterator[Any]:
 
 
 def plan(runs: Path, name: str, *overrides: str) -> launch.Plan:
-    return launch.planned("smoke", [*TINY, "train.epochs=4", *overrides], runs, name)
+    return planning.planned("smoke", [*TINY, "train.epochs=4", *overrides], runs, name)
 
 
 def metric_steps(run: Run) -> list[int]:
@@ -105,7 +105,7 @@ def test_a_killed_worker_costs_a_restart_and_no_metric(
     assert (result["workers"], result["nodes"]) == (2, 2)
     run = Run(tmp_path / "killed")
     assert metric_steps(run) == list(range(1, 25))
-    assert run.load_model("newest").num_categories == 10
+    assert InfoAE.of_run(run, "newest").num_categories == 10
     assert result["accuracy"] > 0
     assert "workers were lost and training restarted 1 time" in launch.describe(result)
     starts = json.loads((run.path / "environment.json").read_text())
@@ -214,7 +214,7 @@ def test_ctrl_c_of_everything_at_the_terminal_saves_and_says_how_to_go_on(ray_cl
     run = Run(tmp_path / "stopped")
     done = checkpoint.read(run.checkpoint("newest")).step
     assert metric_steps(run) == list(range(1, done + 1))
-    resumed = launch.resumed("stopped", tmp_path, None)
+    resumed = planning.resumed("stopped", tmp_path, None)
     trainer = Trainer(run, resumed.config, resumed.train, resumed.device, resumed.precision)
     trainer.resume()
     assert trainer.done == done

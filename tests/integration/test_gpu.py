@@ -34,9 +34,9 @@ pytestmark = pytest.mark.gpu
 CUDA = ("train.device=cuda",)
 EVERYTHING = (
     *OVER,
-    "information.consensus_epochs=1",
+    "stages.pseudo_label_epochs=1",
     "train.epochs=3",
-    "train.game_part=0.5",
+    "train.adversarial_fraction=0.5",
     "model.critic_norm=spectral",
     "augment.blur=1",
 )
@@ -94,8 +94,8 @@ def test_steps_over_nccl_follow_those_without(request: pytest.FixtureRequest) ->
     request.getfixturevalue("nccl")
     assert_follows(script.take_steps(run_config, Path()), alone)
     gpu = torch.device("cuda")
-    assert collectives.agreed(True, gpu)
-    assert not collectives.agreed(False, gpu)
+    assert collectives.any_rank(True, gpu)
+    assert not collectives.any_rank(False, gpu)
     assert collectives.same_everywhere(7, gpu)
     assert collectives.from_main(torch.tensor([1, 2]), gpu).tolist() == [1, 2]
 
@@ -118,8 +118,13 @@ def test_mixed_precision_follows_float32(precision: torch.dtype, tolerance: floa
 def test_a_run_stops_resumes_exports_and_classifies_on_the_gpu(
     tmp_path: Path, mnist: tuple[ImageSet, ImageSet]
 ) -> None:
-    settings = [*TINY, *OVER, "information.consensus_epochs=1", "train.epochs=4", *CUDA, "train.precision=auto"]
-    settings += ["information.certain_links=1", "information.settle_every=1", "model.channels=1", "model.image_size=28"]
+    settings = [*TINY, *OVER, "stages.pseudo_label_epochs=1", "train.epochs=4", *CUDA, "train.precision=auto"]
+    settings += [
+        "pseudo_labels.anchor_hops=1",
+        "pseudo_labels.refresh_every=1",
+        "model.channels=1",
+        "model.image_size=28",
+    ]
     run = Run.create(tmp_path, "run", "test", recipes.load("smoke", settings))
 
     def trainer() -> Trainer:

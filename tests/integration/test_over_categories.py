@@ -82,7 +82,7 @@ def test_the_joint_distribution_of_pairs_is_symmetric_and_sums_to_one(
     model: InfoAE, mnist: tuple[ImageSet, ImageSet]
 ) -> None:
     answers = model.classify_heads(mnist[1].images[:50])
-    (joint,) = evaluate.joints_of_pairs(model, answers, mnist[1].images[50:100])
+    (joint,) = joint.of_partners(model, answers, mnist[1].images[50:100])
     np.testing.assert_allclose(joint, joint.T)
     assert joint.sum() == pytest.approx(1)
 
@@ -91,7 +91,7 @@ def test_the_joint_distribution_of_pairs_is_symmetric_and_sums_to_one(
 def test_first_epochs_neither_draw_nor_judge_images(generator: set[str], make_trainer: Callable[..., Trainer]) -> None:
     weight, expected = float(bool(generator)), {"encoder", "classifier"} | generator
     overrides = ["model.channels=1", "model.image_size=28", f"objective.weights.latent_matching={weight}"]
-    overrides += ["information.pairs=neighbours", "information.epochs=1", "information.neighbours=3"]
+    overrides += ["objective.pairs=neighbours", "stages.mutual_information_epochs=1", "neighbours.count=3"]
     trainer = make_trainer(recipes.load("smoke", [*TINY, *overrides]))
     run_networks = set[str]()
 
@@ -141,14 +141,17 @@ def test_only_epochs_that_trained_everything_are_scored(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("information.epochs=2", "information.epochs 2 and consensus_epochs 0 leave none of 2 train.epochs"),
-        ("information.consensus_epochs=1", "consensus_epochs train on objective.weights.consensus, which is 0"),
-        ("objective.weights.information=0", "information alone, which is 0"),
+        (
+            "stages.mutual_information_epochs=2",
+            "stages.mutual_information_epochs 2 and consensus_epochs 0 leave none of 2 train.epochs",
+        ),
+        ("stages.pseudo_label_epochs=1", "consensus_epochs train on objective.weights.pseudo_label, which is 0"),
+        ("objective.weights.mutual_information=0", "information alone, which is 0"),
     ],
 )
 def test_epochs_of_information_alone_that_make_no_sense_are_refused(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        recipes.load("smoke", ["information.epochs=1", override])
+        recipes.load("smoke", ["stages.mutual_information_epochs=1", override])
 
 
 @pytest.mark.parametrize("stop_after", [3, 6, 8])
@@ -174,7 +177,7 @@ def test_merging_is_kept_in_the_checkpoint_and_in_both_models(
 ) -> None:
     trainer = make_trainer(with_over(tiny_config))
     trainer.fit([])
-    loaded = Run.open(trainer.run.path).load_model("newest")
+    loaded = InfoAE.of_run(Run.open(trainer.run.path), "newest")
     merged = trainer.step.evaluated_model()
     assert torch.equal(loaded.category_of, merged.category_of)
     assert torch.equal(loaded.category_of, trainer.step.model.category_of)

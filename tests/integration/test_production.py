@@ -56,7 +56,7 @@ def test_a_run_in_production(lively_run: Run, tmp_path: Path) -> None:
     good = [index for index in range(len(paths)) if index not in set(damaged)]
     answers = np.array([int(rows[index]["label"]) for index in good])
     assert len(set(answers.tolist())) >= 8
-    assert (answers == lively_run.load_model().classify(test.images[good]).argmax(1).numpy()).all()
+    assert (answers == InfoAE.of_run(lively_run).classify(test.images[good]).argmax(1).numpy()).all()
     assert all(rows[index]["name"] == f"category {rows[index]['label']}" for index in good)
 
     evaluation = json.loads((run / "evaluation.json").read_text())

@@ -19,9 +19,9 @@ from tests.helpers.ranks import OVER, SETTINGS, Start
 MICRO = ("train.micro_batch_size=25",)  # two of a batch
 SETTLED = (
     *OVER,
-    "information.certain_links=1",
-    "information.settle_every=1",
-    "information.consensus_epochs=1",
+    "pseudo_labels.anchor_hops=1",
+    "pseudo_labels.refresh_every=1",
+    "stages.pseudo_label_epochs=1",
     "train.epochs=3",
 )
 
@@ -34,10 +34,10 @@ def configured(*overrides: str) -> Config:
     ("settings", "of_loss", "of_move"),
     [
         ((), 1e-3, 0.03),
-        (("train.game_part=0.3",), 1e-3, 0.03),
-        ((*MICRO, "train.game_part=0.5"), 1e-3, 0.03),
+        (("train.adversarial_fraction=0.3",), 1e-3, 0.03),
+        ((*MICRO, "train.adversarial_fraction=0.5"), 1e-3, 0.03),
         (OVER, 3e-2, 0.25),
-        ((*OVER, "information.consensus_epochs=1", "train.epochs=3"), 3e-2, 0.25),
+        ((*OVER, "stages.pseudo_label_epochs=1", "train.epochs=3"), 3e-2, 0.25),
         ((*OVER, *MICRO, "model.critic_norm=spectral"), 3e-2, 0.25),
     ],
     ids=["plain", "a part plays", "micro-batches", "over-categories", "consensus epochs", "all in micro-batches"],
@@ -57,7 +57,7 @@ def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: 
     for index, (ours, theirs) in enumerate(zip(two[0]["losses"], one["losses"], strict=True)):
         tolerance = 1e-3 if index < 6 else of_loss
         accuracy = [step.pop("discriminator_accuracy", 0.0) for step in (ours, theirs)]
-        judged = 100 * run_config.train.game_part
+        judged = 100 * run_config.train.adversarial_fraction
         assert abs(accuracy[0] - accuracy[1]) <= 2 / judged  # an image that the critic is unsure of may change sides
         assert ours == pytest.approx(theirs, rel=tolerance, abs=tolerance)
     for name in ("model", "average"):

@@ -70,7 +70,7 @@ def test_different_lambdas_reach_the_trials_and_change_the_training(swept: tuple
         used = trained.config().objective.weights
         assert used.reconstruction == trial.values["alpha"]
         assert used.classification_generated == used.classification_encoded == trial.values["beta"]
-        assert trained.config() == launch.checked(sweep.config_of(trial), folder, "smoke", None, None).config
+        assert trained.config() == planning.checked(sweep.config_of(trial), folder, "smoke", None, None).config
     assert sweep.trials[0].values == {"alpha": 1.0, "beta": 1.0}  # the recipe's own come first
     assert len({trial.values["alpha"] for trial in sweep.trials}) == 3
 
@@ -95,11 +95,11 @@ def test_each_trial_is_a_run_folder_like_any_other(swept: tuple[Sweep, Path], tm
         assert [epoch.epoch for epoch in trial.epochs] == [1, 2]
         assert trial.score == best["evaluation/mutual_information"] == checkpoint.read(trained.checkpoint("best")).score
         assert not any("accuracy" in key for line in lines for key in line)  # labels are for infoae evaluate alone
-        assert trained.load_model("best").num_categories == 10
+        assert InfoAE.of_run(trained, "best").num_categories == 10
         (started,) = json.loads((trained.path / "environment.json").read_text())
         assert (started["step"], started["threads"]) == (0, 1)  # two CPUs, two trials at once
     copied = shutil.copytree(folder / sweep.trials[1].run, tmp_path / "copied")
-    further = launch.run(launch.resumed(str(copied), tmp_path, 3), "disabled")
+    further = launch.run(planning.resumed(str(copied), tmp_path, 3), "disabled")
     assert (further["finished"], further["step"]) == (True, 18)
 
 
@@ -119,7 +119,7 @@ def test_what_a_sweep_leaves(swept: tuple[Sweep, Path]) -> None:
     recipe = record.write_best(sweep, best, folder)
     assert recipes.load(recipe) == sweep.config_of(best)
     assert f"# {best.run}, the best of 3 trials of smoke" in recipe.read_text()
-    trained = launch.run(launch.planned(str(recipe), ["train.epochs=1"], folder.parent, "again"), "disabled")
+    trained = launch.run(planning.planned(str(recipe), ["train.epochs=1"], folder.parent, "again"), "disabled")
     assert trained["finished"]
     assert Run(folder.parent / "again").config().objective == Run(folder / best.run).config().objective
 
@@ -164,7 +164,7 @@ def test_more_trials_of_a_finished_sweep_are_judged_by_what_the_others_reported(
     assert more.trials[3].values not in [trial.values for trial in sweep.trials[:3]]
     assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing was trained again
     stopped = Run.open(more.trials[3].run, folder)
-    assert stopped.load_model("best").num_categories == 10
+    assert InfoAE.of_run(stopped, "best").num_categories == 10
     assert checkpoint.read(stopped.checkpoint("newest")).epoch == 1
 
 
@@ -215,7 +215,7 @@ def test_trials_of_two_workers_share_fewer_cpus_than_all_need(two_nodes: str, tm
     assert sweep.trials[0].status == "finished"
     for trial in sweep.trials:
         trained = Run.open(trial.run, folder)
-        assert trained.load_model("best").num_categories == 10
+        assert InfoAE.of_run(trained, "best").num_categories == 10
         assert trained.config().objective.weights.reconstruction == trial.values["alpha"]
         (started,) = json.loads((trained.path / "environment.json").read_text())
         assert (started["workers"], started["nodes"], started["threads"]) == (2, 2, 1)

@@ -53,9 +53,9 @@ def test_few_vectors_are_searched_exactly_and_need_no_faiss(monkeypatch: pytest.
 
 def test_a_missing_faiss_is_said_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    wanted = ["information.pairs=neighbours", "information.search=approximate", "objective.weights.information=1"]
+    wanted = ["objective.pairs=neighbours", "neighbours.search=approximate", "objective.weights.mutual_information=1"]
     with pytest.raises(UsageError, match="needs faiss"):
-        launch.planned("smoke", wanted, tmp_path / "runs", "run")
+        planning.planned("smoke", wanted, tmp_path / "runs", "run")
     assert not (tmp_path / "runs").exists()
 
 

@@ -46,10 +46,12 @@ def test_more_neighbours_merge_than_are_partners(
     kept: int,
 ) -> None:
     """Of the same neighbours, nearest first: the vote gets its number, pairs and links the other."""
-    heads = {"model.num_over_categories": 20, "model.num_heads": 3, "objective.weights.consensus": 1}
+    heads = {"model.num_over_categories": 20, "model.num_heads": 3, "objective.weights.pseudo_label": 1}
     rule = {"pairs": "neighbours", "neighbours": 3, "merging_neighbours": merging, "epochs": 1, "certain_links": 1}
     wanted = (
-        heads | {f"information.{name}": value for name, value in rule.items()} | {"objective.weights.information": 1}
+        heads
+        | {f"information.{name}": value for name, value in rule.items()}
+        | {"objective.weights.mutual_information": 1}
     )
     trainer = make_trainer(recipes.replaced(tiny_config, wanted, "test"))
     given: dict[str, NDArray[np.int32]] = {}
@@ -119,14 +121,14 @@ def test_ctrl_c_while_neighbours_are_sought_says_how_to_go_on(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    wanted = ["information.pairs=neighbours", "objective.weights.information=1"]
-    plan = launch.planned("smoke", [*TINY, *wanted], tmp_path, "run")
+    wanted = ["objective.pairs=neighbours", "objective.weights.mutual_information=1"]
+    plan = planning.planned("smoke", [*TINY, *wanted], tmp_path, "run")
     with monkeypatch.context() as patch:
         patch.setattr(pairs, "find", interrupted)
         with pytest.raises(KeyboardInterrupt):
             launch.run(plan, "disabled")
     assert "go on with: infoae train --resume run" in capsys.readouterr().err
-    assert launch.run(launch.resumed("run", tmp_path, None), "disabled")["finished"]
+    assert launch.run(planning.resumed("run", tmp_path, None), "disabled")["finished"]
 
 
 def test_more_neighbours_than_images_are_one_clear_line(

@@ -27,14 +27,14 @@ def with_heads() -> Config:
 
 def agreed_by(votes: Ints, information: Sequence[float], k: int) -> Ints:
     found = Votes(votes, np.array(information))
-    return vote.agreed_by(found, vote.same_categories(found, k), 0.7)
+    return vote.labels_by_vote(found, vote.same_categories(found, k), 0.7)
 
 
 def test_consensus_is_the_cross_entropy_of_the_merged_answers() -> None:
     torch.manual_seed(0)
     logits, category_of = torch.randn(6, 5), torch.tensor([0, 2, 1, 0, 2])
     agreed = torch.tensor([0, 1, 2, -1, 0, -1])
-    found = losses.consensus(logits, category_of, agreed)
+    found = losses.pseudo_label(logits, category_of, agreed)
     p = logits.double().exp().numpy()
     for row, category in enumerate(agreed.tolist()):
         inside = category_of.numpy() == category
@@ -44,7 +44,7 @@ def test_consensus_is_the_cross_entropy_of_the_merged_answers() -> None:
 
 def test_images_without_agreement_give_no_gradient() -> None:
     logits = torch.randn(4, 5, requires_grad=True)
-    losses.consensus(logits, torch.tensor([0, 0, 1, 1, 2]), torch.tensor([-1, 0, -1, 2])).sum().backward()
+    losses.pseudo_label(logits, torch.tensor([0, 0, 1, 1, 2]), torch.tensor([-1, 0, -1, 2])).sum().backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
     assert logits.grad.ne(0).any(1).tolist() == [False, True, False, True]
@@ -75,14 +75,14 @@ def test_a_head_votes_on_the_categories_that_others_have() -> None:
     numbers = vote.same_categories(votes, 4)
     assert numbers[0].tolist() == [3, -1, -1, -1]
     assert (numbers[1:] == [[3, 2, 1, 0], [0, 1, 2, 3], [3, 2, 1, 0]]).all()
-    assert (vote.agreed_by(votes, numbers, 1.0) == 3 - truth).all()
-    settled, measures = vote.settle(votes, 4, Information(agreement=1.0))
+    assert (vote.labels_by_vote(votes, numbers, 1.0) == 3 - truth).all()
+    settled, measures = labels_of(votes, 4, Information(agreement=1.0))
     assert (settled == 3 - truth).all()
     assert measures == {"labelled": 1.0, "heads_agreeing": 13 / 16}
     dissent = truth.copy()
     dissent[0] = 1  # of category 0, which all four have
     votes = Votes(np.stack([odd, truth, 3 - truth, dissent]), votes.information)
-    assert np.flatnonzero(vote.agreed_by(votes, numbers, 1.0) < 0).tolist() == [0]
+    assert np.flatnonzero(vote.labels_by_vote(votes, numbers, 1.0) < 0).tolist() == [0]
 
 
 def test_three_heads_in_ten_cannot_keep_an_image_out_and_four_can() -> None:
@@ -99,7 +99,7 @@ def test_a_kind_that_votes_are_wrong_about_follows_its_links_outwards(
     make_trainer: Callable[..., Trainer], with_heads: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten images amid the thirty of a category are given another; settled in the trainer."""
-    rule = {"information.pairs": "neighbours", "information.certain_links": 3}
+    rule = {"objective.pairs": "neighbours", "pseudo_labels.anchor_hops": 3}
     asking = recipes.replaced(with_heads, rule, "test")
     truth = np.arange(300) // 30
     said = np.tile(truth, (3, 1))
@@ -109,7 +109,7 @@ def test_a_kind_that_votes_are_wrong_about_follows_its_links_outwards(
     trainer.partners = ring(300).astype(np.int32)
     trainer.partners[10:20, 1] = 24  # half of their links lead out, to a right one
     trainer.fit([])
-    (settled,) = np.load(trainer.run.path / vote.FILE)
+    (settled,) = np.load(trainer.run.path / PSEUDO_LABELS)
     assert (settled[10:20] == 0).all()
     assert ((settled == truth) | (settled < 0)).all()
     assert (settled >= 0).mean() > 0.8
@@ -119,7 +119,7 @@ def test_each_category_keeps_an_over_category() -> None:
     """Even where every over-category is answered most for images of one category."""
     over = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.5, 0.4, 0.1], [0.0, 0.0, 1.0]])
     agreed = np.array([0, 0, 1, -1])
-    found = vote.categories_of(over, agreed, 2)
+    found = pseudo_labels.categories_of(over, agreed, 2)
     assert set(found.tolist()) == {0, 1}
     assert found[2] == 1
 
@@ -135,7 +135,7 @@ def test_heads_that_mix_things_up_do_not_vote(
     monkeypatch.setattr(model, "classify_heads", lambda images: answers[: len(images)])
     images = np.zeros((200, 1, 28, 28), np.uint8)
     votes = vote.of_heads(model, images, np.arange(200)[:, None])
-    agreed = vote.agreed_by(votes, vote.same_categories(votes, 10), 0.7)
+    agreed = vote.labels_by_vote(votes, vote.same_categories(votes, 10), 0.7)
     assert (agreed >= 0).all()
     assert all(len(set(agreed[truth == digit])) == 1 for digit in range(10))
     assert len(set(agreed)) == 10
@@ -147,7 +147,7 @@ def test_heads_vote_once_and_a_resumed_run_follows_the_same_vote(
 ) -> None:
     unbroken = make_trainer(with_heads, "unbroken")
     unbroken.fit([], should_stop=lambda: unbroken.done == 5)
-    assert not (unbroken.run.path / vote.FILE).exists()
+    assert not (unbroken.run.path / PSEUDO_LABELS).exists()
     unbroken.fit([])
     stopped = make_trainer(with_heads, "stopped")
     stopped.fit([], should_stop=lambda: stopped.done == stop_after)
@@ -162,7 +162,7 @@ def test_heads_vote_once_and_a_resumed_run_follows_the_same_vote(
     ]
     assert len(balanced) == 2
     assert all(balanced)
-    votes = [np.load(trainer.run.path / vote.FILE) for trainer in (unbroken, resumed)]
+    votes = [np.load(trainer.run.path / PSEUDO_LABELS) for trainer in (unbroken, resumed)]
     assert (votes[0] == votes[1]).all()
     expected, found = (trainer.step.evaluated_model().state_dict() for trainer in (unbroken, resumed))
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
@@ -174,10 +174,10 @@ def test_categories_can_be_learnt_and_settled_before_images_are_drawn(
     make_trainer: Callable[..., Trainer], with_heads: Config
 ) -> None:
     """An epoch of information, two of consensus beside it, one of everything; settled anew after each second."""
-    settings = {"information.consensus_epochs": 2, "information.settle_every": 2, "train.epochs": 4}
+    settings = {"stages.pseudo_label_epochs": 2, "pseudo_labels.refresh_every": 2, "train.epochs": 4}
     trainer = make_trainer(recipes.replaced(with_heads, settings, "test"))
     trainer.fit([])
-    assert np.load(trainer.run.path / vote.FILE).shape == (2, 300)
+    assert np.load(trainer.run.path / PSEUDO_LABELS).shape == (2, 300)
     logged = [line for line in trainer.run.metrics() if "images_per_second" in line]
     epochs = [[line for line in logged if epoch < line["epoch"] <= epoch + 1] for epoch in range(4)]
     after_the_vote, at_last = [False, True, True, True], [False, False, False, True]
@@ -188,8 +188,8 @@ def test_categories_can_be_learnt_and_settled_before_images_are_drawn(
 
 
 def test_twins_have_no_links() -> None:
-    with pytest.raises(UsageError, match=r"information.certain_links are between neighbours"):
-        recipes.load("smoke", [*WITH_HEADS, "information.pairs=twins", "information.certain_links=2"])
+    with pytest.raises(UsageError, match=r"pseudo_labels.anchor_hops are between neighbours"):
+        recipes.load("smoke", [*WITH_HEADS, "objective.pairs=twins", "pseudo_labels.anchor_hops=2"])
 
 
 @pytest.mark.parametrize("stop_after", [9, 12, 15, 18, 20])
@@ -197,10 +197,10 @@ def test_categories_are_settled_anew_and_a_resumed_run_follows(
     stop_after: int, make_trainer: Callable[..., Trainer], with_heads: Config
 ) -> None:
     """One epoch of information and four of everything, settled after each second of them."""
-    anew = recipes.replaced(with_heads, {"information.settle_every": 2, "train.epochs": 5}, "test")
+    anew = recipes.replaced(with_heads, {"pseudo_labels.refresh_every": 2, "train.epochs": 5}, "test")
     unbroken = make_trainer(anew, "unbroken")
     unbroken.fit([])
-    settled = np.load(unbroken.run.path / vote.FILE)
+    settled = np.load(unbroken.run.path / PSEUDO_LABELS)
     assert settled.shape == (3, 300)
     assert (settled[-1] == unbroken.step.evaluated_model().classify(unbroken.images[:]).argmax(1).numpy()).all()
     stopped = make_trainer(anew, "stopped")
@@ -208,7 +208,7 @@ def test_categories_are_settled_anew_and_a_resumed_run_follows(
     resumed = make_trainer(anew, "stopped")
     resumed.resume()
     resumed.fit([])
-    assert (np.load(resumed.run.path / vote.FILE) == settled).all()
+    assert (np.load(resumed.run.path / PSEUDO_LABELS) == settled).all()
     expected, found = (trainer.step.evaluated_model().state_dict() for trainer in (unbroken, resumed))
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
@@ -218,20 +218,22 @@ def test_a_settlement_that_was_written_before_its_checkpoint_is_written_again(
 ) -> None:
     trainer = make_trainer(with_heads)
     for settlement, category in ((1, 1), (2, 2), (3, 3), (2, 4)):
-        vote.save(trainer.run, np.full(300, category), settlement)
-    assert np.load(trainer.run.path / vote.FILE)[:, 0].tolist() == [1, 4]
-    assert vote.load(trainer.run, 300, 1, torch.device("cpu"))[0] == 1
+        pseudo_labels.save(trainer.run, np.full(300, category), settlement)
+    assert np.load(trainer.run.path / PSEUDO_LABELS)[:, 0].tolist() == [1, 4]
+    assert pseudo_labels.load(trainer.run, 300, 1, torch.device("cpu"))[0] == 1
 
 
 def test_a_lost_vote_is_said(make_trainer: Callable[..., Trainer], with_heads: Config) -> None:
     trainer = make_trainer(with_heads)
     trainer.fit([], should_stop=lambda: trainer.done == 8)
-    (trainer.run.path / vote.FILE).write_bytes(b"nothing")
+    (trainer.run.path / PSEUDO_LABELS).write_bytes(b"nothing")
     with pytest.raises(InfoAEError, match=r"consensus\.npy is missing or damaged"):
         make_trainer(with_heads).resume()
 
 
-@pytest.mark.parametrize("override", ["model.num_heads=1", "information.epochs=0", "model.num_over_categories=null"])
+@pytest.mark.parametrize(
+    "override", ["model.num_heads=1", "stages.mutual_information_epochs=0", "model.num_over_categories=null"]
+)
 def test_a_consensus_of_nobody_is_refused(override: str) -> None:
     with pytest.raises(UsageError, match=r"weights\.consensus needs model\.num_heads above 1"):
         recipes.load("smoke", [*WITH_HEADS, override])

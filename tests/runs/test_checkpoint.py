@@ -151,7 +151,7 @@ def test_loading_takes_the_average(finished_run: Run) -> None:
     from safetensors.torch import load_file
 
     path = finished_run.checkpoint("newest")
-    weights = finished_run.load_model("newest").state_dict()
+    weights = InfoAE.of_run(finished_run, "newest").state_dict()
     name = "encoder.latent.weight"
     assert torch.equal(weights[name], load_file(path / "average.safetensors")[name])
     assert not torch.equal(weights[name], load_file(path / "model.safetensors")[name])

@@ -60,7 +60,7 @@ def test_a_folder_of_examples_names_the_categories(run: Run, mnist: tuple[ImageS
     result = invoke("name", run.path, "--examples", tmp_path / "examples", "--json")
     assert result.exit_code == 0, result.exception
     content = json.loads(result.stdout)
-    answers = run.load_model().classify(mnist[0].images[:60]).argmax(1).numpy()
+    answers = InfoAE.of_run(run).classify(mnist[0].images[:60]).argmax(1).numpy()
     assert mnist[0].labels is not None
     truth = [f"digit {label}" for label in mnist[0].labels[:60]]
     expected = names.by_majority(answers, truth, 10)
@@ -142,7 +142,7 @@ def test_bad_examples_are_one_clear_line_and_change_nothing(run: Run, tmp_path: 
         result = invoke("name", run.path, *arguments)
         assert isinstance(result.exception, InfoAEError)
         assert message in str(result.exception)
-    assert not (run.path / names.FILE).exists()
+    assert not (run.path / NAMES).exists()
 
 
 def test_names_belong_to_one_checkpoint(run: Run) -> None:
@@ -151,7 +151,7 @@ def test_names_belong_to_one_checkpoint(run: Run) -> None:
     assert names.stored(run, 10, 12) == ["zero", *[None] * 9]
     with pytest.raises(InfoAEError, match="step 12, and this checkpoint is of step 18"):
         names.stored(run, 10, 18)
-    (run.path / names.FILE).write_text('{"names": 3}')
+    (run.path / NAMES).write_text('{"names": 3}')
     with pytest.raises(InfoAEError, match="is damaged"):
         names.stored(run, 10, 12)
 

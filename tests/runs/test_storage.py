@@ -24,7 +24,7 @@ def test_storage_keeps_a_run_and_gives_it_back(finished_run: Run, tmp_path: Path
     store.pull(copy)
     assert list(copy.metrics()) == list(finished_run.metrics())
     assert copy.checkpoint("best").name == finished_run.checkpoint("best").name
-    assert copy.load_model("best").num_categories == 10
+    assert InfoAE.of_run(copy, "best").num_categories == 10
 
     # A checkpoint half uploaded does not count, and one that was dropped is removed.
     (tmp_path / "store" / finished_run.name / "checkpoints" / "step-00000099").mkdir()

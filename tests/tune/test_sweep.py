@@ -121,7 +121,7 @@ def test_neighbours_that_trials_share_are_found_once(
         return found[-1]
 
     monkeypatch.setattr("infoae.pseudolabels.pairs.nearest_neighbours", counted)
-    neighbours = ("information.pairs=neighbours", "objective.weights.information=1", "data.limit=60")
+    neighbours = ("objective.pairs=neighbours", "objective.weights.mutual_information=1", "data.limit=60")
     sweep, folder = make(tmp_path / "runs", text, *neighbours, trials=2)
     (folder / ".tune-1").mkdir()
     sweeping._find_partners(sweep, Run(folder / ".tune-1"))
@@ -133,11 +133,12 @@ def test_neighbours_that_trials_share_are_found_once(
 
 
 @pytest.mark.parametrize(
-    "settings", [["information.epochs=2"], ["information.epochs=1", "information.consensus_epochs=1"]]
+    "settings",
+    [["stages.mutual_information_epochs=2"], ["stages.mutual_information_epochs=1", "stages.pseudo_label_epochs=1"]],
 )
 def test_asha_judges_no_trial_before_everything_is_trained(settings: list[str], tmp_path: Path) -> None:
     text = "alpha: {keys: [objective.weights.reconstruction], low: 0, high: 1}"
-    heads = ("objective.weights.consensus=1", "model.num_over_categories=20", "model.num_heads=2")
+    heads = ("objective.weights.pseudo_label=1", "model.num_over_categories=20", "model.num_heads=2")
     settings = [*settings, *heads, "train.epochs=9"]
     sweep, _ = make(tmp_path / "runs", text, *settings, scheduler="asha", trials=6)
     scheduler: Any = make_scheduler(sweep)
