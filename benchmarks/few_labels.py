@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from infoae import data, metrics
 from infoae.errors import InfoAEError
 from infoae.files import atomic_file, write_json
+from infoae.model import InfoAE
 from infoae.runs import names
 from infoae.runs.run import Run
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from infoae import data
 from infoae.augment import augmented
-from infoae.config import Augment, Data, Information
+from infoae.config import Augment, Data, Neighbours
 from infoae.files import write_json
 from infoae.pseudolabels import knn
 from infoae.pseudolabels.neighbour_graph import CANDIDATES, COMPONENTS, nearest_neighbours
@@ -59,7 +59,7 @@ def measure(images: NDArray[np.uint8], sample: int) -> dict[str, Any]:
     others = cosine[:, 1:]  # the first is the image itself
     hits = (found[:, :, None] == others[:, None, :]).any(2).float().mean().item()
     start = time.perf_counter()
-    nearest_neighbours(images, Information(search="approximate"), Augment())
+    nearest_neighbours(images, Neighbours(search="approximate"), Augment())
     return {
         "images": len(images),
         "candidates_exact_seconds_extrapolated": round(exact_seconds, 1),

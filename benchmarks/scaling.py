@@ -36,8 +36,9 @@ from infoae.data.sampler import batches
 from infoae.device import resolve_precision
 from infoae.distributed import collectives
 from infoae.files import write_json
-from infoae.planning import with_image_shape
+from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
+from infoae.planning import with_image_shape
 from infoae.step import Step
 
 COMMAND = [sys.executable, "-c", "from infoae.cli.main import main; main()"]
@@ -117,13 +118,15 @@ def train_rank(rank: int, situation: Situation, store: str, source: str, setting
     torch.manual_seed(0)
     step = Step(InfoAE(run.model), run, device, resolve_precision(run.train.precision, device))
 
+    stage = schedule_of(run).stages[-1]
+
     def take(count: int, first: int) -> int:
         """Do what Trainer does in a step; return the images this rank saw."""
         seen = 0
         for index in range(first, first + count):
             indices = order[index % len(order)]
             share = collectives.share(len(indices))
-            step(images[torch.from_numpy(indices[share.slice])], index, share.total)
+            step(images[torch.from_numpy(indices[share.slice])], index, stage, share.total)
             collectives.any_rank(False, device)
             seen += share.stop - share.start
         return seen

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from infoae import data
-from infoae.files import atomic_file, write_json
 from infoae.evaluation.evaluate import evaluate_run
+from infoae.files import atomic_file, write_json
 from infoae.runs.run import Run
 
 
@@ -29,7 +29,7 @@ def measured(folders: list[Path]) -> list[dict[str, Any]]:
     found = []
     for folder in folders:
         run = Run.open(folder)
-        result = evaluate_run(run, data.load(run.config().data, "test"), "best", torch.device("cpu"))
+        result = evaluate_run(run, data.load(run.config().data, "test"), "best", torch.device("cpu")).to_dict()
         found.append({key: result[key] for key in ("run", "score", "accuracy")})
         print(f"{run.name}: score {result['score']:.4f} nats, accuracy {result['accuracy']:.2%}", flush=True)
     return found

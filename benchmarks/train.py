@@ -27,8 +27,9 @@ from infoae.augment import augmented
 from infoae.config import Config, recipes
 from infoae.data.sampler import batches
 from infoae.device import resolve_device, resolve_precision
-from infoae.planning import with_image_shape
+from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
+from infoae.planning import with_image_shape
 from infoae.polyphase import PhaseConv2d, PhaseConvTranspose2d
 from infoae.step import Step
 
@@ -116,10 +117,11 @@ def infoae_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[
     """Train as infoae does; yield the images of each step."""
     torch.manual_seed(0)
     step = Step(InfoAE(run.model), run, device, resolve_precision("auto", device))
+    stage = schedule_of(run).stages[-1]
     index = epoch = 0
     while True:
         for indices in batches(run.seed, epoch, len(images), run.train.batch_size):
-            step(images[torch.from_numpy(indices)], index)
+            step(images[torch.from_numpy(indices)], index, stage)
             index += 1
             yield len(indices)
         epoch += 1

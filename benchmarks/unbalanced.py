@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae import data, launch
+from infoae import data, launch, planning
 from infoae.config import Data
 from infoae.data import ImageSet
 from infoae.evaluation.evaluate import evaluate
 from infoae.files import write_json
+from infoae.launch import Executor
+from infoae.model import InfoAE
 from infoae.runs.run import Run
 
 KEPT = np.linspace(1.0, 0.2, 10)
@@ -85,10 +87,10 @@ def main() -> None:
         settings = [*arguments.settings, f"seed={arguments.seed}", f"model.prior={value}", "data.name=shards"]
         settings.append(f"data.root={arguments.folder}")
         plan = planning.planned(arguments.config, settings, arguments.folder / "runs", f"{prior}-{arguments.seed}")
-        result = launch.run(plan, "disabled")
-        if not result["finished"]:
+        result = launch.run(plan, Executor())
+        if not result.finished:
             return
-        found[prior] = measured(Run.open(result["folder"]), test) | {"score": result["score"]}
+        found[prior] = measured(Run.open(result.folder), test) | {"score": result.score}
         print(prior, found[prior], flush=True)
         if arguments.out:
             write_json(arguments.out, found)

@@ -14,9 +14,10 @@ os.environ["OMP_NUM_THREADS"] = "1"  # nets this small are faster on one thread,
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["WANDB_ERROR_REPORTING"] = "false"
 
-from infoae import config, launch
+from infoae import config, launch, planning
 from infoae.config import Config, recipes
 from infoae.data import ImageSet
+from infoae.launch import Executor
 from infoae.planning import with_image_shape
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
@@ -48,8 +49,8 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A small run trained to the end through the same path as the command."""
     runs = tmp_path_factory.mktemp("runs")
     plan = planning.planned("smoke", TINY, runs, "tiny")
-    result = launch.run(plan, "disabled")
-    assert result["finished"]
+    result = launch.run(plan, Executor())
+    assert result.finished
     return Run.open("tiny", runs)
 
 
@@ -61,8 +62,9 @@ def lively_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     settings = ["train.epochs=6", "optim.learning_rate=2e-3", "objective.weights.reconstruction=0.05"]
     settings += [f"objective.weights.{loss}=0" for loss in skipped]
     plan = planning.planned("smoke", [*settings, "train.precision=fp32", "train.device=cpu"], runs, "lively")
-    result = launch.run(plan, "disabled")
-    assert result["categories_used"] >= 8
+    result = launch.run(plan, Executor())
+    assert result.evaluation is not None
+    assert result.evaluation.measures.label_free.categories_used >= 8
     return Run.open("lively", runs)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 
 from infoae import launch, reproduce
 from infoae.errors import InfoAEError, UsageError
-from infoae.reporting.wandb import Mode
+from infoae.launch import Executor
+from infoae.planning import Plan
+from infoae.results import TrainingResult
 from infoae.trainer import Trainer
 
 TINY = ["data.limit=64", "train.epochs=1", "train.batch_size=32", "model.width=4"]
 
 
-def run(tmp_path: Path, seeds: list[int], settings: list[str] = TINY) -> list[reproduce.Result]:
+def run(tmp_path: Path, seeds: list[int], settings: list[str] = TINY) -> list[reproduce.SeedResult]:
     return list(reproduce.run_seeds("smoke", settings, seeds, tmp_path / "out", tmp_path / "runs", lambda _: None))
 
 
@@ -43,32 +45,36 @@ def test_each_seed_once_and_the_summary_is_theirs(tmp_path: Path, monkeypatch: p
     trained: list[int] = []
     original = launch.run
 
-    def counted(plan: launch.Plan, wandb: Mode) -> dict[str, Any]:
+    def counted(plan: Plan, executor: Executor) -> TrainingResult:
         trained.append(plan.config.seed)
-        return original(plan, wandb)
+        return original(plan, executor)
 
     monkeypatch.setattr(launch, "run", counted)
     results = run(tmp_path, [5, 6, 7])
     assert trained == [7]
     assert results[:2] == first
-    assert [result["config"]["seed"] for result in results] == [5, 6, 7]
-    assert results[0]["score"] != results[1]["score"]
+    assert [result.config["seed"] for result in results] == [5, 6, 7]
+    assert results[0].score != results[1].score
 
     summary = reproduce.summarize("command", "smoke", results, tmp_path / "out")
-    accuracies = [result["accuracy"] for result in results]
-    assert summary["measures"]["accuracy"] == {
-        "mean": pytest.approx(sum(accuracies) / 3),
-        "deviation": pytest.approx(statistics.stdev(accuracies)),
-        "worst": min(accuracies),
-    }
-    assert summary["oracle"]["accuracy"] == max(accuracies)
-    chosen = max(results, key=lambda result: result["score"])
-    assert summary["best_by_score"] == {"seed": chosen["seed"], "accuracy": chosen["accuracy"]}
-    assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
+    accuracies = [result.measures["accuracy"] for result in results]
+    found = summary.measures["accuracy"]
+    assert found.mean == pytest.approx(sum(accuracies) / 3)
+    assert found.deviation == pytest.approx(statistics.stdev(accuracies))
+    assert found.worst == min(accuracies)
+    assert summary.oracle is not None
+    assert summary.oracle.measures["accuracy"] == max(accuracies)
+    chosen = max(results, key=lambda result: result.score)
+    assert summary.best_by_score == chosen
+    content = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert content == summary.to_dict()
+    assert content["best_by_score"] == {"seed": chosen.seed, "accuracy": chosen.measures["accuracy"]}
+    assert content["oracle"]["accuracy"] == max(accuracies)
+    assert content["measures"]["accuracy"] == asdict(found)
     table = (tmp_path / "out" / "summary.md").read_text()
     assert f"| 7 | {100 * accuracies[2]:.2f} % |" in table
     assert "the paper" not in table  # its rows are of all of MNIST
-    whole = [result | {"config": result["config"] | {"data": {"name": "mnist", "limit": None}}} for result in results]
+    whole = [replace(result, config=result.config | {"data": {"name": "mnist", "limit": None}}) for result in results]
     table = reproduce.table(summary, whole)
     assert "| InfoAE (the paper) | 1.1 (± 0.1) |" in table
     assert "matched one-to-one" in table
@@ -87,27 +93,27 @@ def test_a_stopped_run_goes_on_and_a_finished_one_is_only_evaluated(
     assert not list((tmp_path / "out").glob("*"))
     monkeypatch.undo()
     resumed = run(tmp_path, [3], settings)
-    assert resumed[0]["score"] == wanted[0]["score"]
+    assert resumed[0].score == wanted[0].score
 
     (tmp_path / "out" / "seed-3.json").unlink()
     monkeypatch.setattr(launch, "run", None)
     again = run(tmp_path, [3], settings)
-    assert again[0]["accuracy"] == resumed[0]["accuracy"]
+    assert again[0].measures["accuracy"] == resumed[0].measures["accuracy"]
 
 
 def test_results_from_before_a_key_came_are_of_its_default(tmp_path: Path) -> None:
     results = run(tmp_path, [1])
     path = tmp_path / "out" / "seed-1.json"
     older = json.loads(path.read_text())
-    del older["config"]["information"]
+    del older["config"]["neighbours"]
     path.write_text(json.dumps(older))
-    assert [result["score"] for result in run(tmp_path, [1])] == [result["score"] for result in results]
+    assert [result.score for result in run(tmp_path, [1])] == [result.score for result in results]
 
 
 def test_results_stand_wherever_the_data_lie(tmp_path: Path) -> None:
     """They can be committed and gone on with elsewhere; of shards the folder is all that tells which they are."""
     results = run(tmp_path, [1], [*TINY, f"data.root={tmp_path / 'here'}"])
-    assert results[0]["config"]["data"]["root"] is None
+    assert results[0].config["data"]["root"] is None
     assert run(tmp_path, [1], [*TINY, f"data.root={tmp_path / 'there'}"]) == results
     path = tmp_path / "out" / "seed-1.json"
     shards = json.loads(path.read_text())

@@ -61,7 +61,7 @@ def state(step: Step) -> dict[str, Tensor]:
     tensors = {f"model.{name}": value for name, value in step.model.state_dict().items()}
     if step.average is not None:
         tensors |= {f"average.{name}": value for name, value in step.average.state_dict().items()}
-    return tensors | {f"optimizer.{name}": value for name, value in checkpoint._optimizer_state(step).items()}
+    return tensors | {f"optimizer.{name}": value for name, value in step.state().tensors["optimizer"].items()}
 
 
 def test_training_logs_evaluates_and_saves(make_trainer: MakeTrainer, tiny_config: Config) -> None:
@@ -144,7 +144,7 @@ def test_learning_rates_fall_in_a_straight_line_over_the_last_epochs(
     class Watcher(Recorder):
         def stepped(self, moment: Moment) -> None:
             super().stepped(moment)
-            optimizers = trainer.step.model_optimizer, trainer.step.critic_optimizer
+            optimizers = [player.optimizer for player in trainer.step._players]
             rates.append((optimizers[0].param_groups[0]["lr"], optimizers[1].param_groups[0]["lr"]))
 
     trainer = make_trainer(decaying)

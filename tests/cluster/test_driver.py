@@ -15,13 +15,14 @@ import ray.train
 import torch
 from ray.exceptions import ActorDiedError
 
-from infoae import launch
+from infoae import planning
 from infoae.cluster import connect, driver
 from infoae.cluster.connect import Layout, Request
 from infoae.errors import InfoAEError, UnavailableError, UsageError
-from infoae.pseudolabels import pairs
+from infoae.planning import Plan
 from infoae.reporting.training import TrainingProgress
-from infoae.runs.run import Run
+from infoae.results import TrainingResult
+from infoae.runs.run import NEIGHBOURS, Run
 from infoae.runs.storage import Storage
 from tests.helpers.commands import SETTINGS, invoke
 from tests.helpers.settings import TINY
@@ -101,8 +102,8 @@ def test_neighbours_are_found_before_any_worker_and_what_is_stored_is_fetched_wh
     storage = Storage(str(tmp_path / "store"))
     found = []
 
-    def fail(plan: launch.Plan, trained: Run, layout: Layout, storage: Storage, *_: Any) -> None:  # noqa: ARG001
-        found.append((trained.path / pairs.FILE).exists())
+    def fail(plan: Plan, trained: Run, layout: Layout, storage: Storage, *_: Any) -> None:  # noqa: ARG001
+        found.append((trained.path / NEIGHBOURS).exists())
         storage.push(Run(shutil.copytree(finished_run.path, tmp_path / "there" / trained.name)))
         raise UnavailableError("all nodes were lost")
 
@@ -117,11 +118,11 @@ def test_neighbours_are_found_before_any_worker_and_what_is_stored_is_fetched_wh
 
 @pytest.mark.usefixtures("no_cluster")
 def test_how_to_go_on_names_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stopped = {"run": "far", "folder": "", "finished": False, "step": 5}
+    stopped = TrainingResult("far", "", finished=False, step=5, total_steps=9, seconds=1.0)
     monkeypatch.setattr(driver, "train", lambda *_: stopped)
     plan = planning.planned("smoke", TINY, tmp_path / "my runs", "far")
     result = driver.run(plan, "disabled", Request(2, 4, 1, "10.0.0.1:6379"), Storage(f"{tmp_path}/store"), 3)
-    assert launch.describe(result) == (
+    assert result.describe() == (
         "stopped and saved after step 5; go on with: infoae train --resume far --nodes 2-4 --workers-per-node 1 "
         f"--address 10.0.0.1:6379 --storage {tmp_path}/store --runs '{tmp_path}/my runs'"
     )

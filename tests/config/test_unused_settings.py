@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from infoae.cli.main import app
 from infoae.config import recipes
-from infoae.config.unused_settings import _USES, idle
+from infoae.config.unused_settings import _USES, unused
 from infoae.model import InfoAE
 from infoae.step import Step
+from tests.helpers.models import last_stage
 
 
 def _keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -25,11 +26,11 @@ def _keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield prefix + key
 
 
-@pytest.mark.parametrize("recipe", recipes.recipes())
+@pytest.mark.parametrize("recipe", recipes.available())
 def test_every_setting_of_a_recipe_changes_something(recipe: str) -> None:
-    tree = yaml.safe_load(recipes.recipes()[recipe].read_text(encoding="utf-8"))
+    tree = yaml.safe_load(recipes.available()[recipe].read_text(encoding="utf-8"))
     of_larger_batches = {"optim.reference_batch", "train.micro_batch_size"}  # than the recipe's own
-    assert list(idle(recipes.load(recipe), set(_keys(tree)) - of_larger_batches)) == []
+    assert list(unused(recipes.load(recipe), set(_keys(tree)) - of_larger_batches)) == []
 
 
 def test_what_is_known_to_be_idle_at_times_are_settings() -> None:
@@ -63,7 +64,7 @@ def test_what_is_known_to_be_idle_at_times_are_settings() -> None:
 def test_a_setting_that_changes_nothing_is_named_with_what_it_needs(
     recipe: str, settings: list[str], idle_setting: str, named: str
 ) -> None:
-    (sentence,) = idle(recipes.load(recipe, [*settings, idle_setting]), [idle_setting])
+    (sentence,) = unused(recipes.load(recipe, [*settings, idle_setting]), [idle_setting])
     assert named in sentence
     options = [part for setting in (*settings, idle_setting) for part in ("--set", setting)]
     result = CliRunner().invoke(app, ["config", "validate", recipe, *options])
@@ -80,6 +81,6 @@ def test_what_is_said_to_change_nothing_changes_no_step(setting: str) -> None:
         config = recipes.load("mnist-paper", [*small, *settings])
         torch.manual_seed(0)
         step = Step(InfoAE(config.model), config, torch.device("cpu"), torch.float32)
-        losses.append([step(images, index).metrics() for index in range(3)])
-    assert list(idle(config, [setting]))
+        losses.append([step(images, index, last_stage(config)).metrics() for index in range(3)])
+    assert list(unused(config, [setting]))
     assert losses[0] == losses[1]

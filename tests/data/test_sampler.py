@@ -23,13 +23,13 @@ def test_each_image_is_seen_once_an_epoch_in_even_batches(seed: int, epoch: int,
 
 @given(st.integers(0, 5), st.integers(1, 300), st.integers(2, 70), st.integers(1, 40))
 def test_few_images_are_seen_equally_often_in_enough_steps(epoch: int, count: int, batch: int, least: int) -> None:
-    parts = batches(0, epoch, count, batch, min_steps_per_epoch=least)
+    parts = batches(0, epoch, count, batch, min_steps=least)
     steps = -(-count // batch)
     assert len(parts) == steps_an_epoch(count, batch, least)
     assert least <= len(parts) < least + steps
     passes = [np.concatenate(parts[first : first + steps]).tolist() for first in range(0, len(parts), steps)]
     assert all(sorted(order) == list(range(count)) for order in passes)
-    following = batches(0, epoch + 1, count, batch, min_steps_per_epoch=least)[:steps]
+    following = batches(0, epoch + 1, count, batch, min_steps=least)[:steps]
     assert count < 9 or np.concatenate(following).tolist() not in passes
 
 

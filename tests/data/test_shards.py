@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae import data, launch
+from infoae import data, planning
 from infoae.config import Config, Data, recipes
 from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import batches

@@ -7,6 +7,7 @@ from PIL import Image
 
 from infoae.data import ImageSet
 from infoae.evaluation import figures
+from infoae.model import InfoAE
 from infoae.runs.run import Run
 
 

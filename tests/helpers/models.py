@@ -1,12 +1,14 @@
-"""Models for tests."""
+"""Models and stages for tests."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from infoae.config import Model
+from infoae.config import Config, Model
+from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
+from infoae.stages import Stage
 
 
 def lively(channels: int = 1, image_size: int = 28, **sizes: int) -> InfoAE:
@@ -23,3 +25,8 @@ def lively(channels: int = 1, image_size: int = 28, **sizes: int) -> InfoAE:
             nn.init.uniform_(module.weight, 0.5, 2)
             nn.init.uniform_(module.bias, -1, 1)
     return model
+
+
+def last_stage(config: Config) -> Stage:
+    """Return the stage in which everything is trained."""
+    return schedule_of(config).stages[-1]

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from infoae import launch
+from infoae import launch, planning
 from infoae.config import recipes
 from infoae.data import ImageSet
 from infoae.errors import UsageError
 from infoae.evaluation import evaluate, figures, health
+from infoae.launch import Executor
+from infoae.model import InfoAE
 from infoae.pseudolabels import merging
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
@@ -44,7 +46,7 @@ def test_the_number_is_found_once_and_kept(
 
 def test_what_was_found_is_evaluated_and_drawn(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> None:
     plan = planning.planned("smoke", AUTO, tmp_path, "found")
-    assert launch.run(plan, "disabled")["finished"]
+    assert launch.run(plan, Executor())["finished"]
     run = Run.open("found", tmp_path)
     model = InfoAE.of_run(run)
     content = json.loads((run.path / "categories.json").read_text())

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import classify, few_labels, neighbours, scaling, score, settled, train, unbalanced
+from benchmarks import classify, few_labels, neighbours, pseudo_labels, scaling, score, train, unbalanced
 from infoae import data
 from infoae.config import recipes
 from infoae.data import ImageSet, load
 from infoae.pseudolabels import knn
-from infoae.runs.run import Run
+from infoae.runs.run import PSEUDO_LABELS, Run
 from tests.helpers.settings import TINY
 
 
@@ -175,27 +175,27 @@ def test_neighbours_measures_what_faiss_finds(tmp_path: Path, monkeypatch: pytes
     assert all(0.9 < size["recall_of_100"] <= 1 for size in sizes)
 
 
-def test_settled_counts_what_is_given_and_right() -> None:
+def test_pseudo_labels_counts_what_is_given_and_right() -> None:
     """Two classes, numbered the other way round; one image without a category and one of three wrong."""
-    found = settled.counts(np.array([1, 1, 0, 0, -1]), np.array([0, 0, 1, 0, 1]), 2)
+    found = pseudo_labels.counts(np.array([1, 1, 0, 0, -1]), np.array([0, 0, 1, 0, 1]), 2)
     assert (found["given"], found["right"]) == (0.8, 0.75)
     assert found["kinds"][0] == (0, 1, 1)
 
 
-def test_settled_reads_a_run(
+def test_pseudo_labels_reads_a_run(
     lively_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Categories that are the labels; links between images beside each other, of other digits as a rule."""
     folder = shutil.copytree(lively_run.path, tmp_path / lively_run.name)
     labels = np.asarray(data.load(lively_run.config().data, "train").labels)
-    np.save(folder / "consensus.npy", labels[None])
+    np.save(folder / PSEUDO_LABELS, labels[None])
     np.savez(folder / "neighbours.npz", neighbours=np.roll(np.arange(len(labels)), 1)[:, None])
-    monkeypatch.setattr(sys, "argv", ["settled.py", str(folder), "--links", "1"])
-    settled.main()
+    monkeypatch.setattr(sys, "argv", ["pseudo_labels.py", str(folder), "--hops", "1"])
+    pseudo_labels.main()
     first, *others = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{lively_run.name}, settlement 1: 100.0% given, 100.00% of these right")
+    assert first.startswith(f"{lively_run.name}, pseudo-labels 1: 100.0% given, 100.00% of these right")
     assert [line.split(":")[0].strip() for line in others] == [
         f"{lively_run.name}, classifier",
-        "1 links, certain",
-        "1 links, settled",
+        "1 hops, anchors",
+        "1 hops, propagated",
     ]

@@ -17,10 +17,13 @@ from typing import Any
 
 import pytest
 
-from infoae import launch
+from infoae import planning
 from infoae.cluster import connect, driver
 from infoae.cluster.connect import Request
 from infoae.errors import InfoAEError, UsageError
+from infoae.model import InfoAE
+from infoae.planning import Plan
+from infoae.results import Team
 from infoae.runs import checkpoint
 from infoae.runs.run import Run
 from infoae.runs.storage import Storage
@@ -53,7 +56,7 @@ def ray_cluster() -> Iterator[Any]:
     variables.undo()
 
 
-def plan(runs: Path, name: str, *overrides: str) -> launch.Plan:
+def plan(runs: Path, name: str, *overrides: str) -> Plan:
     return planning.planned("smoke", [*TINY, "train.epochs=4", *overrides], runs, name)
 
 
@@ -101,13 +104,13 @@ def test_a_killed_worker_costs_a_restart_and_no_metric(
     result = driver.run(plan(tmp_path, "killed"), "disabled", Request(2, 2, 1, ray_cluster.address), None, 3)
     assert not thread.is_alive()
     assert len(killed) == 2
-    assert (result["finished"], result["step"], result["restarts"]) == (True, 24, 1)
-    assert (result["workers"], result["nodes"]) == (2, 2)
+    assert (result.finished, result.step, result.restarts) == (True, 24, 1)
+    assert result.team == Team(2, 2)
     run = Run(tmp_path / "killed")
     assert metric_steps(run) == list(range(1, 25))
     assert InfoAE.of_run(run, "newest").num_categories == 10
-    assert result["accuracy"] > 0
-    assert "workers were lost and training restarted 1 time" in launch.describe(result)
+    assert result.to_dict()["accuracy"] > 0
+    assert "workers were lost and training restarted 1 time" in result.describe()
     starts = json.loads((run.path / "environment.json").read_text())
     assert [entry["workers"] for entry in starts] == [2, 2]
     assert starts[1]["step"] in (6, 12)  # it went on from a checkpoint
@@ -187,8 +190,8 @@ def test_a_lost_node_leaves_the_others_to_go_on_from_the_storage(ray_cluster: An
     request = Request(1, 2, 1, ray_cluster.address)
     result = driver.run(plan(tmp_path / "runs", "moved"), "disabled", request, store, 3)
     ray_cluster.add_node(num_cpus=1)
-    assert (result["finished"], result["step"], result["restarts"]) == (True, 24, 1)
-    assert result["workers"] == 1
+    assert (result.finished, result.step, result.restarts) == (True, 24, 1)
+    assert result.team == Team(1, 1)
     assert metric_steps(Run(tmp_path / "runs" / "moved")) == list(range(1, 25))
 
 
@@ -222,7 +225,7 @@ def test_ctrl_c_of_everything_at_the_terminal_saves_and_says_how_to_go_on(ray_cl
 
 def test_a_cluster_started_here_reports_nothing_to_rays_makers(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom pathlib import Path\nfrom infoae import cluster\n"
+        "import sys\nfrom pathlib import Path\nfrom infoae.cluster import connect\n"
         "with connect.connected(connect.Request(1, 1, 2), Path(sys.argv[1]) / 'ray.log'):\n"
         "    import ray\n    from ray._common.usage import usage_lib\n"
         "    session = Path(ray._private.worker._global_node.get_session_dir_path())\n"
@@ -256,10 +259,10 @@ def test_more_nodes_on_the_way_are_taken_in(ray_cluster: Any, tmp_path: Path, mo
     request = Request(1, 3, 1, ray_cluster.address)
     endless = plan(tmp_path, "grown", "data.limit=3000", "train.epochs=5000", "train.save_every=30")
     result = driver.run(endless, "disabled", request, None, 3)
-    assert (result["finished"], result["restarts"]) == (False, 0)
+    assert (result.finished, result.restarts) == (False, 0)
     assert teams()[0][0] < 3
     assert teams()[-1] == (3, 3)
-    assert metric_steps(Run(path)) == list(range(1, result["step"] + 1))
+    assert metric_steps(Run(path)) == list(range(1, result.step + 1))
 
 
 @pytest.mark.slow

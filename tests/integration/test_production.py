@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from infoae import config, data, metrics
 from infoae.cli.main import app
+from infoae.model import InfoAE
 from infoae.runs.run import Run
 
 

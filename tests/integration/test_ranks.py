@@ -10,8 +10,7 @@ import torch
 
 from infoae import config, data
 from infoae.config import Config, recipes
-from infoae.pseudolabels import pairs
-from infoae.runs.run import Run
+from infoae.runs.run import NEIGHBOURS, Run
 from tests.helpers import ranks as script
 from tests.helpers.inputs import write_shards
 from tests.helpers.ranks import OVER, SETTINGS, Start
@@ -135,6 +134,6 @@ def test_ranks_stop_together_and_resume_from_the_files_as_one_run(
     assert [line["step"] for line in lines if "evaluation/mutual_information" in line] == list(range(6, steps + 1, 6))
     if settings:
         folders = tmp_path / "alone", tmp_path / "run-2"
-        neighbours = [np.load(folder / pairs.FILE)["neighbours"] for folder in folders]
+        neighbours = [np.load(folder / NEIGHBOURS)["neighbours"] for folder in folders]
         assert (neighbours[0] == neighbours[1]).all()
         assert not torch.equal(one["model"]["category_of"], torch.arange(20) % 10)  # merged, and equal above

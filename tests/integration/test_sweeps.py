@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from infoae import launch
+from infoae import launch, planning
 from infoae.cluster.connect import Request
 from infoae.config import recipes
 from infoae.errors import InfoAEError
+from infoae.launch import Executor
+from infoae.model import InfoAE
 from infoae.runs import checkpoint
 from infoae.runs.run import Run
 from infoae.tune import record
@@ -99,8 +101,8 @@ def test_each_trial_is_a_run_folder_like_any_other(swept: tuple[Sweep, Path], tm
         (started,) = json.loads((trained.path / "environment.json").read_text())
         assert (started["step"], started["threads"]) == (0, 1)  # two CPUs, two trials at once
     copied = shutil.copytree(folder / sweep.trials[1].run, tmp_path / "copied")
-    further = launch.run(planning.resumed(str(copied), tmp_path, 3), "disabled")
-    assert (further["finished"], further["step"]) == (True, 18)
+    further = launch.run(planning.resumed(str(copied), tmp_path, 3), Executor())
+    assert (further.finished, further.step) == (True, 18)
 
 
 def test_what_a_sweep_leaves(swept: tuple[Sweep, Path]) -> None:
@@ -119,8 +121,8 @@ def test_what_a_sweep_leaves(swept: tuple[Sweep, Path]) -> None:
     recipe = record.write_best(sweep, best, folder)
     assert recipes.load(recipe) == sweep.config_of(best)
     assert f"# {best.run}, the best of 3 trials of smoke" in recipe.read_text()
-    trained = launch.run(planning.planned(str(recipe), ["train.epochs=1"], folder.parent, "again"), "disabled")
-    assert trained["finished"]
+    trained = launch.run(planning.planned(str(recipe), ["train.epochs=1"], folder.parent, "again"), Executor())
+    assert trained.finished
     assert Run(folder.parent / "again").config().objective == Run(folder / best.run).config().objective
 
     with Image.open(record.write_figure(sweep, best, folder)) as figure:

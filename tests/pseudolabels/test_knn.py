@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from infoae import launch
+from infoae import planning
 from infoae.errors import UsageError
 from infoae.pseudolabels import knn
 

@@ -11,14 +11,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from infoae import launch
+from infoae import launch, planning
 from infoae.config import Augment, Config, Information, recipes
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
+from infoae.launch import Executor
 from infoae.pseudolabels import pairs, vote
 from infoae.pseudolabels.neighbour_graph import nearest_neighbours
 from infoae.pseudolabels.vote import Votes
-from infoae.runs.run import Run
+from infoae.runs.run import NEIGHBOURS, Run
 from infoae.trainer import Trainer
 from tests.helpers.settings import TINY
 
@@ -77,7 +78,7 @@ def test_damaged_neighbours_are_one_clear_line(make_trainer: Callable[..., Train
     run_config = with_neighbours(
         tiny_config,
     )
-    path = make_trainer(run_config).run.path / pairs.FILE
+    path = make_trainer(run_config).run.path / NEIGHBOURS
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(InfoAEError, match=r"neighbours\.npz is damaged .*remove it"):
         make_trainer(run_config)
@@ -88,7 +89,7 @@ def test_a_run_takes_the_neighbours_of_one_beside_it_with_the_same_images_and_se
 ) -> None:
     run_config = with_neighbours(tiny_config, neighbours=4)
     first, damaged = make_trainer(run_config, "first"), make_trainer(run_config, "damaged")
-    (damaged.run.path / pairs.FILE).write_bytes(b"nothing")
+    (damaged.run.path / NEIGHBOURS).write_bytes(b"nothing")
     asked: list[int] = []
 
     def found_anew(images: NDArray[np.uint8], rule: Information, *_: object, **__: object) -> NDArray[np.int32]:
@@ -126,9 +127,9 @@ def test_ctrl_c_while_neighbours_are_sought_says_how_to_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(pairs, "find", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            launch.run(plan, "disabled")
+            launch.run(plan, Executor())
     assert "go on with: infoae train --resume run" in capsys.readouterr().err
-    assert launch.run(planning.resumed("run", tmp_path, None), "disabled")["finished"]
+    assert launch.run(planning.resumed("run", tmp_path, None), Executor())["finished"]
 
 
 def test_more_neighbours_than_images_are_one_clear_line(

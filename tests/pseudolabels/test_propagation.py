@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae.pseudolabels import vote
 from tests.helpers.synthetic import ring
 
 

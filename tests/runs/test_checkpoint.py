@@ -20,6 +20,7 @@ from infoae.runs import checkpoint
 from infoae.runs.checkpoint import Checkpoint
 from infoae.runs.run import Run
 from infoae.step import Step
+from tests.helpers.models import last_stage
 from tests.helpers.paths import ROOT
 
 
@@ -27,12 +28,12 @@ from tests.helpers.paths import ROOT
 def step(tiny_config: Config) -> Step:
     torch.manual_seed(0)
     step = Step(InfoAE(tiny_config.model), tiny_config, torch.device("cpu"), torch.float32)
-    step(torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8), 0)
+    step(torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8), 0, last_stage(tiny_config))
     return step
 
 
 def save(folder: Path, step: Step, number: int, score: float | None = None) -> Path:
-    return checkpoint.save(folder, Checkpoint(number, 0, 1.0, score), step)
+    return checkpoint.save(folder, Checkpoint(number, 0, 1.0, score), step.state())
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path, step: Step) -> None:
@@ -81,7 +82,7 @@ def test_any_damage_is_one_clear_line_and_loads_nothing(
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     (path / name).write_bytes(content)
     with pytest.raises(InfoAEError, match=rf"checkpoint file .*{name}.*remove"):
-        checkpoint.restore(path, step)
+        checkpoint.load(path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 1}', "\x00"])
@@ -103,8 +104,8 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, step: Step) -> None:
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path, step: Step, tiny_config: Config) -> None:
     path = save(tmp_path, step, 1)
     other = InfoAE(tiny_config.model.model_copy(update={"width": 5}))
-    with pytest.raises(InfoAEError, match=r"does not fit the run's config\.yaml"):
-        checkpoint.load_weights(path, other)
+    with pytest.raises(InfoAEError, match=r"does not fit the run's config\.yaml"), checkpoint.fitting(path):
+        other.load_state_dict(checkpoint.weights(path))
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint_and_nothing_else(
@@ -132,16 +133,16 @@ def test_a_process_killed_while_it_saves_leaves_the_previous_checkpoint(files: i
         "from infoae.model import InfoAE\nfrom infoae.step import Step\n"
         "folder, left = Path(sys.argv[1]), int(sys.argv[2])\nconfig = Run(folder).config()\n"
         "step = Step(InfoAE(config.model), config, torch.device('cpu'), torch.float32)\n"
-        "checkpoint.restore(checkpoint.newest(folder), step)\nwrite = checkpoint.save_file\n"
+        "step.load(checkpoint.load(checkpoint.newest(folder))[1])\nwrite = checkpoint.save_file\n"
         "def dying(values, path):\n    global left\n    left -= 1\n    write(values, path)\n"
         "    if left < 0:\n        os.truncate(path, 100)\n        os.kill(os.getpid(), 9)\n"
-        "checkpoint.save_file = dying\ncheckpoint.save(folder, checkpoint.Checkpoint(2, 0, 1.0, 9.0), step)\n"
+        "checkpoint.save_file = dying\ncheckpoint.save(folder, checkpoint.Checkpoint(2, 0, 1.0, 9.0), step.state())\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path), str(files)], env=environment, timeout=120)
     assert killed.returncode == -signal.SIGKILL
     assert checkpoint.newest(tmp_path) == checkpoint.best(tmp_path) == tmp_path / "step-00000001"
-    assert checkpoint.restore(tmp_path / "step-00000001", step).step == 1
+    assert checkpoint.load(tmp_path / "step-00000001")[0].step == 1
     assert len(list(tmp_path.glob(".step-*"))) == 1
     save(tmp_path, step, 2)
     assert list(tmp_path.glob(".step-*")) == []
@@ -160,8 +161,8 @@ def test_loading_takes_the_average(finished_run: Run) -> None:
 def test_the_gradient_scaler_is_saved(tmp_path: Path, tiny_config: Config) -> None:
     step = Step(InfoAE(tiny_config.model), tiny_config, torch.device("cpu"), torch.float16)
     step.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    step(torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8), 0)
+    step(torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8), 0, last_stage(tiny_config))
     path = save(tmp_path / "c", step, 1)
     other = Step(InfoAE(tiny_config.model), tiny_config, torch.device("cpu"), torch.float16)
-    checkpoint.restore(path, other)
+    other.load(checkpoint.load(path)[1])
     assert other.scaler.get_scale() == 8.0

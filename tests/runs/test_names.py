@@ -16,8 +16,9 @@ from typer.testing import CliRunner, Result
 from infoae.cli.main import app
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError
+from infoae.model import InfoAE
 from infoae.runs import checkpoint, names
-from infoae.runs.run import Run
+from infoae.runs.run import NAMES, Run
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from infoae.config import Config
 from infoae.errors import UnavailableError, UsageError
+from infoae.model import InfoAE
 from infoae.runs import checkpoint, storage
 from infoae.runs.run import Run
 from infoae.runs.storage import Storage
@@ -68,8 +69,8 @@ def test_a_process_that_dies_while_it_stores_harms_nothing_stored(
             store.push(trainer.run)
         pulled = Run(tmp_path / f"pulled-{last}" / "r")
         store.pull(pulled)
-        step = again.step
-        saved = checkpoint.restore(pulled.checkpoint("newest"), step)
+        saved, state = checkpoint.load(pulled.checkpoint("newest"))
+        again.step.load(state)
         assert {line["step"] for line in pulled.metrics()} >= set(range(1, saved.step + 1))
         reached.append(saved.step)
     assert reached == sorted(reached)

@@ -20,7 +20,7 @@ RATE = "optim.learning_rate"
 
 def test_the_default_space_is_of_the_lambdas_and_holds_every_recipe() -> None:
     assert list(space.spaces()) == ["lambdas", "neighbours", "paper"]
-    for recipe in recipes.recipes():
+    for recipe in recipes.available():
         base = recipes.load(recipe)
         found = space.load("lambdas", base)
         weights = base.objective.weights

@@ -124,11 +124,11 @@ def test_neighbours_that_trials_share_are_found_once(
     neighbours = ("objective.pairs=neighbours", "objective.weights.mutual_information=1", "data.limit=60")
     sweep, folder = make(tmp_path / "runs", text, *neighbours, trials=2)
     (folder / ".tune-1").mkdir()
-    sweeping._find_partners(sweep, Run(folder / ".tune-1"))
+    sweeping._find_neighbours(sweep, Run(folder / ".tune-1"))
     assert len(found) == searches
     trial = Run(folder / "trial")
     images = data.load_training(sweep.config.data).images
-    pairs.find(trial, images, sweep.config.information, sweep.config.augment)
+    pairs.find(trial, images, sweep.config.neighbours, sweep.config.augment)
     assert len(found) == 1
 
 
