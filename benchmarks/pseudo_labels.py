@@ -25,7 +25,7 @@ KINDS = 6
 
 
 def counts(pseudo: NDArray[np.int64], labels: NDArray[np.int64], num_categories: int) -> dict[str, Any]:
-    """Return the shares that have a pseudo-label and are right of these, and the commonest kinds (class, answered as, how many).
+    """Return the shares with a pseudo-label and right of these, and the commonest kinds (class, answered as, number).
 
     Categories (N,), -1 for none, and labels (N,); the category that is a class is the one matched to it.
     """
