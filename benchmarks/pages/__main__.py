@@ -10,7 +10,6 @@ from pathlib import Path
 from benchmarks.pages.results import Results
 from benchmarks.pages.tables import TABLES
 
-PAGES = ("README.md", "docs/results.md", "docs/results-archive.md", "docs/distributed.md")
 BLOCK = re.compile(r"<!-- table: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end -->", re.DOTALL)
 
 
@@ -40,8 +39,8 @@ def main() -> int:
     arguments = parser.parse_args()
     results = Results(arguments.root / "docs" / "results")
     found: list[str] = []
-    for name in PAGES:
-        page = arguments.root / name
+    for page in [arguments.root / "README.md", *sorted((arguments.root / "docs").glob("*.md"))]:
+        name = page.relative_to(arguments.root)
         text, stale = rewritten(page.read_text(encoding="utf-8"), results)
         found += stale
         for table in stale:

@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks.pages.results import MEASURES, Results, percent, shown, table, with_deviation
 
 
-def seeds(name: str) -> Callable[[Results], list[str]]:
-    """Mean, deviation and worst of a recipe's seeds; of a single one its measures."""
+def seeds(name: str, one_more: tuple[str, int] | None = None) -> Callable[[Results], list[str]]:
+    """Mean, deviation and worst of a recipe's seeds; of a single one its measures. `one_more` ran elsewhere."""
 
     def made(results: Results) -> list[str]:
         summary = results.summary(name)
@@ -19,20 +19,18 @@ def seeds(name: str) -> Callable[[Results], list[str]]:
         if len(summary["seeds"]) == 1:
             rows = [[f"seed {summary['seeds'][0]}", *_measures(summary, "mean")]]
         head = f"{len(summary['seeds'])} seeds" if len(summary["seeds"]) > 1 else ""
-        return results.source(name) + table([head, *MEASURES.values()], rows)
+        names = [name]
+        if one_more:
+            names.append(one_more[0])
+            result = results.seed(*one_more)
+            rows.append([f"seed {one_more[1]}", *(shown(key, result[key]) for key in MEASURES)])
+        return results.source(*names) + table([head, *MEASURES.values()], rows)
 
     return made
 
 
 def _measures(summary: dict[str, Any], statistic: str) -> list[str]:
     return [shown(key, summary["measures"][key][statistic]) for key in MEASURES]
-
-
-def two_cores(results: Results) -> list[str]:
-    """One seed of mnist-best on CPUs."""
-    result = results.seed("mnist-best-two-cores", 145)
-    row = ["145", *(shown(key, result[key]) for key in MEASURES)]
-    return results.source("mnist-best-two-cores") + table(["seed", *MEASURES.values()], [row])
 
 
 def readme(results: Results) -> list[str]:

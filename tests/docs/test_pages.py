@@ -143,6 +143,14 @@ def test_links_lead_to_files_and_headings_that_are_there(path: Path) -> None:
             assert anchor in slugs(file), f"{target}#{anchor}"
 
 
+@pytest.mark.parametrize("path", [page for page in PAGES if page != LAB_NOTES], ids=lambda path: path.name)
+def test_files_of_the_project_that_pages_name_are_there(path: Path) -> None:
+    named = re.findall(
+        r"`((?:infoae|cli|deploy|configs|tests|benchmarks|docs)/[\w./-]+)`", path.read_text(encoding="utf-8")
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_the_two_commands_that_ci_reads_are_one_line_each() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for marker in ("train", "test"):
