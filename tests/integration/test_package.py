@@ -1,11 +1,9 @@
-"""The promises of pyproject, README and the layout."""
+"""The promises of pyproject and the layout; those of the pages are in docs/test_pages.py."""
 
 from __future__ import annotations
 
 import ast
 import json
-import re
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -72,44 +70,6 @@ def test_the_package_imports_without_torch() -> None:
         "import sys; sys.modules['torch'] = None; import infoae, infoae.data, infoae.config; print(infoae.__version__)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def test_every_folder_and_file_that_readme_names_is_there() -> None:
-    for name in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text()):
-        assert (ROOT / name).exists(), name
-
-
-def test_readme_commands_are_one_line_each_and_options_exist() -> None:
-    text = (ROOT / "README.md").read_text()
-    for marker in ("train", "test"):
-        block = re.search(rf"<!-- {marker} -->\n```bash\n(.*?)```", text, re.DOTALL)
-        assert block, marker
-        assert block[1].count("\n") == 1
-        assert block[1].startswith("python3 -m venv .venv && .venv/bin/pip install")
-
-
-def test_results_in_the_pages_are_the_committed_ones() -> None:
-    results = ROOT / "docs" / "results"
-    summary = json.loads((results / "mnist" / "summary.json").read_text())
-    readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs" / "results.md").read_text()
-    for text in (readme, page):
-        assert summary["command"] in text
-        assert f"{summary['measures']['accuracy']['mean']:.2%}".replace("%", " %") in text
-        assert f"{summary['measures']['accuracy']['worst']:.2%}".replace("%", " %") in text
-    for table in results.glob("*/summary.md"):
-        rows = [line for line in table.read_text().splitlines() if line.startswith("|")]
-        assert [row for row in rows if row not in page] == []
-    for name in ("scaling.json", "scaling-best.json"):
-        scaled = json.loads((results / name).read_text())
-        for situation in ("two, weak scaling", "two, strong scaling"):
-            ratios = scaled[situation]["ratios"]
-            assert f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" in page
-    ratios = json.loads((results / "classify.json").read_text())["ratios"]
-    assert f"{ratios['classifier/torch_eager']:.2f} times torch eager (asked for 1.5)" in page
-    four = json.loads((results / "four-nodes.json").read_text())
-    for run in (four["four_nodes"], four["one_process"]):
-        assert f"{run['accuracy']:.2%}".replace("%", " %") in page
-    assert f"{four['four_nodes']['accuracy_of_exported_labels']:.2%}".replace("%", " %") in page
 
 
 def test_results_can_be_gone_on_with() -> None:

@@ -1,0 +1,145 @@
+"""Tables of single experiments: sweeps, several nodes, few labels, unknown or rare categories, the label-free score."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks.pages.results import MEASURES, Results, percent, shown, table, with_deviation
+
+
+def four_nodes(results: Results) -> list[str]:
+    """One run through a lost node and a stop, against one process."""
+    found = results.json("four-nodes.json")
+    one, four = found["one_process"], found["four_nodes"]
+    every = one["accuracy_of_all_seeds"]
+    events = f"{four['restarts_before']} restart, stopped at step {four['stopped_at']:,} of {four['step']:,}"
+    rows = [
+        ["one process, ten seeds", f"{with_deviation(every)}, worst {percent(every['worst'])}", "", ""],
+        ["one process, seed 150", *(percent(one["accuracy"]), f"{one['nmi']:.3f}", percent(one["recovered"]))],
+        [
+            f"four nodes, seed 150; {events}; {four['seconds']:.0f} s of training",
+            *(percent(four["accuracy"]), f"{four['nmi']:.3f}", percent(four["recovered"])),
+        ],
+        ["the same, exported and classified", percent(four["accuracy_of_exported_labels"]), "", ""],
+    ]
+    return results.source("four-nodes") + table(["", "accuracy", "NMI", "recovered"], rows)
+
+
+def _trials(sweep: dict[str, Any]) -> list[dict[str, Any]]:
+    """A sweep's trials, the best first; the score after the last epoch is that of the checkpoint that would be used."""
+    trials = [trial | {"score": trial["epochs"][-1]["score"]} for trial in sweep["trials"]]
+    return sorted(trials, key=lambda trial: -trial["score"])
+
+
+def sweep(results: Results) -> list[str]:
+    """The score over alpha, a row each, and gamma, a column each."""
+    trials = [
+        trial["values"] | {"score": trial["score"]} for trial in _trials(results.json("tune-neighbours/sweep.json"))
+    ]
+    alphas, gammas = (sorted({trial[name] for trial in trials}) for name in ("alpha", "gamma"))
+    scores = {(trial["alpha"], trial["gamma"]): f"{trial['score']:.3f}" for trial in trials}
+    rows = [[f"alpha {alpha:g}", *(scores[alpha, gamma] for gamma in gammas)] for alpha in alphas]
+    return results.source("sweep") + table(["", *(f"gamma {gamma:g}" for gamma in gammas)], rows)
+
+
+def paper_sweep(results: Results) -> list[str]:
+    """The score over what the paper leaves open."""
+    keys = ["latent", "batch", "distance", "fakes", "critics"]
+    rows = [
+        [*(str(trial["values"][key]) for key in keys), f"{trial['score']:.3f}"]
+        for trial in _trials(results.json("tune-paper/sweep.json"))
+    ]
+    return results.source("paper-sweep") + table([*keys, "score (nats)"], rows)
+
+
+def few_labels(results: Results) -> list[str]:
+    """What a handful of labels is worth."""
+    found = results.json("few-labels/few_labels.json")
+
+    def column(name: str) -> list[str]:
+        pairs = zip(found[name]["mean"], found[name]["deviation"], strict=True)
+        return [f"{percent(mean)} (± {100 * deviation:.2f})" for mean, deviation in pairs]
+
+    rows = zip(map(str, found["labels_per_class"]), column("naming"), column("probe"), strict=True)
+    return results.source("few-labels") + table(["labels a class", "`infoae name`", "linear probe"], rows)
+
+
+def neighbours(results: Results) -> list[str]:
+    """What the search for neighbours costs."""
+    header = [
+        "images",
+        "candidates, exact",
+        "candidates, faiss",
+        "of the hundred found",
+        "whole graph, faiss",
+        "memory",
+    ]
+    rows = [
+        [
+            f"{size['images']:,}",
+            f"{size['candidates_exact_seconds_extrapolated']:,.0f} s",
+            f"{size['candidates_faiss_seconds']:,.0f} s",
+            f"{100 * size['recall_of_100']:.1f} %",
+            f"{size['graph_with_faiss_seconds']:,.0f} s",
+            f"{size['peak_memory_gib']:.1f} GiB",
+        ]
+        for size in results.json("neighbours.json")["sizes"]
+    ]
+    return results.source("neighbours") + table(header, rows)
+
+
+def auto(results: Results) -> list[str]:
+    """The number of categories, when it is not told."""
+    found, curve = results.json("auto/evaluation.json"), results.json("auto/categories.json")
+    measures = found | found["generated"]
+    keys = [key for key in MEASURES if key in measures]
+    row = [str(curve["categories"]), *(shown(key, measures[key]) for key in keys)]
+    return results.source("auto") + table(["categories found", *(MEASURES[key] for key in keys)], [row])
+
+
+def unbalanced(name: str) -> Callable[[Results], list[str]]:
+    """Rare digits, with one merging and several priors."""
+
+    def made(results: Results) -> list[str]:
+        found = results.json(f"{name}.json")
+        header = ["prior", "accuracy, digits thinned alike", "all test images", "recovered", "diversity, pixels"]
+        rows = [
+            [
+                prior,
+                *(percent(entry[key]) for key in ("accuracy_thinned", "accuracy", "recovered")),
+                f"{entry['diversity_pixels']:.3f}",
+                f"{entry['frechet_distance_thinned']:.1f}",
+            ]
+            for prior, entry in found.items()
+            if isinstance(entry, dict)
+        ]
+        return results.source(name) + table([*header, "Fréchet distance, thinned"], rows)
+
+    return made
+
+
+def score(results: Results) -> list[str]:
+    """How the label-free score ranks runs: all of them, and each kind."""
+    found = results.json("score.json")
+    kinds: dict[str, list[dict[str, Any]]] = {"all": found["of_each"]}
+    for run in found["of_each"]:
+        kinds.setdefault(run["run"].rpartition("-")[0], []).append(run)
+    rows = []
+    for kind, runs in kinds.items():
+        correlation = _spearman([run["score"] for run in runs], [run["accuracy"] for run in runs])
+        chosen = max(runs, key=lambda run: run["score"])["accuracy"]
+        regret = max(run["accuracy"] for run in runs) - chosen
+        rows.append([kind, str(len(runs)), f"{correlation:.2f}", f"{100 * regret:.2f} points"])
+    return results.source("score") + table(["runs", "number", "Spearman", "regret in accuracy"], rows)
+
+
+def _spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    return statistics.correlation(_ranks(first), _ranks(second))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Ranks from 1; those of equal values are their mean."""
+    ordered = sorted(values)
+    return [ordered.index(value) + (ordered.count(value) + 1) / 2 for value in values]

@@ -1,0 +1,33 @@
+"""The name of each table on the pages, and what makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.pages import experiments, recipes, speed
+from benchmarks.pages.results import Results
+
+TABLES: dict[str, Callable[[Results], list[str]]] = {
+    "readme": recipes.readme,
+    "claims": recipes.claims,
+    "published": recipes.published,
+    "mnist": recipes.seeds("mnist"),
+    "mnist-best": recipes.seeds("mnist-best", one_more=("mnist-best-two-cores", 145)),
+    "mnist-best-width-16": recipes.seeds("mnist-best-width-16"),
+    "mnist-paper": recipes.seeds("mnist-paper"),
+    "fashion-mnist": recipes.seeds("fashion-mnist"),
+    "paper-sweep": experiments.paper_sweep,
+    "sweep": experiments.sweep,
+    "four-nodes": experiments.four_nodes,
+    "few-labels": experiments.few_labels,
+    "neighbours": experiments.neighbours,
+    "scaling": speed.scaling,
+    "scaling-avx2": speed.scaling_avx2,
+    "network": speed.network,
+    "classify": speed.classify,
+    "train-h100": speed.train_h100,
+    "auto": experiments.auto,
+    "unbalanced": experiments.unbalanced("unbalanced"),
+    "unbalanced-cut": experiments.unbalanced("unbalanced-cut"),
+    "score": experiments.score,
+}
