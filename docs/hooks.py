@@ -1,0 +1,70 @@
+"""What the site needs beyond its Markdown: README as first page, and the files outside docs/ that pages link to.
+
+A link is right on the site where it is right in the repository, so pages are written for one place only. What lies
+outside docs/ is copied below repository/; a link to what is not there is left alone, and the strict build refuses it.
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[1]
+FIRST_PAGE = "README.md"
+LINK = re.compile(r"""(?P<before>\]\(|(?:src|href)=")(?P<target>[^)"\s#:]+)(?=[)"\s#])""")
+log = logging.getLogger("mkdocs.plugins.repository")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add README and everything outside docs/ that a page links to, and what those pages link to."""
+    files.append(File.generated(config, "index.md", content=(ROOT / FIRST_PAGE).read_text()))
+    pages = [in_repository(file.src_uri) for file in files.documentation_pages()]
+    for page in pages:  # grows by the pages that are found
+        for match in LINK.finditer((ROOT / page).read_text()):
+            path = resolved(page, match["target"])
+            uri = site_address(path)
+            if files.get_file_from_path(uri) is None and not path.startswith("docs/") and (ROOT / path).is_file():
+                files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
+                if path.endswith(".md"):
+                    pages.append(path)
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
+    """Links from where the page lies in the repository become links from where it lies on the site."""
+    uri = page.file.src_uri
+    source = in_repository(uri)
+
+    def moved(match: re.Match[str]) -> str:
+        path = resolved(source, match["target"])
+        if match["before"] != "](" and files.get_file_from_path(site_address(path)) is None:
+            log.warning("%s: %s is not there", source, match["target"])  # MkDocs looks at Markdown's links alone
+        return match["before"] + posixpath.relpath(site_address(path), posixpath.dirname(uri) or ".")
+
+    return LINK.sub(moved, markdown)
+
+
+def resolved(page: str, target: str) -> str:
+    """The path from the repository's root of what `target` means in `page`."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(page), unquote(target)))
+
+
+def site_address(path: str) -> str:
+    """The source address of a file of the repository."""
+    if path == FIRST_PAGE:
+        return "index.md"
+    return path.removeprefix("docs/") if path.startswith("docs/") else f"repository/{path}"
+
+
+def in_repository(uri: str) -> str:
+    """The inverse of `site_address`."""
+    if uri == "index.md":
+        return FIRST_PAGE
+    return uri.removeprefix("repository/") if uri.startswith("repository/") else f"docs/{uri}"
