@@ -2,6 +2,7 @@
 
 A link is right on the site where it is right in the repository, so pages are written for one place only. What lies
 outside docs/ is copied below repository/; a link to what is not there is left alone, and the strict build refuses it.
+It also refuses an API reference that leaves out a module, and a built page that would fetch something to be shown.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_PAGE = "README.md"
 LINK = re.compile(r"""(?P<before>\]\(|(?:src|href)=")(?P<target>[^)"\s#:]+)(?=[)"\s#])""")
+DOCUMENTED = re.compile(r"^::: (\S+)$", re.MULTILINE)
+FETCHED = re.compile(
+    r"""<(?:script|img|iframe|source)\b[^>]*\bsrc="?(?:https?:)?//[^>]*>
+    |<link\b[^>]*\bhref="?(?:https?:)?//[^>]*>|@import[^;]*//[^;]*;|url\(["']?(?:https?:)?//[^)]*\)""",
+    re.VERBOSE,
+)
 log = logging.getLogger("mkdocs.plugins.repository")
 
 
@@ -34,7 +41,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
                 files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
                 if path.endswith(".md"):
                     pages.append(path)
+    reference = "".join(file.content_string for file in files.documentation_pages() if file.src_uri.startswith("api/"))
+    for module in sorted(modules() - set(DOCUMENTED.findall(reference))):
+        log.warning("%s is on no page of docs/api: add `::: %s` to the one it belongs to", module, module)
     return files
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Warn of everything that a browser would fetch from elsewhere to show a page."""
+    for path in sorted(Path(config.site_dir).rglob("*")):
+        if path.suffix in (".html", ".css"):
+            for match in FETCHED.finditer(path.read_text()):
+                log.warning("%s fetches %s", path.name, match[0][:200])
 
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
@@ -68,3 +86,10 @@ def in_repository(uri: str) -> str:
     if uri == "index.md":
         return FIRST_PAGE
     return uri.removeprefix("repository/") if uri.startswith("repository/") else f"docs/{uri}"
+
+
+def modules() -> set[str]:
+    """The modules that the reference must show: all but the commands, which have a page of their own."""
+    found = {path.relative_to(ROOT) for path in (ROOT / "infoae").rglob("*.py")}  # not through infoae's links
+    found |= {"infoae" / path.relative_to(ROOT) for path in (ROOT / "deploy").rglob("*.py")}
+    return {".".join(path.with_suffix("").parts) for path in found if path.name not in ("__init__.py", "version.py")}
