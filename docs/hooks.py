@@ -30,17 +30,19 @@ log = logging.getLogger("mkdocs.plugins.repository")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add README and everything outside docs/ that a page links to, and what those pages link to."""
+    """Add README and all outside docs/ that the navigation names or a page links to, those added among them."""
     files.append(File.generated(config, "index.md", content=(ROOT / FIRST_PAGE).read_text()))
+    wanted = re.findall(r"repository/([\w./-]+)", str(config.nav))
     pages = [in_repository(file.src_uri) for file in files.documentation_pages()]
     for page in pages:  # grows by the pages that are found
-        for match in LINK.finditer((ROOT / page).read_text()):
-            path = resolved(page, match["target"])
+        wanted += [resolved(page, match["target"]) for match in LINK.finditer((ROOT / page).read_text())]
+        for path in wanted:
             uri = site_address(path)
             if files.get_file_from_path(uri) is None and not path.startswith("docs/") and (ROOT / path).is_file():
                 files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
                 if path.endswith(".md"):
                     pages.append(path)
+        wanted.clear()
     reference = "".join(file.content_string for file in files.documentation_pages() if file.src_uri.startswith("api/"))
     for module in sorted(modules() - set(DOCUMENTED.findall(reference))):
         log.warning("%s is on no page of docs/api: add `::: %s` to the one it belongs to", module, module)
