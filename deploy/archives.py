@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from infoae.data.decode import MAX_BYTES, UnreadableImageError
-from infoae.deploy.sources import Block, Encoded, in_blocks, key_of
+from infoae.deploy.blocks import Block, Encoded, in_blocks, key_of
 from infoae.errors import InfoAEError
 
 IMAGE_ENDINGS = frozenset(

@@ -16,8 +16,8 @@ from typing import IO
 import numpy as np
 
 from infoae.data.decode import UnreadableImageError
+from infoae.deploy.blocks import Block, key_of
 from infoae.deploy.bundle import ImageSpec
-from infoae.deploy.sources import Block, key_of
 from infoae.errors import InfoAEError
 
 _DAMAGE = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, struct.error, NotImplementedError)
