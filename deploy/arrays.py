@@ -51,9 +51,11 @@ class ArrayFile:
         return cls(path, entry, shape[0], image.shape)
 
     def count(self) -> int:
+        """Return the number of images, which the header tells."""
         return self.num_images
 
     def blocks(self, size: int) -> Iterator[Block]:
+        """Return ready pixels uint8 (N, C, H, W), read as a stream; the key is the row's number."""
         key = key_of(self.path)
         row_bytes = math.prod(self.image_shape)
         done = 0

@@ -32,9 +32,11 @@ class Files:
     exclude: str | None = None
 
     def count(self) -> int:
+        """Return the number of files, by listing the folders."""
         return sum(1 for _ in self._items())
 
     def blocks(self, size: int) -> Iterator[Block]:
+        """Return the paths of the files, in blocks; what cannot be listed is an unreadable input."""
         return in_blocks(self._items(), size)
 
     def _items(self) -> Iterator[tuple[str, Encoded]]:
@@ -58,9 +60,11 @@ class Broken:
     reason: str
 
     def count(self) -> int:
+        """Return 1: the container itself."""
         return 1
 
     def blocks(self, size: int) -> Iterator[Block]:  # noqa: ARG002
+        """Return the one unreadable input."""
         yield Block([key_of(self.path)], [UnreadableImageError(self.reason)])
 
 
@@ -69,9 +73,10 @@ class Listing:
     """Standard input as a list of image files, one path a line."""
 
     def count(self) -> None:
-        return None
+        """Return None: the list may be without end."""
 
     def blocks(self, size: int) -> Iterator[Block]:
+        """Return the paths that are read, in blocks, as they come."""
         names = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
         return in_blocks(((key_of(name), Path(name)) for name in names if name), size)
 
