@@ -1,0 +1,1 @@
+"""The infoae command: a thin Typer command a file."""

@@ -26,12 +26,16 @@ SetOption = Annotated[
 
 
 class Device(StrEnum):
+    """Where a model computes."""
+
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
 
 
 class CheckpointChoice(StrEnum):
+    """Which checkpoint of a run."""
+
     best = "best"
     newest = "newest"
 

@@ -26,6 +26,8 @@ MAY_CHANGE = {
 
 
 class Precision(StrEnum):
+    """The number format that training multiplies in."""
+
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
@@ -33,6 +35,8 @@ class Precision(StrEnum):
 
 
 class Wandb(StrEnum):
+    """Whether Weights & Biases is told, and when."""
+
     online = "online"
     offline = "offline"
     disabled = "disabled"

@@ -21,17 +21,23 @@ MAY_CHANGE = {"resume", "trials", "wandb", "address", "runs", "as_json"}
 
 
 class Search(StrEnum):
+    """Where the values of a trial come from."""
+
     random = "random"
     grid = "grid"
     optuna = "optuna"
 
 
 class Scheduler(StrEnum):
+    """Whether trials that lag are stopped early."""
+
     asha = "asha"
     none = "none"
 
 
 class Metric(StrEnum):
+    """The score of a trial, without labels."""
+
     mutual_information = "mutual_information"
     recovered = "recovered"
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from infoae.data.decode import MAX_BYTES, UnreadableImageError
-from infoae.deploy.sources import Block, Encoded, in_blocks, key_of
+from infoae.deploy.blocks import Block, Encoded, in_blocks, key_of
 from infoae.errors import InfoAEError
 
 IMAGE_ENDINGS = frozenset(
@@ -50,9 +50,11 @@ class ParquetSource:
         return cls(path, found[wanted[0]], num_rows)
 
     def count(self) -> int:
+        """Return the number of rows, which the file's end tells."""
         return self.num_rows
 
     def blocks(self, size: int) -> Iterator[Block]:
+        """Return the images of the column, as they are encoded; the key is the row's number."""
         return in_blocks(self._items(), size)
 
     def _items(self) -> Iterator[tuple[str, Encoded]]:
@@ -102,9 +104,10 @@ class TarSource:
         return cls(path)
 
     def count(self) -> None:
-        return None
+        """Return None: only reading the archive tells."""
 
     def blocks(self, size: int) -> Iterator[Block]:
+        """Return the archive's image files in its order, as they are encoded; the key is the name of each."""
         return in_blocks(self._items(), size)
 
     def _items(self) -> Iterator[tuple[str, Encoded]]:

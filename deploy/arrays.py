@@ -16,8 +16,8 @@ from typing import IO
 import numpy as np
 
 from infoae.data.decode import UnreadableImageError
+from infoae.deploy.blocks import Block, key_of
 from infoae.deploy.bundle import ImageSpec
-from infoae.deploy.sources import Block, key_of
 from infoae.errors import InfoAEError
 
 _DAMAGE = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, struct.error, NotImplementedError)
@@ -51,9 +51,11 @@ class ArrayFile:
         return cls(path, entry, shape[0], image.shape)
 
     def count(self) -> int:
+        """Return the number of images, which the header tells."""
         return self.num_images
 
     def blocks(self, size: int) -> Iterator[Block]:
+        """Return ready pixels uint8 (N, C, H, W), read as a stream; the key is the row's number."""
         key = key_of(self.path)
         row_bytes = math.prod(self.image_shape)
         done = 0

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.deploy.batch import decode, ordered_map, read_blocks
+from infoae.deploy.blocks import Source
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.cpus import available_cpus
 from infoae.deploy.generator import Generator
 from infoae.deploy.pictures import Pictures
-from infoae.deploy.sources import Source
 from infoae.errors import InfoAEError
 
 

@@ -15,12 +15,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infoae.data.decode import UnreadableImageError, read_image
+from infoae.deploy.blocks import Block, Source
 from infoae.deploy.bundle import ImageSpec
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.cpus import available_cpus
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import KeyDigest, Part, Sink
-from infoae.deploy.sources import Block, Listing, Source
+from infoae.deploy.sources import Listing
 from infoae.errors import InfoAEError
 
 In = TypeVar("In")

@@ -16,9 +16,10 @@ from infoae.data.shard_writer import write_classes, write_split
 from infoae.deploy.archives import ParquetSource, TarSource
 from infoae.deploy.arrays import ArrayFile
 from infoae.deploy.batch import Decoded, decode, ordered_map, read_blocks
+from infoae.deploy.blocks import Source, key_of
 from infoae.deploy.bundle import ImageSpec
 from infoae.deploy.cpus import available_cpus
-from infoae.deploy.sources import Source, key_of, open_sources
+from infoae.deploy.sources import open_sources
 from infoae.errors import InfoAEError
 from infoae.files import atomic_folder
 from infoae.reporting.images import progress

@@ -35,6 +35,7 @@ class TextFormat(Format):
         return b""
 
     def join(self, file: IO[bytes], parts: Sequence[Path], schema: pa.Schema) -> None:
+        """Write the header, then the bytes of each part."""
         file.write(self.header(schema))
         for part in parts:
             with part.open("rb") as content:
@@ -42,14 +43,16 @@ class TextFormat(Format):
 
 
 class Csv(TextFormat):
-    """UTF-8, a header line, text in quotes, a missing value is empty; the latent is `latent_0`, `latent_1`, …"""
+    """UTF-8, a header line, text in quotes, a missing value empty; the latent is `latent_0`, `latent_1` and so on."""
 
     def header(self, schema: pa.Schema) -> bytes:
+        """Return the line of column names."""
         buffer = io.BytesIO()
         csv.write_csv(_without_lists(pa.RecordBatch.from_pylist([], schema)), buffer)
         return buffer.getvalue()
 
     def write(self, file: IO[bytes], batches: Sequence[pa.RecordBatch]) -> None:
+        """Write a line for each row."""
         for batch in batches:
             csv.write_csv(_without_lists(batch), file, csv.WriteOptions(include_header=False))
 
@@ -58,6 +61,7 @@ class Jsonl(TextFormat):
     """One JSON object a line; the latent is a list."""
 
     def write(self, file: IO[bytes], batches: Sequence[pa.RecordBatch]) -> None:
+        """Write an object for each row."""
         for batch in batches:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist()).encode())
 
@@ -66,9 +70,11 @@ class Parquet(Format):
     """Parquet; the latent is a list of fixed size."""
 
     def write(self, file: IO[bytes], batches: Sequence[pa.RecordBatch]) -> None:
+        """Write a whole Parquet file: a part can be read by itself."""
         parquet.write_table(pa.Table.from_batches(batches), file)
 
     def join(self, file: IO[bytes], parts: Sequence[Path], schema: pa.Schema) -> None:
+        """Write the row groups of each part into one file."""
         with parquet.ParquetWriter(file, schema) as writer:
             for part in parts:
                 with parquet.ParquetFile(part) as content:

@@ -32,6 +32,7 @@ class ClassifierGraph(nn.Module):
         self.register_buffer("merged", F.one_hot(model.category_of, model.num_categories).float())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return probabilities (B, K) and latents (B, Z) of uint8 images (B, C, H, W)."""
         z = self.encoder(images.float())
         probabilities = self.classifier(z).softmax(1)
         return probabilities @ self.merged if self.over else probabilities, z
@@ -45,6 +46,7 @@ class DecoderGraph(nn.Module):
         self.decoder = fold_batch_norm(model.decoder)
 
     def forward(self, latent: Tensor) -> Tensor:
+        """Return images (B, C, H, W) of latents (B, Z)."""
         return torch.sigmoid(self.decoder(latent))
 
 
@@ -67,6 +69,7 @@ class GeneratorGraph(nn.Module):
         self.over = model.num_over_categories > model.num_categories
 
     def forward(self, noise: Tensor, category: Tensor) -> Tensor:
+        """Return images (B, C, H, W) of noise (B, U) for categories (B,)."""
         if self.over:
             category = (F.embedding(category, self.chosen_up_to) >= noise[:, :1]).int().argmax(1)
         z_gen = self.generator(noise, F.embedding(category, self.one_hot))

@@ -28,12 +28,13 @@ from infoae.cluster.connect import Request, connected
 from infoae.deploy.archives import ParquetSource, TarSource
 from infoae.deploy.arrays import ArrayFile
 from infoae.deploy.batch import Summary, check_errors, decode
+from infoae.deploy.blocks import Block, Source, key_of
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.job import describe
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import lock_for
-from infoae.deploy.sources import Block, Files, Listing, Source, key_of, open_sources
+from infoae.deploy.sources import Files, Listing, open_sources
 from infoae.errors import InfoAEError
 from infoae.files import atomic_file, write_json
 from infoae.reporting.images import progress

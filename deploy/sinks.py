@@ -73,6 +73,7 @@ class StandardOutput:
         self._write(lambda file: file.write(form.header(schema)))
 
     def write(self, rows: pa.RecordBatch, keys: Sequence[str], num_failed: int) -> None:  # noqa: ARG002
+        """Write rows at once. Raises InfoAEError where they cannot be, SystemExit(1) if the reader has gone."""
         self._write(lambda file: self._format.write(file, [rows]))
 
     @staticmethod
@@ -97,6 +98,7 @@ class FileSink:
         self._num_pending, self._started = 0, time.monotonic()
 
     def write(self, rows: pa.RecordBatch, keys: Sequence[str], num_failed: int) -> None:
+        """Take rows, the keys they answer and how many of these failed; store a part when it is large or old enough."""
         self._pending.append((rows, keys, num_failed))  # in one piece: Ctrl-C may come between any two lines
         self._num_pending += len(keys)
         if self._num_pending >= PART_ROWS or time.monotonic() - self._started >= PART_SECONDS:

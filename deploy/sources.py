@@ -11,47 +11,14 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from infoae.data.decode import UnreadableImageError
+from infoae.deploy.blocks import Block, Encoded, Source, in_blocks, key_of
 from infoae.deploy.bundle import ImageSpec
 from infoae.errors import InfoAEError
-
-BLOCK_BYTES = 16 * 1024 * 1024
-"""A block of images that are held as encoded bytes ends at this size: some files are large."""
-
-Encoded = bytes | Path | UnreadableImageError
-"""One image before decoding: a file's bytes, its path, or the reason why there is none."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """Consecutive inputs: `keys`, N of them, and `images`, ready pixels uint8 (N, C, H, W) or N encoded images."""
-
-    keys: list[str]
-    images: NDArray[np.uint8] | list[Encoded]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, rows: slice) -> Block:
-        return Block(self.keys[rows], self.images[rows])
-
-
-class Source(Protocol):
-    """Something that holds images."""
-
-    def count(self) -> int | None:
-        """The number of inputs, or None where only reading it all would tell."""
-
-    def blocks(self, size: int) -> Iterator[Block]:
-        """All inputs in order, in blocks of at most `size`."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +32,11 @@ class Files:
     exclude: str | None = None
 
     def count(self) -> int:
+        """Return the number of files, by listing the folders."""
         return sum(1 for _ in self._items())
 
     def blocks(self, size: int) -> Iterator[Block]:
+        """Return the paths of the files, in blocks; what cannot be listed is an unreadable input."""
         return in_blocks(self._items(), size)
 
     def _items(self) -> Iterator[tuple[str, Encoded]]:
@@ -91,9 +60,11 @@ class Broken:
     reason: str
 
     def count(self) -> int:
+        """Return 1: the container itself."""
         return 1
 
     def blocks(self, size: int) -> Iterator[Block]:  # noqa: ARG002
+        """Return the one unreadable input."""
         yield Block([key_of(self.path)], [UnreadableImageError(self.reason)])
 
 
@@ -102,9 +73,10 @@ class Listing:
     """Standard input as a list of image files, one path a line."""
 
     def count(self) -> None:
-        return None
+        """Return None: the list may be without end."""
 
     def blocks(self, size: int) -> Iterator[Block]:
+        """Return the paths that are read, in blocks, as they come."""
         names = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
         return in_blocks(((key_of(name), Path(name)) for name in names if name), size)
 
@@ -155,27 +127,6 @@ def open_sources(
         sources.append(source)
     flush()
     return sources
-
-
-def in_blocks(items: Iterable[tuple[str, Encoded]], size: int) -> Iterator[Block]:
-    """Gather single inputs into blocks of at most `size` and about BLOCK_BYTES."""
-    keys: list[str] = []
-    images: list[Encoded] = []
-    held = 0
-    for key, encoded in items:
-        keys.append(key)
-        images.append(encoded)
-        held += len(encoded) if isinstance(encoded, bytes) else 0
-        if len(keys) >= size or held >= BLOCK_BYTES:
-            yield Block(keys, images)
-            keys, images, held = [], [], 0
-    if keys:
-        yield Block(keys, images)
-
-
-def key_of(name: str) -> str:
-    r"""Return a file's name as valid text: a byte that is not UTF-8 shows as \xNN, so that any reader takes it."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _expand(inputs: Sequence[str]) -> Iterator[str]:

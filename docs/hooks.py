@@ -42,6 +42,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
                 files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
                 if path.endswith(".md"):
                     pages.append(path)
+            elif files.get_file_from_path(uri) is None and (ROOT / path).is_dir():
+                files.append(File.generated(config, uri, content=listing(uri, files)))
         wanted.clear()
     reference = "".join(file.content_string for file in files.documentation_pages() if file.src_uri.startswith("api/"))
     for module in sorted(modules() - set(DOCUMENTED.findall(reference))):
@@ -80,6 +82,8 @@ def site_address(path: str) -> str:
     """The source address of a file of the repository."""
     if path == FIRST_PAGE:
         return "index.md"
+    if (ROOT / path).is_dir():
+        path += "/index.md"
     return path.removeprefix("docs/") if path.startswith("docs/") else f"repository/{path}"
 
 
@@ -88,6 +92,13 @@ def in_repository(uri: str) -> str:
     if uri == "index.md":
         return FIRST_PAGE
     return uri.removeprefix("repository/") if uri.startswith("repository/") else f"docs/{uri}"
+
+
+def listing(uri: str, files: Files) -> str:
+    """A page for a folder that a page links to: what the site has of it."""
+    folder = posixpath.dirname(uri) + "/"
+    inside = sorted(file.src_uri.removeprefix(folder) for file in files if file.src_uri.startswith(folder))
+    return f"# {folder}\n\n" + "".join(f"- [{name}]({name})\n" for name in inside)
 
 
 def modules() -> set[str]:

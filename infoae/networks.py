@@ -65,6 +65,7 @@ class Encoder(nn.Module):
         self.latent = nn.Linear(self.features.num_features, latent_dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return latents (B, Z) of images x (B, C, H, W) in [0, 1]."""
         z: Tensor = self.latent(self.features(x))
         return z
 
@@ -92,6 +93,7 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Return image logits (B, C, H, W) of latents (B, Z)."""
         logits: Tensor = self.layers(z)
         return logits
 
@@ -106,6 +108,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, u: Tensor, c: Tensor) -> Tensor:
+        """Return latents (B, Z) of noise u (B, U) and one-hot categories c (B, K)."""
         z_gen: Tensor = self.layers(torch.cat([u, c], dim=1))
         return z_gen
 
@@ -120,6 +123,7 @@ class Classifier(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
+        """Return category logits (B, K) of latents (B, Z)."""
         logits: Tensor = self.layers(z)
         return logits
 
@@ -146,6 +150,7 @@ class Discriminator(nn.Module):
         self.logit = nn.Linear(self.features.num_features, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B,) of images x (B, C, H, W) being real."""
         logits: Tensor = self.logit(self.features(x))
         return logits.squeeze(1)
 
@@ -165,5 +170,6 @@ class SelfCritic(nn.Module):
         )
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return logits (B,) of images x (B, C, H, W) with latents z (B, Z) being the generator's."""
         logits: Tensor = self.joint(torch.cat([self.features(x), z], dim=1))
         return logits.squeeze(1)

@@ -21,6 +21,7 @@ class PhaseConv2d(nn.Conv2d):
         super().__init__(image_channels, channels, KERNEL, STRIDE, PADDING)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return features (B, `channels`, H // 2, W // 2) of images x (B, C, H, W)."""
         if not (self.training and x.device.type == "cpu"):
             return super().forward(x)
         height, width = x.shape[2:]
@@ -36,6 +37,7 @@ class PhaseConvTranspose2d(nn.ConvTranspose2d):
         self.odd = odd
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Return images (B, C, 2 H + `odd`, 2 W + `odd`) of features x (B, `channels`, H, W)."""
         if output_size is not None or not (self.training and x.device.type == "cpu"):
             return super().forward(x, output_size)
         image = F.pixel_shuffle(F.conv_transpose2d(x, _phases(self.weight)), STRIDE)

@@ -63,6 +63,7 @@ class Layout:
 
     @property
     def resources_per_worker(self) -> dict[str, float]:
+        """What Ray sets aside for each worker."""
         return {"CPU": float(self.cpus_per_worker)} | ({"GPU": 1.0} if self.use_gpu else {})
 
 
@@ -166,7 +167,6 @@ def layout(request: Request, device: str) -> Layout:
 
     `device` is auto, cpu or cuda; auto takes GPUs if enough nodes have them.
     """
-
     available = _available()
     alive = [
         node["Resources"] | {"free": available.get(node["NodeID"], node["Resources"]).get("CPU", 0.0)}

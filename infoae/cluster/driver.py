@@ -227,6 +227,7 @@ class Following:
     told_waiting: float = 0.0
 
     def hear(self, events: list[tuple[Any, ...]]) -> None:
+        """Act on what workers and controller said, in the order they said it."""
         for kind, *values in events:
             if kind == "lost":
                 self._lost(*values)
@@ -250,6 +251,7 @@ class Following:
         self.progress.say(f"{team} train from step {step} of {total_steps}")
 
     def check_waiting(self) -> None:
+        """Say that no workers have come for long. Raises UnavailableError when that has been too long."""
         waited = 0.0 if self.waiting_since is None else time.monotonic() - self.waiting_since
         if waited > self.told_waiting + TELL_SECONDS:
             self.told_waiting = waited

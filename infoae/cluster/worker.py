@@ -43,16 +43,20 @@ class Channel:
         self._stopping = False
 
     def put(self, *event: Any) -> None:
+        """Leave word of an event."""
         self._events.append(event)
 
     def drain(self) -> list[tuple[Any, ...]]:
+        """Return the events since the last call, oldest first."""
         events, self._events = self._events, []
         return events
 
     def stop(self) -> None:
+        """Ask the workers to stop after the step they are at."""
         self._stopping = True
 
     def stopping(self) -> bool:
+        """Return whether they were asked to."""
         return self._stopping
 
 

@@ -15,6 +15,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d whose statistics in training are those of all ranks' samples. State and evaluation are the same."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x (B, C, ...) normalised over all ranks; in evaluation, or with one rank, as PyTorch does."""
         if not self.training or size() == 1:
             return super().forward(x)
         mean, var, count = _statistics(x)

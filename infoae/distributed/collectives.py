@@ -61,6 +61,7 @@ class Share:
 
     @property
     def slice(self) -> slice:
+        """The samples of this share, in the batch of all ranks."""
         return slice(self.start, self.stop)
 
     @property

@@ -37,6 +37,7 @@ class FeatureNetwork(nn.Module):
         self.digits = nn.Linear(FEATURES, 10)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, 10) of the digits in images (B, 1, H, W)."""
         logits: Tensor = self.digits(self.features(x))
         return logits
 

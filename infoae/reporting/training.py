@@ -72,6 +72,7 @@ class TrainingProgress(_Bar):
         self._workers, self._team = team.workers, f"{team}, {counted(restarts, 'restart')}" if restarts else str(team)
 
     def stepped(self, moment: Moment) -> None:
+        """Move the bar on."""
         # A moving average: single steps vary too much to read.
         self._rate = moment.images_per_second if not self._rate else 0.9 * self._rate + 0.1 * moment.images_per_second
         fields: dict[str, Any] = {
@@ -84,6 +85,7 @@ class TrainingProgress(_Bar):
         self._bar.update(self._task, completed=moment.step, **fields)
 
     def logged(self, moment: Moment, metrics: Metrics) -> None:
+        """Keep losses for the bar and the warnings; without a terminal, print a line every few seconds."""
         self._losses = " ".join(f"{name} {metrics[key]:.3f}" for name, key in SHOWN.items() if key in metrics)
         self._measures = metrics
         now = time.monotonic()
@@ -95,6 +97,7 @@ class TrainingProgress(_Bar):
             )
 
     def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:  # noqa: ARG002
+        """Print the measures of the epoch, and what looks wrong."""
         values = {key.removeprefix(metric_names.of_evaluation("")): value for key, value in metrics.items()}
         line = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in values.items())
         self.say(f"epoch {moment.epoch}/{moment.total_epochs} done: {line}")
@@ -102,7 +105,7 @@ class TrainingProgress(_Bar):
             self.say(f"warning: {warning}")
 
     def saved(self, moment: Moment) -> None:
-        pass
+        """Say nothing: a checkpoint is no news."""
 
     def _rates(self) -> str:
         each = f" ({self._rate / self._workers:,.0f} a worker; {self._team})" if self._team else ""

@@ -23,12 +23,14 @@ class WandbReporter:
         self._run = wandb_run
 
     def stepped(self, moment: Moment) -> None:
-        pass
+        """Log nothing: losses come every few steps."""
 
     def logged(self, moment: Moment, metrics: Metrics) -> None:
+        """Log metrics on the global step."""
         self._run.log(metrics, step=moment.step)
 
     def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:
+        """Log measures, and the samples as one picture."""
         import wandb
         from torchvision.utils import make_grid
 
@@ -37,7 +39,7 @@ class WandbReporter:
         self._run.log(metrics | {"samples": image}, step=moment.step)
 
     def saved(self, moment: Moment) -> None:
-        pass
+        """Log nothing: checkpoints stay where they are."""
 
 
 @contextmanager

@@ -54,14 +54,17 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The folder's name."""
         return self.path.name
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
         return self.path / CHECKPOINTS
 
     @property
     def figures(self) -> Path:
+        """The folder of the figures."""
         return self.path / FIGURES
 
     @staticmethod

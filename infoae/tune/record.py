@@ -55,6 +55,7 @@ class Trial(BaseModel):
 
     @property
     def score(self) -> float | None:
+        """The score of the last epoch, None before the first has ended."""
         return self.epochs[-1].score if self.epochs else None
 
 

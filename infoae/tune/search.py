@@ -56,6 +56,7 @@ class Numbered(Searcher):
         self._grid = list(searching.grid(sweep.space)) if sweep.search == "grid" else None
 
     def suggest(self, trial_id: str) -> Any:
+        """Return number and values of the next trial, an unfinished one first, or `FINISHED`."""
         if self._waiting:
             trial = self._waiting.pop(0)
         elif len(self._sweep.trials) < self._sweep.num_trials:
@@ -83,6 +84,7 @@ class Numbered(Searcher):
         return suggested
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell Optuna how a trial ended; one whose machine was lost says nothing of its values."""
         if self._optuna is None:
             return
         if result is not None and "lost" in result:
@@ -93,6 +95,7 @@ class Numbered(Searcher):
             self._optuna.add_evaluated_point(self._given[trial_id].values, result["score"])
 
     def save(self, checkpoint_path: str) -> None:
+        """Leave an empty file where Tune wants one."""
         Path(checkpoint_path).touch()  # sweep.json is what a sweep is resumed from
 
 

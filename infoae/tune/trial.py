@@ -45,6 +45,7 @@ class Training(tune.Trainable):
     """A trial as Tune sees it: a step is an epoch. Its state is its run folder, so it can be started again anywhere."""
 
     def setup(self, config: dict[str, Any], task: Task) -> None:  # type: ignore[override]  # with_parameters adds it
+        """Begin the first trial in this process."""
         self._task = task
         self.reset_config(config)
 

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from infoae.deploy.batch import after_parts, classify_sources, ordered_map, read_ahead
+from infoae.deploy.blocks import Block
 from infoae.deploy.classifier import Classifier
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import KeyDigest, Part
-from infoae.deploy.sources import Block, open_sources
+from infoae.deploy.sources import open_sources
 from infoae.errors import InfoAEError
 from tests.helpers.bundles import make_bundle
 

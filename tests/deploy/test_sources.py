@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infoae.data.decode import UnreadableImageError
-from infoae.deploy.sources import BLOCK_BYTES, Encoded, in_blocks, key_of, open_sources
+from infoae.deploy.blocks import BLOCK_BYTES, Encoded, in_blocks, key_of
+from infoae.deploy.sources import open_sources
 from infoae.errors import InfoAEError
 from tests.helpers.inputs import IMAGE, PIXELS, png, read
 
