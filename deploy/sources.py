@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from infoae.data.decode import UnreadableImageError
 from infoae.deploy.bundle import ImageSpec
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 
 BLOCK_BYTES = 16 * 1024 * 1024
 """A block of images that are held as encoded bytes ends at this size: some files are large."""
@@ -219,5 +219,5 @@ def _walk(folder: str) -> Iterator[tuple[str, Encoded]]:
 
 def _unread(failed: list[OSError]) -> Iterator[tuple[str, Encoded]]:
     for error in failed:
-        yield str(error.filename), UnreadableImageError(f"cannot list the folder: {error.strerror}")
+        yield str(error.filename), UnreadableImageError(f"cannot list the folder: {one_line(error)}")
     failed.clear()
