@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from infoae.deploy.cpus import available_cpus
 from infoae.errors import InfoAEError, one_line
-from infoae.gpu import why_no_gpu
+from infoae.gpu import Device, why_no_gpu
 
 if TYPE_CHECKING:
     from infoae.deploy.bundle import Bundle, TensorSpec
@@ -17,14 +16,6 @@ if TYPE_CHECKING:
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int64)": "int64"}
 _FATAL = 4  # onnxruntime's log severity: failures come as exceptions, everything below is noise
-
-
-class Device(StrEnum):
-    """Where to compute: `auto` is a GPU if there is one that onnxruntime can use, else the CPU."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 def open_session(
