@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import IO, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+class Stream(Protocol):
+    """What a header is read from: a file, or one that is inflated as it is read."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes."""
+
+
+def read_header(file: Stream) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Read up to the first value and return shape and type of the array. Raises ValueError with what is wrong."""
     start = file.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[3] == 0:
