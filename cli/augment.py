@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from infoae.cli.classify import AsJson, Column, Inputs, Model, OnDevice
-from infoae.cli.generate import Out, Seed
-from infoae.deploy.onnx_session import Device
+from infoae.cli.options import (
+    ColumnOption,
+    DeviceOption,
+    InputsArgument,
+    JsonOption,
+    ModelOption,
+    PicturesOption,
+    SeedOption,
+    print_json,
+)
+from infoae.gpu import Device
 
 
 def augment(
-    inputs: Inputs,
-    model: Model,
-    out: Out,
-    count: Annotated[int, typer.Option(min=1, help="Images of each category.")] = 100,
-    seed: Seed = 0,
-    column: Column = None,
-    device: OnDevice = Device.AUTO,
-    as_json: AsJson = False,
+    inputs: InputsArgument,
+    model: ModelOption,
+    out: PicturesOption,
+    count: Annotated[int, typer.Option(min=1, help="Images to make of each category.")] = 100,
+    seed: SeedOption = 0,
+    column: ColumnOption = None,
+    device: DeviceOption = Device.AUTO,
+    as_json: JsonOption = False,
 ) -> None:
-    """Make images of each category by interpolating between inputs of that category, and write them with it."""
+    """Make new images, each between two of the given images that the model puts in one category.
+
+    Exit code 0: all inputs are used; 3: some are unreadable.
+    """
     from infoae.deploy.augment import encode_sources, interpolations
     from infoae.deploy.bundle import Bundle
     from infoae.deploy.classifier import Classifier
@@ -42,6 +52,6 @@ def augment(
     )
     if as_json:
         result = {"num_images": num_images, "num_inputs": len(encoded.keys), "num_failed": encoded.num_failed}
-        typer.echo(json.dumps({"out": str(out)} | result | {"seed": seed}))
+        print_json({"out": str(out)} | result | {"seed": seed})
     if encoded.num_failed:
         raise typer.Exit(3)

@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from infoae.deploy.onnx_session import Device
+from infoae.cli.options import (
+    ColumnOption,
+    DeviceOption,
+    InputsArgument,
+    JsonOption,
+    MaxErrorsOption,
+    ModelOption,
+    print_json,
+)
+from infoae.gpu import Device
 
-_INPUTS = "Images, folders (all below), glob patterns, .npy, .npz, IDX, .parquet, .tar; - is a list of files on stdin."
-_COLUMNS = "Comma-separated: path, label, name, confidence, topK_label, topK_name, topK_confidence, error."
-
-Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help=_INPUTS, show_default=False)]
-Model = Annotated[Path, typer.Option(metavar="BUNDLE", help="The folder that `infoae export --onnx` wrote.")]
-Column = Annotated[str | None, typer.Option(metavar="NAME", help="The Parquet column or .npz array with the images.")]
-OnDevice = Annotated[Device, typer.Option(help="Where to compute.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print a summary as one JSON object on stdout.")]
+_COLUMNS = "path, label, name, confidence, topK_label, topK_name, topK_confidence, error"
 
 
 def classify(
-    inputs: Inputs,
-    model: Model,
+    inputs: InputsArgument,
+    model: ModelOption,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="A .csv, .jsonl or .parquet file; a folder with --ray. Default: CSV on stdout."
+            metavar="FILE", help="Result: a .csv, .jsonl or .parquet file; a folder with --ray. Default: CSV on stdout."
         ),
     ] = None,
-    columns: Annotated[str | None, typer.Option(metavar="LIST", help=_COLUMNS)] = None,
-    latent: Annotated[bool, typer.Option("--latent", help="Add the latent of each image.")] = False,
-    column: Column = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted job for the same --out.")] = False,
-    max_errors: Annotated[
-        int | None, typer.Option(min=0, help="Stop when more inputs than this are unreadable. Default: never.")
+    columns: Annotated[
+        str | None, typer.Option(metavar="LIST", help=f"Columns of the result, separated by commas: {_COLUMNS}.")
     ] = None,
-    device: OnDevice = Device.AUTO,
+    latent: Annotated[bool, typer.Option("--latent", help="Add each image's latent vector to its row.")] = False,
+    column: ColumnOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted job with the same --out.")] = False,
+    max_errors: MaxErrorsOption = None,
+    device: DeviceOption = Device.AUTO,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images computed at a time; by a thread of a CPU at most 128.")
+        int, typer.Option(min=1, help="Images computed at once; a thread on a CPU takes at most 128.")
     ] = 256,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that decode and classify. Default: one a CPU.")
+        int | None, typer.Option(min=1, help="Threads that decode and classify. Default: one for each CPU.")
     ] = None,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Run on the Ray cluster at RAY_ADDRESS, or one started here.")
+        bool, typer.Option("--ray", help="Classify on the Ray cluster at RAY_ADDRESS, or on one started here.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write one row for each image, in input order. Exit 0: all good; 3: some are unreadable; 1: nothing is usable."""
+    """Label images with a bundle: one row for each image, in input order.
+
+    Exit code 0: all are labelled; 3: some are unreadable; 1: none could be used.
+    """
     from infoae.errors import InfoAEError, UsageError
 
     if out is None and (resume or as_json or ray):
@@ -96,7 +100,7 @@ def classify(
             "seconds": round(summary.seconds, 3),
             "images_per_second": round(summary.images_per_second, 1),
         }
-        typer.echo(json.dumps(result))
+        print_json(result)
     if summary.num_failed == summary.num_rows:
         raise InfoAEError("not one input is readable: the result's error column says why")
     if summary.num_failed:

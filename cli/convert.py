@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from infoae.cli.classify import Column, Inputs
+from infoae.cli.options import ColumnOption, InputsArgument, JsonOption, MaxErrorsOption, print_json
 
-_CLASSES = "The folder an image lies in is its class: test_labels.npy and classes.txt, for evaluation alone."
+_CLASSES = "Take the folder of each image as its class, for evaluation alone: test_labels.npy and classes.txt."
 
 
 def convert(
-    inputs: Inputs,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder, for infoae train --data-root.")],
-    size: Annotated[int, typer.Option(metavar="N", help="Height and width that each image is resized to, from 8.")],
-    channels: Annotated[int, typer.Option(metavar="1|3", help="1 is grey, 3 is RGB.")] = 3,
+    inputs: InputsArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the shards, for infoae train --data-root.")],
+    size: Annotated[int, typer.Option(metavar="N", help="Height and width of the resized images, at least 8.")],
+    channels: Annotated[
+        int, typer.Option(metavar="1|3", help="Colour channels of the images: 1 is grey, 3 is RGB.")
+    ] = 3,
     test: Annotated[
-        float, typer.Option(metavar="SHARE", help="Of the images, drawn at random: kept out of training, for tests.")
+        float, typer.Option(metavar="SHARE", help="Share of the images, drawn at random, that is kept for tests.")
     ] = 0.1,
     classes_from_folders: Annotated[bool, typer.Option("--classes-from-folders", help=_CLASSES)] = False,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same order and the same tests.")] = 0,
-    column: Column = None,
-    max_errors: Annotated[
-        int | None, typer.Option(min=0, help="Stop when more inputs than this are unreadable. Default: never.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary as one JSON object on stdout.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the images' order and of those kept for tests.")] = 0,
+    column: ColumnOption = None,
+    max_errors: MaxErrorsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write images as shuffled shards to train on. Exit 0: all good; 3: some were unreadable; 1: nothing is usable."""
+    """Turn images of any kind into shuffled shards to train on.
+
+    Exit code 0: all are in; 3: some were unreadable and are left out; 1: nothing was written.
+    """
     from infoae.errors import UsageError
 
     if size < 8:
@@ -79,6 +81,6 @@ def convert(
             "images_per_second": round(count / done.seconds, 1),
             "next": command,
         }
-        typer.echo(json.dumps(result))
+        print_json(result)
     if done.num_failed:
         raise typer.Exit(3)

@@ -10,7 +10,10 @@ from infoae.cli.options import JsonOption, print_json
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Say what infoae runs on here, what is missing, and how to mend it. Exit 1 if something is."""
+    """Say what infoae runs on here, what is missing, and how to mend it.
+
+    Exit code 0: nothing is missing; 1: something is.
+    """
     from infoae import doctor as examination
 
     found, problems = examination.examine()

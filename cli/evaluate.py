@@ -10,13 +10,13 @@ import typer
 from infoae.cli.options import (
     CheckpointChoice,
     CheckpointOption,
-    Device,
     DeviceOption,
     JsonOption,
     RunArgument,
     RunsOption,
     print_json,
 )
+from infoae.gpu import Device
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,11 +29,11 @@ MOST_CLASSES = 12  # that a terminal has columns for; evaluation.json and the fi
 def evaluate(
     run: RunArgument = "latest",
     checkpoint: CheckpointOption = CheckpointChoice.best,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = Device.AUTO,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a run on the test images, by the paper's protocol and without labels.
+    """Measure a run on the test images: its accuracy, as in the paper, and measures that need no labels.
 
     Categories are matched to classes one-to-one (Hungarian); the result is kept in evaluation.json.
     """

@@ -24,22 +24,28 @@ if TYPE_CHECKING:
 
 def export(
     run: RunArgument = "latest",
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write ONNX graphs, the one format there is.")] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Write ONNX graphs. Needed: it is the one format there is.")
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A new folder. Default: bundle, in the run's folder.")
+        Path | None, typer.Option(metavar="DIR", help="New folder for the bundle. Default: bundle in the run's folder.")
     ] = None,
     precision: Annotated[
-        Precision, typer.Option(help="Number format; fp16 and int8 are refused where they change the answers.")
+        Precision,
+        typer.Option(help="Number format of the graphs; fp16 and int8 are refused where they change the answers."),
     ] = Precision.FP32,
-    triton: Annotated[bool, typer.Option("--triton", help="Add a model repository for Triton, in triton/.")] = False,
+    triton: Annotated[
+        bool, typer.Option("--triton", help="Add a model repository for Triton Inference Server, in triton/.")
+    ] = False,
     labels: LabelsOption = None,
     checkpoint: CheckpointOption = CheckpointChoice.best,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Write a run as a bundle that needs no PyTorch, once its answers are verified against PyTorch's.
+    """Write a run as a bundle: a folder that classifies and generates without PyTorch.
 
-    Categories are called by the names of `infoae name` or of --labels.
+    Its answers are first compared with PyTorch's on the test images. Categories are called by the names of --labels, or
+    else of `infoae name`.
     """
     from infoae.deploy.export import export_run
     from infoae.errors import UsageError

@@ -9,23 +9,23 @@ import typer
 from infoae.cli.options import (
     CheckpointChoice,
     CheckpointOption,
-    Device,
     DeviceOption,
     JsonOption,
     RunArgument,
     RunsOption,
     print_json,
 )
+from infoae.gpu import Device
 
 
 def figures(
     run: RunArgument = "latest",
     checkpoint: CheckpointOption = CheckpointChoice.best,
-    device: DeviceOption = Device.auto,
+    device: DeviceOption = Device.AUTO,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Draw the paper's figures for a run, and its losses and confusion matrix, as PNG."""
+    """Draw a run's figures as PNG files: those of the paper, its losses and its confusion matrix."""
     from infoae import data
     from infoae.device import resolve_device
     from infoae.evaluation.figures import draw_all

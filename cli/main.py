@@ -25,7 +25,7 @@ from infoae.cli import (
     train,
     tune,
 )
-from infoae.errors import InfoAEError, Notice
+from infoae.errors import InfoAEError, Notice, one_line
 from infoae.version import __version__
 
 app = typer.Typer(
@@ -81,7 +81,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise
-        _fail(f"{error.strerror}: {error.filename or 'writing a file'}", 1)
+        _fail(f"{one_line(error)}: {error.filename or 'writing a file'}", 1)
 
 
 def _show_warning(

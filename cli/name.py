@@ -17,7 +17,7 @@ from infoae.cli.options import (
     print_json,
 )
 
-_EXAMPLES = "A folder of images for each name, or a CSV file with the columns path and name."
+_EXAMPLES = "Labelled images: a folder with a subfolder for each name, or a CSV file with the columns path and name."
 
 
 def name(
@@ -28,7 +28,7 @@ def name(
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Give a run's categories names, from a handful of labelled examples or from a list.
+    """Name a run's categories, by a handful of labelled images or by a list of names.
 
     A category gets the name that most of its examples have. The names are kept in the run and go into its bundles.
     """

@@ -9,28 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infoae.gpu import Device
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from infoae.config import Config
-
-RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="Run folder, or its name under --runs.")]
-RunsOption = Annotated[Path, typer.Option("--runs", envvar="INFOAE_RUNS", help="Folder of all runs.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Set a dotted config key, e.g. optim.learning_rate=1e-4. Repeatable."
-    ),
-]
-
-
-class Device(StrEnum):
-    """Where a model computes."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 class CheckpointChoice(StrEnum):
@@ -40,18 +24,65 @@ class CheckpointChoice(StrEnum):
     newest = "newest"
 
 
-DeviceOption = Annotated[Device, typer.Option("--device", help="auto takes a GPU if there is one.")]
+RunArgument = Annotated[str, typer.Argument(metavar="[RUN]", help="Run to use: its folder, or its name under --runs.")]
+RunsOption = Annotated[Path, typer.Option("--runs", envvar="INFOAE_RUNS", help="Folder that holds all runs.")]
 CheckpointOption = Annotated[
-    CheckpointChoice, typer.Option("--checkpoint", help="best by the label-free score, or newest.")
+    CheckpointChoice,
+    typer.Option("--checkpoint", help="Which checkpoint: best has the highest score, newest was saved last."),
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set a configuration key, as optim.learning_rate=1e-4. Repeatable."
+    ),
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto is a GPU if there is one.")]
 LabelsOption = Annotated[
     Path | None,
     typer.Option(
         "--labels",
         metavar="FILE",
-        help="Names of the categories: a name on each line, or JSON, a list or an object from number to name.",
+        help="Category names: a text file with a name a line, or JSON, a list or an object from number to name.",
     ),
 ]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on stdout, and nothing else there.")
+]
+
+# Of the verbs that read images.
+InputsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Images: files, folders (and all below), glob patterns, .npy, .npz, IDX, .parquet or .tar files; "
+        "- reads a list of files from stdin.",
+        show_default=False,
+    ),
+]
+ColumnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--column", metavar="NAME", help="Parquet column or .npz array that holds the images, where there are several."
+    ),
+]
+MaxErrorsOption = Annotated[
+    int | None,
+    typer.Option("--max-errors", min=0, help="Stop when more images than this are unreadable. Default: never stop."),
+]
+
+# Of the verbs that use a bundle.
+ModelOption = Annotated[
+    Path, typer.Option("--model", metavar="BUNDLE", help="Model to use: the folder that `infoae export --onnx` wrote.")
+]
+PicturesOption = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        metavar="DIR|FILE.npz",
+        help="Where to write: a new folder of <category>/<number>.png and index.csv, or an .npz file.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed; the same one gives the same images.")]
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import Device, JsonOption, RunsOption, SetOption, print_json, refuse_changes, warn_unused
+from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, refuse_changes, warn_unused
+from infoae.gpu import Device
 
 MAY_CHANGE = {
     "resume",

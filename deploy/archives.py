@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from infoae.data.decode import MAX_BYTES, UnreadableImageError
 from infoae.deploy.blocks import Block, Encoded, in_blocks, key_of
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 
 IMAGE_ENDINGS = frozenset(
     "avif bmp dib gif j2k jfif jp2 jpe jpeg jpg jpx pbm pgm png pnm ppm tif tiff webp".split()  # noqa: SIM905
@@ -37,7 +37,7 @@ class ParquetSource:
         try:
             file = parquet.ParquetFile(path)
         except (OSError, pa.ArrowException) as error:
-            raise UnreadableImageError(f"cannot be opened: {_text(error)}") from error
+            raise UnreadableImageError(f"cannot be opened: {one_line(error)}") from error
         with file:
             schema, num_rows = file.schema_arrow, file.metadata.num_rows
         found = {field.name: leaf for field in schema if (leaf := _bytes_leaf(field)) is not None}
@@ -71,7 +71,7 @@ class ParquetSource:
                         yield f"{key}#{row}", UnreadableImageError("no image: null") if value is None else value
                         row += 1
         except (OSError, pa.ArrowException) as error:
-            yield key, UnreadableImageError(f"unreadable after row {row} of {self.num_rows}: {_text(error)}")
+            yield key, UnreadableImageError(f"unreadable after row {row} of {self.num_rows}: {one_line(error)}")
 
 
 class _StrictTarInfo(tarfile.TarInfo):
@@ -100,7 +100,7 @@ class TarSource:
             with tarfile.open(path, "r|*") as archive:
                 archive.next()
         except (OSError, EOFError, tarfile.TarError) as error:
-            raise UnreadableImageError(f"cannot be opened: {_text(error)}") from error
+            raise UnreadableImageError(f"cannot be opened: {one_line(error)}") from error
         return cls(path)
 
     def count(self) -> None:
@@ -121,7 +121,7 @@ class TarSource:
                         yield f"{key}#{key_of(member.name)}", _content(archive, member)
                         last = key_of(member.name)
         except (OSError, EOFError, tarfile.TarError, ValueError) as error:
-            yield key, UnreadableImageError(f"unreadable after {last}: {_text(error)}")
+            yield key, UnreadableImageError(f"unreadable after {last}: {one_line(error)}")
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Encoded:
@@ -149,7 +149,3 @@ def _bytes_leaf(field: Any) -> str | None:
 def _bytes_leaf_of(field: Any, path: str) -> str | None:
     binary = pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
     return path if binary else None
-
-
-def _text(error: Exception) -> str:
-    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:200]

@@ -15,10 +15,11 @@ from typing import IO
 
 import numpy as np
 
+from infoae.data import idx
 from infoae.data.decode import UnreadableImageError
 from infoae.deploy.blocks import Block, key_of
 from infoae.deploy.bundle import ImageSpec
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 
 _DAMAGE = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, struct.error, NotImplementedError)
 
@@ -43,9 +44,9 @@ class ArrayFile:
             with _opened(path, entry) as file:
                 shape, dtype = _header(path, file)
         except _DAMAGE as error:
-            raise UnreadableImageError(f"cannot be opened: {_text(error)}") from error
+            raise UnreadableImageError(f"cannot be opened: {one_line(error)}") from error
         if dtype != np.uint8:
-            raise InfoAEError(f"{key_of(path)} holds {dtype}: give uint8 pixels, 0 to 255")
+            raise InfoAEError(f"{key_of(path)} holds {dtype.name}: give uint8 pixels, 0 to 255")
         if not _fits(shape, image):
             raise InfoAEError(f"{key_of(path)} has shape {shape}: (N, {', '.join(map(str, image.shape))}) is needed")
         return cls(path, entry, shape[0], image.shape)
@@ -73,7 +74,7 @@ class ArrayFile:
                     if rows < wanted:
                         raise EOFError("the file ends early")
         except _DAMAGE as error:
-            reason = f"unreadable after image {done} of {self.num_images}: {_text(error)}"
+            reason = f"unreadable after image {done} of {self.num_images}: {one_line(error)}"
             yield Block([key], [UnreadableImageError(reason)])
 
 
@@ -94,11 +95,7 @@ def _opened(path: str, entry: str | None) -> Iterator[IO[bytes] | gzip.GzipFile]
 def _header(path: str, file: IO[bytes] | gzip.GzipFile) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """Read up to the first pixel and return the array's shape and type."""
     if not path.lower().endswith((".npy", ".npz")):
-        zero, kind, dimensions = struct.unpack(">HBB", file.read(4))
-        if zero != 0 or dimensions == 0:
-            raise ValueError("not an IDX file")
-        shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
-        return shape, np.dtype(np.uint8) if kind == 0x08 else np.dtype(np.void)
+        return idx.read_header(file)
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"unknown .npy version {version}")
@@ -132,7 +129,3 @@ def _choose_entry(path: str, image: ImageSpec, wanted: str | None) -> str:
 
 def _fits(shape: tuple[int, ...], image: ImageSpec) -> bool:
     return shape[1:] == image.shape or (image.channels == 1 and shape[1:] == image.shape[1:])
-
-
-def _text(error: Exception) -> str:
-    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:200]

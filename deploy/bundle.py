@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_file
 
 FORMAT = 1
@@ -152,7 +152,7 @@ class Bundle:
             where = ".".join(str(part) for part in first["loc"])
             raise InfoAEError(f"bundle {path}: {MANIFEST}: {where}: {first['msg']}; export it again") from error
         except ValueError as error:
-            raise InfoAEError(f"bundle {path}: {MANIFEST} is not JSON ({error}); export it again") from error
+            raise InfoAEError(f"bundle {path}: {MANIFEST} is not JSON ({one_line(error)}); export it again") from error
         return cls(path, manifest, checksums)
 
     def read(self, name: str) -> bytes:
@@ -193,7 +193,7 @@ def _read_checked(path: Path, name: str, checksums: Mapping[str, str]) -> bytes:
     try:
         content = (path / name).read_bytes()
     except OSError as error:
-        raise InfoAEError(f"bundle {path}: cannot read {name} ({error.strerror}); export it again") from error
+        raise InfoAEError(f"bundle {path}: cannot read {name} ({one_line(error)}); export it again") from error
     if hashlib.sha256(content).hexdigest() != checksums.get(name):
         raise InfoAEError(f"bundle {path}: {name} is not the file that export wrote (SHA-256); export it again")
     return content

@@ -20,7 +20,7 @@ from infoae.deploy.blocks import Source, key_of
 from infoae.deploy.bundle import ImageSpec
 from infoae.deploy.cpus import available_cpus
 from infoae.deploy.sources import open_sources
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_folder
 from infoae.reporting.images import progress
 
@@ -80,7 +80,7 @@ def convert_files(
                 write_classes(folder, classes, names)
                 done.num_classes = len(names)
     except OSError as error:  # of the output: an input that cannot be read is one of those that failed
-        raise InfoAEError(f"cannot write {out}: {error.strerror or error}") from error
+        raise InfoAEError(f"cannot write {out}: {one_line(error)}") from error
     done.num_test, done.num_train = len(classes), piles.num_rows - len(classes)
     done.seconds = time.monotonic() - start
     return done
@@ -154,7 +154,7 @@ def _vacant(out: Path) -> Path:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise InfoAEError(f"{out} exists already and is not an empty folder: delete it, or give another --out")
     except OSError as error:
-        raise InfoAEError(f"cannot write {out}: {error.strerror or error}") from error
+        raise InfoAEError(f"cannot write {out}: {one_line(error)}") from error
     if target.is_mount():
         raise InfoAEError(f"{out} is a mount point, which a finished folder cannot replace: give a folder inside it")
     return target

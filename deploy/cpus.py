@@ -19,7 +19,7 @@ def available_cpus(root: Path = Path("/")) -> int:
 def _quotas(root: Path) -> list[float]:
     """The CPU quotas of this process's cgroup and of every cgroup above it, in CPUs."""
     quotas = []
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             base, read = root / "sys/fs/cgroup", _quota_v2
@@ -36,16 +36,16 @@ def _quotas(root: Path) -> list[float]:
 
 
 def _quota_v2(group: Path) -> float | None:
-    quota, _, period = _text(group / "cpu.max").strip().partition(" ")
+    quota, _, period = _read(group / "cpu.max").strip().partition(" ")
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 
 def _quota_v1(group: Path) -> float | None:
-    quota, period = _text(group / "cpu.cfs_quota_us").strip(), _text(group / "cpu.cfs_period_us").strip()
+    quota, period = _read(group / "cpu.cfs_quota_us").strip(), _read(group / "cpu.cfs_period_us").strip()
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 
-def _text(path: Path) -> str:
+def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError:

@@ -30,7 +30,7 @@ from infoae.deploy.graphs import Role, build_graphs, describe
 from infoae.deploy.precision import CALIBRATION_IMAGES, Precision, to_fp16, to_int8
 from infoae.deploy.triton import write_repository
 from infoae.deploy.verify import SAMPLE_IMAGES, Verification, verify
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_folder
 from infoae.model import InfoAE
 from infoae.runs import checkpoint
@@ -108,7 +108,7 @@ def export_run(
             write_checksums(folder)
             Classifier(folder, "cpu")  # the run-time half takes it: hashes, names and shapes, and the sample
     except OSError as error:
-        raise InfoAEError(f"cannot write {out}: {error.strerror or error}") from error
+        raise InfoAEError(f"cannot write {out}: {one_line(error)}") from error
     sizes = {kind: len(_bytes(models["classifier"])) for kind, models in ((Precision.FP32, plain), (precision, graphs))}
     return Exported(out, manifest, found, sizes)
 

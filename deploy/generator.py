@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from infoae.deploy.bundle import Bundle, Manifest
 from infoae.deploy.classifier import BATCH_SIZE
-from infoae.deploy.onnx_session import Device, open_session, run_session
+from infoae.deploy.onnx_session import open_session, run_session
 from infoae.errors import InfoAEError
+from infoae.gpu import Device
 
 
 class Generator:

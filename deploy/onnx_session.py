@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from infoae.deploy.cpus import available_cpus
-from infoae.errors import InfoAEError
-from infoae.gpu import why_no_gpu
+from infoae.errors import InfoAEError, one_line
+from infoae.gpu import Device, why_no_gpu
 
 if TYPE_CHECKING:
     from infoae.deploy.bundle import Bundle, TensorSpec
@@ -17,14 +16,6 @@ if TYPE_CHECKING:
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int64)": "int64"}
 _FATAL = 4  # onnxruntime's log severity: failures come as exceptions, everything below is noise
-
-
-class Device(StrEnum):
-    """Where to compute: `auto` is a GPU if there is one that onnxruntime can use, else the CPU."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 def open_session(
@@ -70,7 +61,7 @@ def run_session(session: Any, outputs: list[str], inputs: dict[str, Any], batch_
     try:
         arrays: list[Any] = session.run(outputs, inputs)
     except Exception as error:  # out of GPU memory, say
-        raise InfoAEError(f"onnxruntime failed: {' '.join(str(error).split())[:200]}; try a smaller batch") from error
+        raise InfoAEError(f"onnxruntime failed: {one_line(error)}; try a smaller batch") from error
     return [array[:count] for array in arrays]
 
 
@@ -103,7 +94,7 @@ def session_of(content: bytes, name: str, device: str, num_threads: int | None =
                     content, options, providers=[(_CUDA, cuda), _CPU], enable_fallback=0
                 )
             except Exception as error:  # onnxruntime's exceptions share no base of their own
-                reason = " ".join(str(error).split())[:200]
+                reason = one_line(error)
             else:
                 if device_of(session) == "cuda":
                     return session
@@ -113,7 +104,7 @@ def session_of(content: bytes, name: str, device: str, num_threads: int | None =
     try:
         return onnxruntime.InferenceSession(content, options, providers=[_CPU], enable_fallback=0)
     except Exception as error:
-        raise InfoAEError(f"onnxruntime cannot load {name}: {' '.join(str(error).split())[:200]}") from error
+        raise InfoAEError(f"onnxruntime cannot load {name}: {one_line(error)}") from error
 
 
 def _why_no_cuda(onnxruntime: Any) -> str | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from infoae.deploy.bundle import Manifest
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_file, atomic_folder
 
 
@@ -39,7 +39,7 @@ def write_pictures(pictures: Iterable[Pictures], manifest: Manifest, out: Path) 
             return _write_arrays(pictures, manifest, out)
         return _write_folder(pictures, manifest, out)
     except OSError as error:
-        raise InfoAEError(f"cannot write {out}: {error.strerror or error}") from error
+        raise InfoAEError(f"cannot write {out}: {one_line(error)}") from error
 
 
 def _write_arrays(pictures: Iterable[Pictures], manifest: Manifest, out: Path) -> int:

@@ -1,7 +1,8 @@
 """`infoae classify --ray`: the same classification as a Ray Data pipeline over a cluster.
 
-The inputs are cut into shards; each is one Parquet file of the result, named by its place. An actor holds a session and
-writes its shards atomically, so a shard that is done twice (a lost node, a second run) is still there once.
+The inputs are cut into shards; each is one Parquet file of the result, named by its place. An actor holds a
+classifier and writes its shards atomically, so a shard that is done twice (a lost node, a second run) is still there
+once.
 The bundle, the inputs and the result must lie where every node sees them under the same path.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import logging
 import pickle
 import time
@@ -32,11 +32,11 @@ from infoae.deploy.blocks import Block, Source, key_of
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.job import describe
+from infoae.deploy.job_folder import JobFolder, open_job
 from infoae.deploy.rows import RowFormat
-from infoae.deploy.sinks import lock_for
 from infoae.deploy.sources import Files, Listing, open_sources
-from infoae.errors import InfoAEError
-from infoae.files import atomic_file, write_json
+from infoae.errors import InfoAEError, one_line
+from infoae.files import atomic_file
 from infoae.reporting.images import progress
 
 SHARD_ROWS = 8192
@@ -75,15 +75,13 @@ def classify_on_ray(
     if out.exists():
         raise InfoAEError(f"{out} exists already: delete it, or give another --out")
     job = describe(bundle, rows, column) | {"inputs": _digest(shards)}
-    folder = out.parent / f".{out.name}.partial"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "_lock").open("ab") as lock:
-            lock_for(lock, out)
-            _delete_leftovers(folder)
-            return _run(_Work(str(model), rows, str(folder), device, batch_size), shards, out, job, resume, max_errors)
-    except OSError as error:
-        raise InfoAEError(f"cannot write {out}: {error.strerror or error}") from error
+    with open_job(out) as folder:
+        work = _Work(str(model), rows, str(folder.path), device, batch_size)
+        done = _finished(work, len(shards), folder, job, resume=resume)
+        summary = _run(work, shards, done, max_errors)
+        (folder.path / _LOG).unlink(missing_ok=True)
+        folder.become_result()
+    return summary
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class _Elsewhere:
 
 
 class _ShardClassifier:
-    """An actor: one session on one CPU, and a shard at a time."""
+    """An actor: one classifier on one CPU, and a shard at a time."""
 
     def __init__(self, work: _Work) -> None:
         self._work = work
@@ -150,10 +148,8 @@ class _ShardClassifier:
         return num_rows, num_failed
 
 
-def _run(
-    work: _Work, shards: list[Shard], out: Path, job: dict[str, Any], resume: bool, max_errors: int | None
-) -> Summary:
-    done = _finished(work, len(shards), out, job, resume)
+def _run(work: _Work, shards: list[Shard], done: dict[int, tuple[int, int]], max_errors: int | None) -> Summary:
+    """Classify the `shards` that are not `done` yet: (rows, failed) by number."""
     start = time.monotonic()
     resumed = sum(rows for rows, _ in done.values())
     num_rows, num_failed = resumed, sum(failed for _, failed in done.values())
@@ -169,11 +165,6 @@ def _run(
                 check_errors(num_failed, num_rows, max_errors)
     if num_rows == 0:
         raise InfoAEError("the inputs hold no images")
-    folder = Path(work.folder)
-    _delete_leftovers(folder)
-    for name in ("_lock", _LOG):
-        (folder / name).unlink(missing_ok=True)
-    folder.rename(out)
     return Summary(num_rows, num_failed, resumed, time.monotonic() - start)
 
 
@@ -207,27 +198,16 @@ def _classified(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterat
     except ray.exceptions.RayTaskError:
         raise  # an error of ours, whose trace is wanted
     except ray.exceptions.RayError as error:
-        raise InfoAEError(f"Ray: {type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+        raise InfoAEError(f"Ray: {type(error).__name__}: {one_line(error, first=True)}") from error
 
 
-def _finished(work: _Work, num_shards: int, out: Path, job: dict[str, Any], resume: bool) -> dict[int, tuple[int, int]]:
-    """The shards that an interrupted run has finished: (rows, failed) by number. Sets down `job` if there is none."""
-    description = Path(work.folder) / "_job.json"
-    if not description.exists():
-        write_json(description, job)
+def _finished(
+    work: _Work, num_shards: int, folder: JobFolder, job: dict[str, Any], *, resume: bool
+) -> dict[int, tuple[int, int]]:
+    """Take the folder for `job` and return (rows, failed) of each shard that an interrupted run has finished."""
     numbers = [number for number in range(num_shards) if work.file(number).exists()]
-    if numbers and not resume:
-        raise InfoAEError(
-            f"an interrupted job for {out} has {len(numbers)} of {num_shards} shards: continue it with --resume, "
-            f"or delete {work.folder} to start again"
-        )
-    if json.loads(description.read_text(encoding="utf-8")) != job:
-        if any(Path(work.folder).glob("part-*.parquet")):
-            raise InfoAEError(
-                f"the interrupted job for {out} had another model, names, columns, --column or inputs: repeat its "
-                f"command, or delete {work.folder} to start again"
-            )
-        write_json(description, job)
+    stored = f"{len(numbers)} of {num_shards} shards" if any(folder.path.glob("part-*.parquet")) else None
+    folder.take(job, stored=stored, resume=resume, differences="model, names, columns, --column or inputs")
     return {number: _counts(work.file(number)) for number in numbers}
 
 
@@ -235,7 +215,7 @@ def _counts(file: Path) -> tuple[int, int]:
     try:
         metadata = parquet.read_metadata(file)
     except pa.ArrowException as error:
-        raise InfoAEError(f"{file} is damaged ({error}): delete it and repeat with --resume") from error
+        raise InfoAEError(f"{file} is damaged ({one_line(error)}): delete it and repeat with --resume") from error
     return metadata.num_rows, int((metadata.metadata or {})[b"num_failed"])
 
 
@@ -269,9 +249,3 @@ def _digest(shards: Sequence[Shard]) -> str:
         images = [*shard.keys, *(key_of(str(image)) for image in shard.images)] if isinstance(shard, Block) else []
         digest.update(("\0".join(images) or repr(shard)).encode() + b"\n")
     return digest.hexdigest()
-
-
-def _delete_leftovers(folder: Path) -> None:
-    """Remove the beginnings of shards whose actors were killed; readers of the result would stumble over them."""
-    for leftover in folder.glob(".*"):
-        leftover.unlink(missing_ok=True)

@@ -1,17 +1,15 @@
 """Where rows go: one CSV, JSONL or Parquet file that appears whole, or standard output.
 
-A file grows as parts in a hidden folder beside it. Each part is written atomically and its name says all that a resumed
-job must know: how many rows it holds, how many of them failed, and a digest of their keys. So a job may be killed at
-any moment: what has a name is whole, and what has none never happened. At the end the parts become the file.
+A file grows as parts in the hidden folder of its job (see `job_folder`). The name of a part says all that a resumed
+job must know: how many rows it holds, how many of them failed, and a digest of their keys. At the end the parts become
+the file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +21,9 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 
 from infoae.deploy.formats import FORMATS, Format, TextFormat
-from infoae.errors import InfoAEError, UsageError
-from infoae.files import atomic_file, write_json
+from infoae.deploy.job_folder import open_job
+from infoae.errors import InfoAEError, UsageError, one_line
+from infoae.files import atomic_file
 
 PART_ROWS = 65536
 PART_SECONDS = 30.0
@@ -85,7 +84,7 @@ class StandardOutput:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
             raise SystemExit(1) from error
         except OSError as error:
-            raise InfoAEError(f"cannot write to standard output: {error.strerror or error}") from error
+            raise InfoAEError(f"cannot write to standard output: {one_line(error)}") from error
 
 
 class FileSink:
@@ -121,17 +120,12 @@ class FileSink:
         self._num_pending, self._started = 0, time.monotonic()
 
     def finish(self) -> None:
-        """Make the file of the parts, and give them up."""
+        """Make the file of the parts."""
         self.flush()
         joined = self._folder / "joined"  # in the folder, so that a job killed here leaves nothing beside it
         with atomic_file(joined) as temporary, temporary.open("wb") as stream:
             self._format.join(stream, [part.file for part in self.parts], self._schema)
         joined.replace(self._path)
-        self.discard()
-
-    def discard(self) -> None:
-        """Give up the folder, at once: one that is half deleted would look like an interrupted job."""
-        self._folder.rename(_finished_folder(self._path))
 
 
 @contextmanager
@@ -143,26 +137,20 @@ def open_file(path: Path, form: Format, schema: pa.Schema, job: dict[str, Any], 
     """
     if path.is_dir():
         raise InfoAEError(f"cannot write {path}: it is a folder")
-    folder, finished = path.parent / f".{path.name}.partial", _finished_folder(path)
-    try:
-        if finished.exists():  # that job was killed while it tidied up
-            shutil.rmtree(finished)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("ab") as lock:
-            lock_for(lock, path)
-            sink = FileSink(path, form, schema, folder, _unfinished(path, folder, job, resume))
-            try:
-                yield sink
-            except BaseException:
-                sink.flush()  # also for Ctrl-C and --max-errors: what has been computed is kept
-                if not sink.parts:
-                    sink.discard()
-                raise
-            sink.finish()
-    except OSError as error:
-        raise InfoAEError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(finished, ignore_errors=True)  # now that the lock is closed: NFS keeps a file that is open
+    with open_job(path) as folder:
+        parts = _stored_parts(folder.path)
+        stored = f"{sum(part.num_rows for part in parts)} rows" if parts else None
+        folder.take(job, stored=stored, resume=resume, differences="model, names, columns, --column or format")
+        sink = FileSink(path, form, schema, folder.path, parts)
+        try:
+            yield sink
+        except BaseException:
+            sink.flush()  # also for Ctrl-C and --max-errors: what has been computed is kept
+            if not sink.parts:
+                folder.give_up()
+            raise
+        sink.finish()
+        folder.give_up()
 
 
 def format_of(path: Path) -> Format:
@@ -172,43 +160,11 @@ def format_of(path: Path) -> Format:
     return FORMATS[path.suffix.lower()]
 
 
-def _finished_folder(path: Path) -> Path:
-    return path.parent / f".{path.name}.finished"
-
-
-def _unfinished(path: Path, folder: Path, job: dict[str, Any], resume: bool) -> list[Part]:
-    """The parts of the interrupted job in `folder`, or, if there is none, `job` set down as the one that starts."""
-    description = folder / "job.json"
+def _stored_parts(folder: Path) -> list[Part]:
     parts = [
         Part(file, int(match[2]), int(match[3]), match[4])
         for file in sorted(folder.iterdir())
         if (match := _PART.fullmatch(file.name))
     ]
-    if not parts:
-        write_json(description, job)
-        return []
-    done = sum(part.num_rows for part in parts)
-    if not resume:
-        raise InfoAEError(
-            f"an interrupted job for {path} has {done} rows: continue it with --resume, or delete {folder} to start "
-            "again"
-        )
-    if json.loads(description.read_text(encoding="utf-8")) != job:
-        raise InfoAEError(
-            f"the interrupted job for {path} used another model, names, columns, --column or format: repeat its "
-            f"command, or delete {folder} to start again"
-        )
     assert [int(part.file.name[:8]) for part in parts] == list(range(len(parts))), folder
     return parts
-
-
-def lock_for(file: IO[bytes], path: Path) -> None:
-    """Hold `file` for the job that writes `path`, until it is closed or the process dies, however it dies."""
-    if sys.platform == "win32":
-        return  # there an open file cannot be replaced, which protects the parts well enough
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InfoAEError(f"another job is writing {path} now") from error

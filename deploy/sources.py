@@ -18,7 +18,7 @@ from pathlib import Path
 from infoae.data.decode import UnreadableImageError
 from infoae.deploy.blocks import Block, Encoded, Source, in_blocks, key_of
 from infoae.deploy.bundle import ImageSpec
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 
 
 @dataclass(frozen=True)
@@ -170,5 +170,5 @@ def _walk(folder: str) -> Iterator[tuple[str, Encoded]]:
 
 def _unread(failed: list[OSError]) -> Iterator[tuple[str, Encoded]]:
     for error in failed:
-        yield str(error.filename), UnreadableImageError(f"cannot list the folder: {error.strerror}")
+        yield str(error.filename), UnreadableImageError(f"cannot list the folder: {one_line(error)}")
     failed.clear()

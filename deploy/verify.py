@@ -22,7 +22,7 @@ from infoae.deploy.classifier import BATCH_SIZE
 from infoae.deploy.graphs import Role
 from infoae.deploy.onnx_session import open_session, run_session, session_of
 from infoae.deploy.precision import Precision
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 from infoae.model import InfoAE
 
 BATCHES = (1, 7, 256)
@@ -81,7 +81,7 @@ def verify(bundle: Bundle, model: InfoAE, test: ImageSet, fp32: bytes) -> Verifi
         try:
             onnx.checker.check_model(onnx.load_from_string(bundle.read(spec.file)), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise InfoAEError(f"{spec.file} is not valid ONNX: {' '.join(str(error).split())[:200]}") from error
+            raise InfoAEError(f"{spec.file} is not valid ONNX: {one_line(error)}") from error
     sessions = {role: open_session(bundle, role, "cpu") for role in bundle.manifest.files}
     outputs = [parity for role in sessions for parity in _compare(role, sessions[role], model, test.images, precision)]
     for output in outputs:

@@ -11,7 +11,7 @@ import torch
 
 from infoae.data import bundled_mnist
 from infoae.device import resolve_precision
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 from infoae.gpu import why_no_gpu
 from infoae.runs import environment
 
@@ -54,7 +54,8 @@ def _onnxruntime(versions: dict[str, str | None], problems: list[str]) -> dict[s
         import onnxruntime
     except ImportError as error:
         problems.append(
-            f"onnxruntime cannot be imported ({error}): pip install onnxruntime-gpu, or onnxruntime without a GPU"
+            f"onnxruntime cannot be imported ({one_line(error)}): "
+            "pip install onnxruntime-gpu, or onnxruntime without a GPU"
         )
         return {"usable_providers": []}
     # onnxruntime-gpu lists CUDA on machines that have none

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+LINE_LENGTH = 200
+"""What another library says is cut at so many characters: some put whole graphs or traces into a message."""
+
 
 class InfoAEError(Exception):
     """Something outside the code is wrong: a missing run, damaged data, a full disk. The CLI exits with 1."""
@@ -21,3 +26,17 @@ class UsageError(InfoAEError):
 
 class Notice(UserWarning):
     """Something that people should know and that stops nothing. The CLI prints it as one line on stderr."""
+
+
+def one_line(error: BaseException, *, first: bool = False) -> str:
+    """Return what any exception says as one line of at most LINE_LENGTH characters, to stand in a message of ours.
+
+    An error of the operating system is its reason alone ("No space left on device"): the message names the file. Other
+    texts are joined over their lines, or cut after the `first`, where ids or traces follow; one without text is the
+    name of its type. Addresses of objects are left out, so that the same fault reads the same on every run.
+    """
+    text = (getattr(error, "strerror", None) or str(error)).strip()
+    if first:
+        text = text.partition("\n")[0]
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(text.split())) or type(error).__name__
+    return text if len(text) <= LINE_LENGTH else text[: LINE_LENGTH - 1] + "…"

@@ -1,13 +1,25 @@
-"""Whether there is an NVIDIA GPU, asked of the driver itself: no torch here, and onnxruntime lists CUDA regardless."""
+"""The choice of a device, and whether there is an NVIDIA GPU: asked of the driver, without torch or onnxruntime."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from enum import StrEnum
+
+
+class Device(StrEnum):
+    """Where to compute: `auto` is a GPU if there is one that can be used, else the CPU."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 def why_no_gpu() -> str | None:
-    """Return why NVIDIA's driver has no GPU for this process, or None if it has."""
+    """Return why NVIDIA's driver has no GPU for this process, or None if it has.
+
+    onnxruntime would not tell: its GPU build lists CUDA on every machine.
+    """
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

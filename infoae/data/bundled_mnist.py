@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.data.idx import parse_idx
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 
 MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -29,7 +29,9 @@ def read(name: str) -> NDArray[np.uint8]:
     except FileNotFoundError:
         raise InfoAEError(f"the bundled MNIST file {path} is missing: reinstall infoae") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise InfoAEError(f"the bundled MNIST file {path} cannot be read ({error}): reinstall infoae") from None
+        raise InfoAEError(
+            f"the bundled MNIST file {path} cannot be read ({one_line(error)}): reinstall infoae"
+        ) from None
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != MD5[name]:
         raise InfoAEError(f"the bundled MNIST file {path} is not the original (MD5 differs): reinstall infoae")
     return parse_idx(content)

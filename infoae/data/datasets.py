@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from infoae.data import bundled_mnist
 from infoae.data.shards import Shards, read_labels
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import InfoAEError, UsageError, one_line
 
 if TYPE_CHECKING:  # the run-time half of deploy imports this package, and has no YAML
     from infoae.config import Data, DataName
@@ -108,10 +108,10 @@ def _torchvision(config: Data, split: Split) -> ImageSet:
             root=str(root), download=config.download, **_split_arguments(config.name, split)
         )
     except (RuntimeError, FileNotFoundError) as error:  # torchvision: not there, or not what its checksum says
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = one_line(error, first=True).rstrip(".")
         raise InfoAEError(f"data {config.name} under {root}: {reason}; --download fetches it") from None
     except (OSError, ValueError, EOFError) as error:
-        raise InfoAEError(f"data {config.name} under {root} cannot be read: {error}") from None
+        raise InfoAEError(f"data {config.name} under {root} cannot be read: {one_line(error)}") from None
     images = np.asarray(dataset.data, dtype=np.uint8)
     labels = np.asarray(dataset.labels if config.name == "svhn" else dataset.targets, dtype=np.int64)
     return ImageSet(np.ascontiguousarray(_to_chw(images, config.name)), labels)

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 
 MAX_PIXELS = 64_000_000
 """An image that declares more pixels is refused before it is decoded (64 megapixels are 256 MB as RGBA)."""
@@ -117,7 +117,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    """One short line that is the same on every run: Pillow's own messages hold memory addresses."""
+    """One short line that is the same on every run."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image of a known format"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
@@ -125,6 +125,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "more memory needed than there is"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = " ".join(str(error).split())[:200]
-    return f"damaged image: {text or type(error).__name__}"
+        return one_line(error)
+    return f"damaged image: {one_line(error)}"

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 
 MIXED_SHARDS = 8
 
@@ -86,7 +86,7 @@ def _load(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InfoAEError(f"{path} cannot be read as .npy: {str(error).splitlines()[0]}") from None
+        raise InfoAEError(f"{path} cannot be read as .npy: {one_line(error, first=True)}") from None
     if not isinstance(array, np.ndarray):
         raise InfoAEError(f"{path} cannot be read as .npy: it is an archive of arrays")
     return array

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sys
+import math
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, ClassVar
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from infoae import metric_names
 from infoae.evaluation.health import Watch
+from infoae.reporting.bars import Bar
 from infoae.results import Team, counted
 from infoae.trainer import Metrics, Moment
 
 if TYPE_CHECKING:
     from infoae.tune.record import Sweep, Trial
 
-PLAIN_SECONDS = 15.0  # between lines in a log
 SHOWN = {
     "reconstruction": metric_names.of_loss("reconstruction"),
     "mutual information": metric_names.of_loss("mutual_information"),
@@ -28,42 +25,15 @@ SHOWN = {
 }
 
 
-class _Bar:
-    """A live bar on stderr, used as a context manager so that it is always taken down; none where it is no terminal."""
-
-    def __init__(self, *columns: ProgressColumn) -> None:
-        self._console = Console(file=sys.stderr)  # this stderr, whatever it is redirected to later
-        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(text, highlight=False, soft_wrap=True)
-
-
-class TrainingProgress(_Bar):
+class TrainingProgress(Bar):
     """Reporter for stderr."""
 
+    LINE_SECONDS: ClassVar[float] = 15.0
+
     def __init__(self) -> None:
-        super().__init__(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed}/{task.total} steps"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}"),
-        )
-        self._task: TaskID | None = None
+        super().__init__("train", "steps")
         self._losses, self._measures, self._watch = "", Metrics(), Watch()
-        self._last_line = 0.0
+        self._last_line = -math.inf  # the first at once
         self._rate = 0.0
         self._workers, self._team = 1, ""
 
@@ -75,22 +45,15 @@ class TrainingProgress(_Bar):
         """Move the bar on."""
         # A moving average: single steps vary too much to read.
         self._rate = moment.images_per_second if not self._rate else 0.9 * self._rate + 0.1 * moment.images_per_second
-        fields: dict[str, Any] = {
-            "epoch": f"{moment.epoch}/{moment.total_epochs}",
-            "rate": self._rates(),
-            "status": self._losses,
-        }
-        if self._task is None:
-            self._task = self._bar.add_task("train", total=moment.total_steps, **fields)
-        self._bar.update(self._task, completed=moment.step, **fields)
+        self.label = f"epoch {moment.epoch}/{moment.total_epochs}"
+        self.done, self.total = moment.step, moment.total_steps
+        self.show(self._rates(), self._losses)
 
     def logged(self, moment: Moment, metrics: Metrics) -> None:
         """Keep losses for the bar and the warnings; without a terminal, print a line every few seconds."""
         self._losses = " ".join(f"{name} {metrics[key]:.3f}" for name, key in SHOWN.items() if key in metrics)
         self._measures = metrics
-        now = time.monotonic()
-        if self._bar.disable and (now - self._last_line >= PLAIN_SECONDS or moment.step == moment.total_steps):
-            self._last_line = now
+        if self.line_is_due() or (moment.step == moment.total_steps and not self.is_live):
             self.say(
                 f"epoch {moment.epoch}/{moment.total_epochs} step {moment.step}/{moment.total_steps} "
                 f"{self._rates()}, {moment.images_left / self._rate:,.0f} s left: {self._losses}"
@@ -116,26 +79,20 @@ def _short(value: float) -> str:
     return str(int(value)) if value == int(value) else f"{value:.3f}"
 
 
-class SweepProgress(_Bar):
+class SweepProgress(Bar):
     """The trials of a sweep on stderr."""
 
+    LINE_SECONDS: ClassVar[float] = 15.0
+
     def __init__(self, num_trials: int) -> None:
-        super().__init__(
-            TextColumn("trials"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[best]}"),
-        )
-        self._task = self._bar.add_task("trials", total=num_trials, best="")
-        self._started = self._last_line = time.monotonic()
+        super().__init__("sweep", "trials", num_trials)
         self._ended = 0
+        self.show()
 
     def reported(self, sweep: Sweep, trial: Trial) -> None:
         """A trial has ended an epoch."""
         self._show(sweep)
-        if self._bar.disable and trial.epochs and time.monotonic() - self._last_line >= PLAIN_SECONDS:
-            self._last_line = time.monotonic()
+        if trial.epochs and self.line_is_due():
             self.say(f"{trial.run} epoch {len(trial.epochs)}/{sweep.config.train.epochs}: score {trial.score:.4g}")
 
     def ended(self, sweep: Sweep, trial: Trial) -> None:
@@ -147,12 +104,13 @@ class SweepProgress(_Bar):
         if trial.message is None:
             outcome = f"{trial.status} after epoch {len(trial.epochs)}, score {trial.score:.4g}"
         left = (time.monotonic() - self._started) / self._ended * (sweep.num_trials - done)
-        eta = f", about {left:,.0f} s left" if self._bar.disable and left else ""
+        eta = f", about {left:,.0f} s left" if left and not self.is_live else ""
         self.say(f"{trial.run} {outcome}; {done}/{sweep.num_trials} trials, {best}{eta}")
 
     def _show(self, sweep: Sweep) -> tuple[int, str]:
         done = sum(trial.status != "unfinished" for trial in sweep.trials)
         found = sweep.best()
         best = "no score yet" if found is None else f"best {found.score:.4g} ({found.run})"
-        self._bar.update(self._task, completed=done, best=best)
+        self.done = done
+        self.show(note=best)
         return done, best

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from infoae.config import Config
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 from infoae.runs.run import Run
 from infoae.trainer import Metrics, Moment
 
@@ -63,7 +63,7 @@ def wandb_reporter(mode: Mode, run: Run, config: Config, group: str | None = Non
             settings=wandb.Settings(silent=True),
         )
     except (wandb.Error, OSError) as error:
-        raise InfoAEError(f"W&B {mode} could not start ({error}): wandb login, or --wandb offline") from None
+        raise InfoAEError(f"W&B {mode} could not start ({one_line(error)}): wandb login, or --wandb offline") from None
     try:
         yield [WandbReporter(wandb_run)]
     finally:

@@ -80,7 +80,11 @@ def test_any_bytes_are_idx_or_a_reason(content: bytes) -> None:
 
 def test_idx_files_of_other_types_or_lengths_are_refused() -> None:
     good = idx(np.zeros((2, 3), np.uint8))
-    for bad, reason in [(good[:-1], "promises 6"), (good + b"x", "promises 6"), (b"\0\0\x0d\x01" + good[4:], "0x0d")]:
+    for bad, reason in [
+        (good[:-1], "promises 6"),
+        (good + b"x", "promises 6"),
+        (b"\0\0\x0d\x01" + good[4:], "float32"),
+    ]:
         with pytest.raises(ValueError, match=reason):
             parse_idx(bad)
 

@@ -61,6 +61,14 @@ def test_arrays_of_another_kind_are_refused(tmp_path: Path, array: np.ndarray, m
         read(tmp_path / "x.npy")
 
 
+def test_idx_of_another_type_is_refused(tmp_path: Path) -> None:
+    content = bytearray(idx(PIXELS))
+    content[2] = 0x0D
+    (tmp_path / "x.idx").write_bytes(content)
+    with pytest.raises(InfoAEError, match=r"x\.idx holds float32: give uint8"):
+        read(tmp_path / "x.idx")
+
+
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.idx", "x.parquet", "x.tar"])
 @pytest.mark.parametrize("content", [b"", b"nonsense" * 9, bytes(100)])
 def test_a_damaged_container_is_one_row_among_the_others(tmp_path: Path, name: str, content: bytes) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from infoae.deploy import sinks
+from infoae.deploy import job_folder, sinks
 from infoae.deploy.bundle import Bundle, Manifest
 from infoae.deploy.classifier import Answers
 from infoae.deploy.formats import FORMATS
@@ -179,6 +179,16 @@ def test_nothing_appears_before_the_end_and_parts_are_continued(
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_parts_of_a_job_that_is_not_described_are_refused(tmp_path: Path, manifest: Manifest) -> None:
+    """An earlier infoae called the description otherwise."""
+    path, rows = tmp_path / "x.csv", RowFormat.parse(manifest, "path", latent=False)
+    with pytest.raises(InfoAEError, match="stopped"):
+        write(path, rows, [["a"]], stop=True)
+    (tmp_path / ".x.csv.partial" / job_folder.DESCRIPTION).unlink()
+    with pytest.raises(InfoAEError, match=r"used another model, .* or delete .*\.x\.csv\.partial to start again"):
+        write(path, rows, [["a"]], resume=True)
+
+
 @pytest.mark.parametrize("stop", [False, True])
 def test_no_file_is_deleted_while_the_job_has_it_open(
     tmp_path: Path, manifest: Manifest, stop: bool, monkeypatch: pytest.MonkeyPatch
@@ -186,7 +196,7 @@ def test_no_file_is_deleted_while_the_job_has_it_open(
     """NFS keeps an open file under another name until it is closed, and the folder with it."""
     deleted: list[bool] = []
     locks: list[Any] = []
-    delete, lock_for = shutil.rmtree, sinks.lock_for
+    delete, hold = shutil.rmtree, job_folder.hold
 
     def watched(folder: Path, **options: Any) -> None:
         deleted.append(all(lock.closed for lock in locks))
@@ -194,10 +204,10 @@ def test_no_file_is_deleted_while_the_job_has_it_open(
 
     def kept(file: Any, path: Path) -> None:
         locks.append(file)
-        lock_for(file, path)
+        hold(file, path)
 
     monkeypatch.setattr(shutil, "rmtree", watched)
-    monkeypatch.setattr(sinks, "lock_for", kept)
+    monkeypatch.setattr(job_folder, "hold", kept)
     with contextlib.suppress(InfoAEError):
         write(tmp_path / "x.csv", RowFormat.parse(manifest, None, latent=False), [] if stop else [["a"]], stop=stop)
     assert [file.name for file in tmp_path.iterdir()] == ([] if stop else ["x.csv"])

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from infoae.reporting import images as module
+from infoae.reporting.bars import Bar
 from infoae.reporting.images import progress
 
 
@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 
 def test_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(Bar, "LINE_SECONDS", 0.0)
     with progress("classify", 100, 20) as advance:
         advance(30)
     with progress("classify", None) as advance:

@@ -1,0 +1,112 @@
+"""The hidden folder in which a result is made, so that an interrupted job can go on: for one file, and for a folder.
+
+It is `.NAME.partial` beside the result NAME. What is stored in it is whole: every file is written under a temporary
+name that begins with a dot, and then renamed. A job may so be killed at any moment: what has a name is there, and what
+has none never happened. The job that works in the folder holds a lock, and has set down what makes its rows.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from infoae.errors import InfoAEError, one_line
+from infoae.files import write_json
+
+# The underscore tells readers of a folder of Parquet files that these are none.
+DESCRIPTION = "_job.json"
+LOCK = "_lock"
+
+
+class JobFolder:
+    """A folder that this process alone works in: `path`, in which `out` is made. Opened by `open_job`.
+
+    `given_up` is what it is called once it is no longer needed, until it is deleted.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.path = out.parent / f".{out.name}.partial"
+        self.given_up = out.parent / f".{out.name}.finished"
+
+    def take(self, job: dict[str, Any], *, stored: str | None, resume: bool, differences: str) -> None:
+        """Set down `job` as the one of this folder, or see that it is the one that was interrupted here.
+
+        `job` is JSON that says what makes the rows, and `differences` names for people what that is. `stored` says how
+        much of an earlier job is there ("5 rows"), None if that is nothing. Raises InfoAEError if something is, and
+        `resume` is false or the earlier job was another.
+        """
+        if stored is None:
+            write_json(self.path / DESCRIPTION, job)
+        elif not resume:
+            raise InfoAEError(
+                f"an interrupted job for {self.out} has {stored}: continue it with --resume, or delete {self.path} to "
+                "start again"
+            )
+        elif self._description() != job:
+            raise InfoAEError(
+                f"the interrupted job for {self.out} used another {differences}: repeat its command, or delete "
+                f"{self.path} to start again"
+            )
+
+    def become_result(self) -> None:
+        """Make the folder itself the result, without what only the job needed."""
+        self.delete_leftovers()
+        (self.path / LOCK).unlink(missing_ok=True)
+        self.path.rename(self.out)
+
+    def give_up(self) -> None:
+        """Give up the folder, at once: one that is half deleted would look like an interrupted job."""
+        self.path.rename(self.given_up)
+
+    def _description(self) -> Any:
+        try:
+            return json.loads((self.path / DESCRIPTION).read_text(encoding="utf-8"))
+        except FileNotFoundError:  # of an earlier infoae, which called it otherwise
+            return None
+
+    def delete_leftovers(self) -> None:
+        """Remove the beginnings of files whose writers were killed; readers of the result would stumble over them."""
+        for leftover in self.path.glob(".*"):
+            leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_job(out: Path) -> Iterator[JobFolder]:
+    """Yield the folder in which `out` is made. What is in it at the end stays, unless the folder was given up.
+
+    Raises InfoAEError if it cannot be written, and if another process is making `out`.
+    """
+    folder = JobFolder(out)
+    try:
+        if folder.given_up.exists():  # by a job that was killed while it tidied up
+            shutil.rmtree(folder.given_up)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with (folder.path / LOCK).open("ab") as lock:
+            hold(lock, out)
+            folder.delete_leftovers()
+            yield folder
+    except OSError as error:
+        raise InfoAEError(f"cannot write {out}: {one_line(error)}") from error
+    finally:
+        shutil.rmtree(folder.given_up, ignore_errors=True)  # now that the lock is closed: NFS keeps a file that is open
+
+
+def hold(lock: IO[bytes], out: Path) -> None:
+    """Hold the file `lock` for the job that makes `out`, until it is closed or the process dies, however it dies.
+
+    Raises InfoAEError if another process holds it.
+    """
+    if sys.platform == "win32":
+        return  # there an open file cannot be replaced, which protects the parts well enough
+    import fcntl
+
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InfoAEError(f"another job is writing {out} now") from error
