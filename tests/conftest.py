@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+from filelock import FileLock
 
 os.environ["OMP_NUM_THREADS"] = "1"  # nets this small are faster on one thread, and tests share the machine
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -45,27 +48,39 @@ def mnist() -> tuple[ImageSet, ImageSet]:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A small run trained to the end through the same path as the command."""
-    runs = tmp_path_factory.mktemp("runs")
-    plan = planning.planned("smoke", TINY, runs, "tiny")
-    result = launch.run(plan, Executor())
-    assert result.finished
-    return Run.open("tiny", runs)
+def train_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """Return a function that gives this process a run of its own, trained once for all processes of the tests."""
+
+    def train(name: str, *settings: str) -> Run:
+        shared = tmp_path_factory.getbasetemp()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            shared = shared.parent
+        runs = shared / "trained"
+        with FileLock(shared / f"{name}.lock"):
+            if not (runs / name / "evaluation.json").exists():
+                launch.run(planning.planned("smoke", settings, runs, name), Executor())
+        own = tmp_path_factory.mktemp("runs")
+        shutil.copytree(runs / name, own / name)
+        return Run.open(name, own)
+
+    return train
 
 
 @pytest.fixture(scope="session")
-def lively_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def finished_run(train_once: Callable[..., Run]) -> Run:
+    """A small run trained to the end through the same path as the command."""
+    return train_once("tiny", *TINY)
+
+
+@pytest.fixture(scope="session")
+def lively_run(train_once: Callable[..., Run]) -> Run:
     """A run trained just long enough (ten seconds) to answer with every category; its images are not good."""
-    runs = tmp_path_factory.mktemp("runs")
     skipped = ("decoder_generated", "decoder_reconstructed", "encoder_adversarial")
     settings = ["train.epochs=6", "optim.learning_rate=2e-3", "objective.weights.reconstruction=0.05"]
     settings += [f"objective.weights.{loss}=0" for loss in skipped]
-    plan = planning.planned("smoke", [*settings, "train.precision=fp32", "train.device=cpu"], runs, "lively")
-    result = launch.run(plan, Executor())
-    assert result.evaluation is not None
-    assert result.evaluation.measures.label_free.categories_used >= 8
-    return Run.open("lively", runs)
+    run = train_once("lively", *settings, "train.precision=fp32", "train.device=cpu")
+    assert json.loads((run.path / "evaluation.json").read_text())["categories_used"] >= 8
+    return run
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from infoae.data import external_shuffle, shard_writer
 from infoae.data.decode import read_image
 from infoae.errors import InfoAEError
 from tests.helpers.inputs import write_tar
-from tests.helpers.settings import TINY
+from tests.helpers.settings import SMALL
 
 COMMAND = [sys.executable, "-c", "from infoae.cli.main import main; main()"]
 GREY = ("--size", 28, "--channels", 1)
@@ -271,7 +271,7 @@ def test_what_it_wrote_trains(tmp_path: Path) -> None:
     )
     assert made.returncode == 0, made.stderr
     following = made.stderr.splitlines()[-1].removeprefix("next: infoae ").split()
-    settings = [part for setting in TINY if "limit" not in setting for part in ("--set", setting)]
+    settings = [part for setting in SMALL for part in ("--set", setting)]
     command = [*COMMAND, *following, "--config", "smoke", *settings, "--epochs", "1", "--json"]
     trained = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert trained.returncode == 0, trained.stderr

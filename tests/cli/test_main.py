@@ -13,7 +13,7 @@ import pytest
 
 from infoae.errors import InfoAEError
 from infoae.runs.run import Run
-from tests.helpers.commands import COMMAND, SETTINGS, invoke, run
+from tests.helpers.commands import COMMAND, SETTINGS, call, invoke, run
 
 
 def test_train_evaluate_and_figures_in_a_fresh_folder(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_train_evaluate_and_figures_in_a_fresh_folder(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_going_on_ends_bit_equal(tmp_path: Path) -> None:
-    long = [*SETTINGS, "--epochs", "5", "--set", "data.limit=400", "--set", "train.batch_size=20"]
+    long = [*SETTINGS, "--epochs", "5", "--set", "train.batch_size=15"]
     process = subprocess.Popen(
         [*COMMAND, "train", "--config", "smoke", *long, "--name", "stopped"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -80,10 +80,10 @@ def test_ctrl_c_saves_says_how_to_go_on_and_going_on_ends_bit_equal(tmp_path: Pa
 
 def test_a_resumed_run_can_be_given_more_epochs(tmp_path: Path) -> None:
     base = ["train", "--config", "smoke", *SETTINGS, "--name", "short", "--epochs", "1"]
-    assert run(*base, cwd=tmp_path).returncode == 0
-    more = run("train", "--resume", "short", "--epochs", "2", "--json", cwd=tmp_path)
+    assert call(*base, cwd=tmp_path).returncode == 0
+    more = call("train", "--resume", "short", "--epochs", "2", "--json", cwd=tmp_path)
     assert json.loads(more.stdout)["step"] == 12
-    fewer = run("train", "--resume", "short", "--epochs", "1", cwd=tmp_path)
+    fewer = call("train", "--resume", "short", "--epochs", "1", cwd=tmp_path)
     assert fewer.returncode == 2
     assert Run.open("short", tmp_path / "runs").config().train.epochs == 2
 
@@ -105,7 +105,7 @@ def test_a_resumed_run_can_be_given_more_epochs(tmp_path: Path) -> None:
 def test_bad_input_is_one_line_and_leaves_nothing_behind(
     arguments: list[str], code: int, message: str, tmp_path: Path
 ) -> None:
-    result = run(*arguments, cwd=tmp_path)
+    result = call(*arguments, cwd=tmp_path)
     assert result.returncode == code
     assert result.stdout == ""
     assert message in result.stderr
@@ -116,32 +116,32 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()", reason="a machine with a GPU has nothing to refuse")
 def test_cuda_asked_for_and_absent_is_refused(tmp_path: Path) -> None:
-    result = run("train", "--config", "smoke", "--device", "cuda", cwd=tmp_path)
+    result = call("train", "--config", "smoke", "--device", "cuda", cwd=tmp_path)
     assert result.returncode == 2
     assert "no GPU" in result.stderr
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_damaged_checkpoint_is_one_line(tmp_path: Path) -> None:
-    assert run("train", "--config", "smoke", *SETTINGS, "--name", "r", cwd=tmp_path).returncode == 0
+    assert call("train", "--config", "smoke", *SETTINGS, "--name", "r", cwd=tmp_path).returncode == 0
     for file in (tmp_path / "runs" / "r" / "checkpoints").rglob("average.safetensors"):
         file.write_bytes(file.read_bytes()[:1000])
     for verb in ("evaluate", "figures"):
-        result = run(verb, cwd=tmp_path)
+        result = call(verb, cwd=tmp_path)
         assert result.returncode == 1
         assert "average.safetensors is damaged" in result.stderr
         assert result.stderr.count("\n") == 1
 
 
 def test_a_resume_that_fails_leaves_the_run_as_it_was(tmp_path: Path) -> None:
-    assert run("train", "--config", "smoke", *SETTINGS, "--name", "r", cwd=tmp_path).returncode == 0
+    assert call("train", "--config", "smoke", *SETTINGS, "--name", "r", cwd=tmp_path).returncode == 0
     folder = tmp_path / "runs" / "r"
     for file in (folder / "checkpoints").rglob("optimizer.safetensors"):
         file.write_bytes(file.read_bytes()[:1000])
     with (folder / "metrics.jsonl").open("a") as metrics:
         metrics.write('{"step": 99}\n')  # what a resumed run drops
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    result = run("train", "--resume", "r", "--epochs", "9", "--wandb", "offline", cwd=tmp_path)
+    result = call("train", "--resume", "r", "--epochs", "9", "--wandb", "offline", cwd=tmp_path)
     assert result.returncode == 1
     assert "optimizer.safetensors is damaged" in result.stderr
     assert result.stderr.count("\n") == 1
@@ -150,21 +150,21 @@ def test_a_resume_that_fails_leaves_the_run_as_it_was(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    result = run("train", "--config", "smoke", *SETTINGS, "--runs", "file/runs", cwd=tmp_path)
+    result = call("train", "--config", "smoke", *SETTINGS, "--runs", "file/runs", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("error: Not a directory")
     assert "Traceback" not in result.stderr
 
 
 def test_a_loss_that_is_not_finite_ends_with_its_own_message(tmp_path: Path) -> None:
-    result = run("train", "--config", "smoke", *SETTINGS, "--set", "optim.learning_rate=1e30", cwd=tmp_path)
+    result = call("train", "--config", "smoke", *SETTINGS, "--set", "optim.learning_rate=1e30", cwd=tmp_path)
     assert result.returncode == 1
     assert "nothing was updated" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 def test_a_dry_run_plans_and_writes_nothing(tmp_path: Path) -> None:
-    result = run("train", "--dry-run", "--json", cwd=tmp_path)
+    result = call("train", "--dry-run", "--json", cwd=tmp_path)
     plan = json.loads(result.stdout)
     assert (plan["data"], plan["images"], plan["image_shape"]) == ("mnist", 60000, [1, 28, 28])
     assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,7 @@ from infoae.errors import InfoAEError, UsageError
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
 from tests.helpers.inputs import write_shards
-from tests.helpers.settings import TINY
+from tests.helpers.settings import SMALL
 
 
 def test_shards_are_indexed_as_one_array(tmp_path: Path) -> None:
@@ -120,10 +120,10 @@ def test_a_limit_and_the_test_split_are_read_into_memory(tmp_path: Path, mnist: 
     assert isinstance(limited, ImageSet)
     np.testing.assert_array_equal(limited.images, train.images[:50])
     loaded = data.load(Data(name="shards", root=tmp_path), "test")
-    np.testing.assert_array_equal(loaded.images, test.images[:200])
+    np.testing.assert_array_equal(loaded.images, test.images)
     assert loaded.labels is not None
     assert test.labels is not None
-    assert loaded.labels.tolist() == test.labels[:200].tolist()
+    assert loaded.labels.tolist() == test.labels.tolist()
     (tmp_path / "test_labels.npy").unlink()
     assert data.load(Data(name="shards", root=tmp_path), "test").labels is None
 
@@ -185,7 +185,7 @@ def test_a_shard_that_goes_away_while_training_is_one_clear_line(tmp_path: Path)
 
 def test_labels_must_fit_the_test_images(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> None:
     write_shards(tmp_path, mnist[0].images, 2, mnist[1])
-    np.save(tmp_path / "test_labels.npy", np.arange(-1, 199))
+    np.save(tmp_path / "test_labels.npy", np.arange(-1, 499))
     with pytest.raises(InfoAEError, match="holds -1: classes are 0 and up"):
         data.load(Data(name="shards", root=tmp_path), "test")
     np.save(tmp_path / "test_labels.npy", np.zeros(3, np.int64))
@@ -199,7 +199,7 @@ def test_test_images_of_another_shape_are_refused_before_training(
     tmp_path: Path, mnist: tuple[ImageSet, ImageSet]
 ) -> None:
     write_shards(tmp_path, mnist[0].images, 2, ImageSet(mnist[1].images[..., :20, :20], mnist[1].labels))
-    with pytest.raises(UsageError, match=r"test images of shards are \(200, 1, 20, 20\), those to train on are"):
+    with pytest.raises(UsageError, match=r"test images of shards are \(500, 1, 20, 20\), those to train on are"):
         planning.planned("smoke", ["data.name=shards", f"data.root={tmp_path}"], tmp_path / "runs", None)
 
 
@@ -208,7 +208,7 @@ def test_the_command_trains_on_shards_and_resumes_from_another_folder(
 ) -> None:
     write_shards(tmp_path / "digits", mnist[0].images, 12, mnist[1])
     (tmp_path / "elsewhere").mkdir()
-    settings = [part for setting in TINY if "limit" not in setting for part in ("--set", setting)]
+    settings = [part for setting in SMALL for part in ("--set", setting)]
 
     def infoae(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", "from infoae.cli.main import main; main()", "train", *arguments]

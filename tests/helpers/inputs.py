@@ -64,6 +64,6 @@ def write_shards(folder: Path, images: NDArray[np.uint8], num_shards: int, test:
         (folder / split).mkdir(parents=True)
     for index, part in enumerate(np.array_split(images, num_shards)):
         np.save(folder / "train" / f"{index:05}.npy", part)
-    np.save(folder / "test" / "0.npy", test.images[:200, 0])  # without the axis of channels
+    np.save(folder / "test" / "0.npy", test.images[:, 0])  # without the axis of channels
     if test.labels is not None:
-        np.save(folder / "test_labels.npy", test.labels[:200])
+        np.save(folder / "test_labels.npy", test.labels)

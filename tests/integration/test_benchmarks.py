@@ -16,7 +16,7 @@ from infoae.config import recipes
 from infoae.data import ImageSet, load
 from infoae.pseudolabels import knn
 from infoae.runs.run import PSEUDO_LABELS, Run
-from tests.helpers.settings import TINY
+from tests.helpers.settings import SMALL, TINY
 
 
 @pytest.mark.parametrize("recipe", ["mnist", "mnist-best", "mnist-paper"])
@@ -145,7 +145,7 @@ def test_unbalanced_thins_digits_and_trains_with_each_prior(
     monkeypatch.setattr(
         data, "load", lambda config, split: mnist[split == "test"] if config.name == "mnist" else load(config, split)
     )
-    options = [part for setting in [*TINY[1:], "model.num_over_categories=20"] for part in ("--set", setting)]
+    options = [part for setting in [*SMALL, "model.num_over_categories=20"] for part in ("--set", setting)]
     arguments = [
         "unbalanced.py",
         "--config",

@@ -257,7 +257,7 @@ def test_more_nodes_on_the_way_are_taken_in(ray_cluster: Any, tmp_path: Path, mo
 
     after(path, 8, grow_and_stop)
     request = Request(1, 3, 1, ray_cluster.address)
-    endless = plan(tmp_path, "grown", "data.limit=3000", "train.epochs=5000", "train.save_every=30")
+    endless = plan(tmp_path, "grown", "data.name=mnist", "data.limit=3000", "train.epochs=5000", "train.save_every=30")
     result = driver.run(endless, "disabled", request, None, 3)
     assert (result.finished, result.restarts) == (False, 0)
     assert teams()[0][0] < 3

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from infoae import config, data
 from infoae.config import Config, recipes
+from infoae.data import ImageSet
 from infoae.runs.run import NEIGHBOURS, Run
 from tests.helpers import ranks as script
 from tests.helpers.inputs import write_shards
@@ -113,11 +113,14 @@ def test_uneven_shares_count_by_their_samples(start: Start) -> None:
     ids=["plain", "over-categories", "settled anew"],
 )
 def test_ranks_stop_together_and_resume_from_the_files_as_one_run(
-    start: Start, tmp_path: Path, settings: tuple[str, ...], tolerance: float
+    start: Start,
+    tmp_path: Path,
+    mnist: tuple[ImageSet, ImageSet],
+    settings: tuple[str, ...],
+    tolerance: float,
 ) -> None:
     """Steps of information alone from untrained weights have gradients near rounding: the more, the more tolerance."""
-    train, test = data.load(config.Data(limit=299), "train"), data.load(config.Data(), "test")
-    write_shards(tmp_path / "shards", train.images, 20, test)
+    write_shards(tmp_path / "shards", mnist[0].images[:299], 20, mnist[1])
     from_shards = ("data.name=shards", f"data.root={tmp_path / 'shards'}", "data.limit=null")
     run_config = configured("model.critic_norm=spectral", *from_shards, *settings)
     (tmp_path / "alone").mkdir()
