@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-LINE_LENGTH = 200
+LINE_LENGTH = 500
 """What another library says is cut at so many characters: some put whole graphs or traces into a message."""
 
 

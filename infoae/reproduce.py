@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from infoae import launch
 from infoae.config import Config, recipes
-from infoae.errors import InfoAEError, Notice, UsageError
+from infoae.errors import InfoAEError, Notice, UsageError, one_line
 from infoae.evaluation.evaluate import evaluate_run
 from infoae.files import atomic_file, write_json
 from infoae.launch import Executor
@@ -180,7 +180,9 @@ def read(path: Path) -> SeedResult:
     try:
         return SeedResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise InfoAEError(f"{path} is no result of infoae reproduce ({error}): delete it, it is made again") from None
+        raise InfoAEError(
+            f"{path} is no result of infoae reproduce ({one_line(error)}): delete it, it is made again"
+        ) from None
 
 
 def summarize(command: str, recipe: str, results: Sequence[SeedResult], folder: Path) -> Summary:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import InfoAEError, UsageError, one_line
 
 HOW = (
     "start one with `ray start --head --disable-usage-stats` on one machine and `ray start --address=HOST:6379` on "
@@ -138,7 +138,7 @@ def _connect(request: Request) -> None:
         dashboard = False if address == "local" else None
         ray.init(address=address, include_dashboard=dashboard, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises a bare one where a node takes too long to start
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = one_line(error, first=True)
         where = "on this machine" if address == "auto" else f"at {address}"
         wanted = f"{request.min_nodes} node{'s' * (request.min_nodes > 1)}"
         token = "" if address == "auto" or os.environ.get("RAY_AUTH_MODE") == "token" else PROTECTED

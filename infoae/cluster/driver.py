@@ -29,7 +29,7 @@ from infoae.cluster.connect import Layout, Request
 from infoae.cluster.worker import Channel, Ended, Job, work
 from infoae.config import Config, recipes
 from infoae.data.sampler import check_shares
-from infoae.errors import InfoAEError, UnavailableError, UsageError
+from infoae.errors import InfoAEError, UnavailableError, UsageError, one_line
 from infoae.evaluation.evaluate import evaluate_run
 from infoae.planning import Plan, describe_batch, find_neighbours, start
 from infoae.reporting.training import TrainingProgress
@@ -284,9 +284,9 @@ def _failure(error: Exception, following: Following, log: Path) -> InfoAEError:
         failure = error.controller_failure
         if isinstance(failure, InfoAEError):
             return failure
-        return UnavailableError(f"Ray Train: {_first_line(failure)}; {again}")
+        return UnavailableError(f"Ray Train: {one_line(failure, first=True)}; {again}")
     failures = error.worker_failures if isinstance(error, ray.train.WorkerGroupError) else {}
-    what = _explain(failures) if failures else _first_line(error)  # which says that a machine was taken away
+    what = _explain(failures) if failures else one_line(error, first=True)  # which says that a machine was taken away
     kind = UnavailableError if not failures or any(map(_is_outside, failures.values())) else InfoAEError
     return kind(f"gave up after {counted(following.restarts, 'restart')}: {what}; {again}")
 
@@ -304,8 +304,4 @@ def _explain(failures: dict[int, Exception]) -> str:
         return f"worker {rank}: {error}"
     if outside:
         return f"worker {', '.join(map(str, outside))} was lost"
-    return f"worker {rank}: {type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"worker {rank}: {type(error).__name__}: {one_line(error, first=True)}"

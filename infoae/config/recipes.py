@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from infoae.config import renamed
 from infoae.config.schema import Config
 from infoae.config.validation import explain
-from infoae.errors import Notice, UsageError
+from infoae.errors import Notice, UsageError, one_line
 
 
 def available() -> dict[str, Path]:
@@ -52,7 +52,7 @@ def read_named(source: str | Path, known: Mapping[str, Path], what: str) -> tupl
         return path, path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"no {what} or readable file {str(source)!r} ({error.strerror}); {what}s: {', '.join(known)}"
+            f"no {what} or readable file {str(source)!r} ({one_line(error)}); {what}s: {', '.join(known)}"
         ) from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a UTF-8 YAML file") from None
@@ -109,7 +109,7 @@ def read_yaml(text: str, origin: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{origin} is not valid YAML: {one_line(error)}") from None
 
 
 def _write(tree: dict[Any, Any], key: str, value: Any, origin: str) -> None:

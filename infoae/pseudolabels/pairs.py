@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from infoae.config import Augment, Config, Neighbours
 from infoae.distributed import collectives
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import InfoAEError, UsageError, one_line
 from infoae.files import atomic_file
 from infoae.pseudolabels.neighbour_graph import nearest_neighbours
 from infoae.random_streams import Stream, generator
@@ -68,7 +68,7 @@ def load(run: Run, images: NDArray[np.uint8] | Shards, config: Config, device: t
             found = _read(run.path / NEIGHBOURS)["neighbours"].astype(np.int32).reshape(found.shape)
         except DAMAGED as error:
             path = run.path / NEIGHBOURS
-            raise InfoAEError(f"{path} is damaged ({error}): remove it, it is computed again") from None
+            raise InfoAEError(f"{path} is damaged ({one_line(error)}): remove it, it is computed again") from None
     return Pairs(collectives.from_main(torch.from_numpy(found), device).numpy(), config.neighbours.count)
 
 

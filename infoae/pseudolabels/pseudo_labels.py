@@ -12,7 +12,7 @@ from torch import Tensor
 from infoae import metric_names
 from infoae.config import PseudoLabels as Rule
 from infoae.distributed import collectives
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_file, write_json
 from infoae.model import InfoAE
 from infoae.pseudolabels import distinctness, joint, merging, propagation, vote
@@ -180,4 +180,4 @@ def _kept(run: Run, count: int, versions: int) -> Ints:
     try:
         return np.asarray(np.load(path, allow_pickle=False), np.int64).reshape(-1, count)[:versions, :].copy()
     except (ValueError, OSError, EOFError) as error:
-        raise InfoAEError(f"{path} is missing or damaged ({error}): train anew") from None
+        raise InfoAEError(f"{path} is missing or damaged ({one_line(error)}): train anew") from None

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from infoae import metrics
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_folder, write_json
 
 FORMAT = 1
@@ -109,7 +109,9 @@ def read(path: Path) -> Checkpoint:
         content = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
         checkpoint = Checkpoint(**content)
     except (OSError, ValueError, TypeError) as error:
-        raise InfoAEError(f"checkpoint {path} is damaged ({error}): remove that folder to use an older one") from None
+        raise InfoAEError(
+            f"checkpoint {path} is damaged ({one_line(error)}): remove that folder to use an older one"
+        ) from None
     if checkpoint.format > FORMAT:
         raise InfoAEError(f"checkpoint {path} has format {checkpoint.format}, this infoae reads {FORMAT}: upgrade")
     return checkpoint
@@ -164,5 +166,5 @@ def _tensors(path: Path, name: str, checkpoint: Checkpoint) -> dict[str, Tensor]
         return parse_tensors(content)
     except (OSError, KeyError, SafetensorError) as error:
         raise InfoAEError(
-            f"checkpoint file {file} cannot be read ({error}): remove {path} to use an older one"
+            f"checkpoint file {file} cannot be read ({one_line(error)}): remove {path} to use an older one"
         ) from None

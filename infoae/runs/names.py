@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.data.decode import UnreadableImageError, read_image
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 from infoae.files import write_json
 from infoae.runs.run import NAMES, Run
 
@@ -82,7 +82,7 @@ def read_names(path: Path, num_categories: int) -> list[str | None]:
         try:
             given = json.loads(text)
         except ValueError as error:
-            raise InfoAEError(f"{path} is not JSON: {error}") from None
+            raise InfoAEError(f"{path} is not JSON: {one_line(error)}") from None
     if isinstance(given, dict):
         unknown = sorted(set(given) - {str(category) for category in range(num_categories)})
         if unknown:
@@ -113,7 +113,7 @@ def stored(run: Run, num_categories: int, step: int) -> list[str | None] | None:
         if len(names) != num_categories:
             raise ValueError(f"{len(names)} names for {num_categories} categories")
     except (ValueError, KeyError, TypeError) as error:
-        raise InfoAEError(f"{path} is damaged ({error}): name the categories again, or delete it") from None
+        raise InfoAEError(f"{path} is damaged ({one_line(error)}): name the categories again, or delete it") from None
     if made_at != step:
         raise InfoAEError(
             f"{path} names the categories of step {made_at}, and this checkpoint is of step {step}: name them again, "
@@ -146,7 +146,7 @@ def _from_csv(path: Path) -> list[tuple[Path, str]]:
     try:
         rows = list(csv.DictReader(io.StringIO(_read(path), newline="")))
     except csv.Error as error:
-        raise InfoAEError(f"{path} is not CSV: {error}") from None
+        raise InfoAEError(f"{path} is not CSV: {one_line(error)}") from None
     columns = set(rows[0]) if rows else set()
     column = "name" if "name" in columns else "label"
     if not {"path", column} <= columns:
@@ -158,7 +158,7 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InfoAEError(f"cannot read {path}: {error.strerror}") from None
+        raise InfoAEError(f"cannot read {path}: {one_line(error)}") from None
     except UnicodeDecodeError:
         raise InfoAEError(f"{path} is not UTF-8 text") from None
 

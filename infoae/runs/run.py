@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infoae.config import Config, recipes
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import InfoAEError, UsageError, one_line
 from infoae.files import atomic_file, write_json
 from infoae.runs import checkpoint as checkpoints
 
@@ -155,7 +155,9 @@ class Run:
             kept = json.loads(path.read_text(encoding="utf-8"))["information_kept"]
             return {int(number): float(nats) for number, nats in kept.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InfoAEError(f"{path} is damaged ({error}): remove it, only the curve in it is lost") from None
+            raise InfoAEError(
+                f"{path} is damaged ({one_line(error)}): remove it, only the curve in it is lost"
+            ) from None
 
     def environments(self) -> list[dict[str, Any]]:
         """Return what each start and resume of the run ran on. Raises InfoAEError if its file is damaged."""
@@ -164,7 +166,9 @@ class Run:
             entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
             return [dict(entry) for entry in entries]
         except (ValueError, TypeError) as error:
-            raise InfoAEError(f"{path} is damaged ({error}): remove it, only what the run ran on is lost") from None
+            raise InfoAEError(
+                f"{path} is damaged ({one_line(error)}): remove it, only what the run ran on is lost"
+            ) from None
 
     def add_environment(self, entry: dict[str, Any]) -> None:
         """Append to environment.json what this start or resume ran on. Raises InfoAEError as `environments` does."""
@@ -179,7 +183,9 @@ class Run:
                 temporary.symlink_to(self.path.name, target_is_directory=True)
                 temporary.replace(link)
             except OSError as error:
-                raise InfoAEError(f"cannot point {link} to {self.name} ({error}): remove it if it is no link") from None
+                raise InfoAEError(
+                    f"cannot point {link} to {self.name} ({one_line(error)}): remove it if it is no link"
+                ) from None
 
 
 def new_folder(root: Path, name: str | None, stem: str) -> Path:

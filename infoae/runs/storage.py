@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from infoae.errors import UnavailableError, UsageError
+from infoae.errors import UnavailableError, UsageError, one_line
 from infoae.files import atomic_folder
 from infoae.runs.run import CHECKPOINTS, CONFIG, STATE_FILES, Run
 
@@ -31,7 +31,7 @@ class Storage:
         try:
             return bool(system.get_file_info(f"{root}/{CONFIG}").type == fs.FileType.File)
         except OSError as error:
-            raise UnavailableError(f"cannot read {self.uri}: {error}") from None
+            raise UnavailableError(f"cannot read {self.uri}: {one_line(error)}") from None
 
     def push(self, run: Run) -> None:
         """Copy what is new in the run's folder, then remove the checkpoints it has dropped.
@@ -56,7 +56,7 @@ class Storage:
                 system.delete_file(f"{root}/{CHECKPOINTS}/{name}/{LAST}")
                 system.delete_dir(f"{root}/{CHECKPOINTS}/{name}")
         except OSError as error:
-            raise UnavailableError(f"cannot write {self.uri}: {error}") from None
+            raise UnavailableError(f"cannot write {self.uri}: {one_line(error)}") from None
 
     def pull(self, run: Run) -> None:
         """Copy the stored run into the run's folder. Does nothing if there is none yet. Raises UnavailableError."""
@@ -74,17 +74,17 @@ class Storage:
                     with atomic_folder(folder) as temporary:
                         fs.copy_files(f"{root}/{CHECKPOINTS}/{name}", str(temporary), system, fs.LocalFileSystem())
         except OSError as error:
-            raise UnavailableError(f"cannot read {self.uri}: {error}") from None
+            raise UnavailableError(f"cannot read {self.uri}: {one_line(error)}") from None
 
     def _open(self, name: str) -> tuple[fs.FileSystem, str]:
         try:
             system, path = fs.FileSystem.from_uri(self.uri)
         except ValueError as error:
             raise UsageError(
-                f"--storage {self.uri}: {error}; give a folder or an URI such as s3://bucket/path"
+                f"--storage {self.uri}: {one_line(error)}; give a folder or an URI such as s3://bucket/path"
             ) from None
         except OSError as error:
-            raise UnavailableError(f"cannot reach {self.uri}: {error}") from None
+            raise UnavailableError(f"cannot reach {self.uri}: {one_line(error)}") from None
         return system, f"{path.rstrip('/')}/{name}"
 
     @staticmethod

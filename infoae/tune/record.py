@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infoae import metric_names, metrics
 from infoae.config import Config, recipes, renamed
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_file, write_json
 from infoae.runs.run import Run
 from infoae.tune import space as searching
@@ -133,7 +133,7 @@ def load(name: str, runs: Path) -> tuple[Sweep, Path]:
         where = ".".join(str(part) for part in first["loc"])
         raise InfoAEError(f"{folder / 'sweep.json'} is damaged or of another infoae: {where} {first['msg']}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InfoAEError(f"{folder / 'sweep.json'} is damaged: {error}") from None
+        raise InfoAEError(f"{folder / 'sweep.json'} is damaged: {one_line(error)}") from None
     return sweep, folder.resolve()
 
 

@@ -16,7 +16,7 @@ from ray import tune
 from torch import Tensor
 
 from infoae.cluster.connect import Layout
-from infoae.errors import InfoAEError, UnavailableError
+from infoae.errors import InfoAEError, UnavailableError, one_line
 from infoae.planning import Plan, checked
 from infoae.pseudolabels import pairs
 from infoae.reporting.training import TrainingProgress
@@ -69,8 +69,8 @@ class Training(tune.Trainable):
         except Exception as error:
             if not isinstance(error, InfoAEError):
                 traceback.print_exc()
-            lines = str(error).strip().splitlines() or [""]
-            message = lines[0] if isinstance(error, InfoAEError) else f"{type(error).__name__}: {lines[0]}"
+            ours = isinstance(error, InfoAEError)
+            message = str(error) if ours else f"{type(error).__name__}: {one_line(error, first=True)}"
             outcome = "lost" if isinstance(error, UnavailableError) else "failed"
             return {"number": self._number, outcome: message, "epoch": 0, "score": 0.0, "done": True}
 
