@@ -45,7 +45,7 @@ def infoae(*arguments: str, meanwhile: Callable[[subprocess.Popen[str]], None] =
 
 
 def train(*arguments: str, meanwhile: Callable[[subprocess.Popen[str]], None] = lambda _: None) -> dict[str, Any]:
-    """Run `infoae train --json`; return its result, the label-free score and recovered among it."""
+    """Run `infoae train --json`; return its result, the score and recovered among it."""
     result: dict[str, Any] = json.loads(infoae("train", "--json", *arguments, meanwhile=meanwhile))
     kept = {name: result[name] for name in MEASURES if name in result}
     if result["finished"]:

@@ -1,4 +1,4 @@
-"""Does the label-free score rank runs as their accuracy does? Spearman's correlation, and what choosing by it costs.
+"""Does the score rank runs as their accuracy does? Spearman's correlation, and what choosing by it costs.
 
     python benchmarks/score.py RUN... [--out score.json] [--figure score.png]
 
@@ -51,7 +51,7 @@ def drawn(runs: list[dict[str, Any]], found: dict[str, Any]) -> Figure:
     """Draw accuracy over score, a colour for each kind of run."""
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     title = f"{found['runs']} runs: Spearman {found['spearman']:.2f}, regret {100 * found['regret']:.2f} points"
-    axes = figure.add_subplot(xlabel="label-free score (nats)", ylabel="test accuracy", title=title)
+    axes = figure.add_subplot(xlabel="score (nats)", ylabel="test accuracy", title=title)
     kinds = [run["run"].rpartition("-")[0] or run["run"] for run in runs]
     for kind in dict.fromkeys(kinds):
         points = [(run["score"], run["accuracy"]) for run, its in zip(runs, kinds, strict=True) if its == kind]

@@ -13,11 +13,13 @@ from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, wa
 
 
 def reproduce(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="Recipe name (infoae config list) or YAML file.")],
-    seeds: Annotated[str, typer.Option(help="Seeds, as in 0-9 or 0,3,7.")] = "0-9",
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="Recipe: a name of infoae config list, or a YAML file.")
+    ],
+    seeds: Annotated[str, typer.Option(help="Seeds to train, as in 0-9 or 0,3,7.")] = "0-9",
     settings: SetOption = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the results; results/CONFIG if not given.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of the results; default: results/CONFIG.")
     ] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,

@@ -45,38 +45,47 @@ class Wandb(StrEnum):
 
 def train(
     context: typer.Context,
-    config: Annotated[str, typer.Option("--config", help="Recipe name (infoae config list) or YAML file.")] = "mnist",
+    config: Annotated[
+        str, typer.Option("--config", help="Recipe to train: a name of infoae config list, or a YAML file.")
+    ] = "mnist",
     settings: SetOption = None,
     data: Annotated[
-        str | None, typer.Option(help="Data set: mnist, fashion-mnist, kmnist, emnist, usps, svhn, cifar10, shards.")
+        str | None,
+        typer.Option(help="Data set to train on: mnist, fashion-mnist, kmnist, emnist, usps, svhn, cifar10, shards."),
     ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder of torchvision data sets, or of shards; mnist needs none.")
-    ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Let torchvision download into --data-root.")] = False,
+    data_root: Annotated[Path | None, typer.Option(help="Folder the data set lies in; mnist needs none.")] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Let torchvision download the data set into --data-root.")
+    ] = False,
     categories: Annotated[
-        str | None, typer.Option(metavar="N|auto", help="How many categories come out; auto finds their number.")
+        str | None, typer.Option(metavar="N|auto", help="Number of categories; auto finds it.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Decides weights, order, noise and augmentation.")] = None,
-    precision: Annotated[Precision | None, typer.Option(help="Number format of the networks.")] = None,
-    device: Annotated[Device | None, typer.Option(help="auto takes a GPU if there is one.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run's folder; recipe and time if not given.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Random seed of weights, order, noise and augmentation.")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Number format of the networks; auto is the fastest that the hardware has.")
+    ] = None,
+    device: Annotated[Device | None, typer.Option(help="Where to train; auto is a GPU if there is one.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run's folder; default: recipe and time.")] = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Continue a stopped run, exactly; only --epochs may change.")
+        str | None,
+        typer.Option(metavar="RUN", help="Run to go on with, exactly where it stopped; only --epochs may change."),
     ] = None,
-    wandb: Annotated[Wandb, typer.Option(help="Weights & Biases; offline needs no account.")] = Wandb.disabled,
-    global_batch: Annotated[
-        int | None, typer.Option(min=2, help="Images a step over all workers; each takes its share.")
-    ] = None,
+    wandb: Annotated[
+        Wandb, typer.Option(help="Track with Weights & Biases; offline needs no account.")
+    ] = Wandb.disabled,
+    global_batch: Annotated[int | None, typer.Option(min=2, help="Images per step, over all workers.")] = None,
     nodes: Annotated[
-        str, typer.Option(metavar="N|N-M", help="Nodes of a Ray cluster, or a range that may change on the way.")
+        str, typer.Option(metavar="N|N-M", help="Nodes of a Ray cluster to train on; a range may grow and shrink.")
     ] = "1",
     workers_per_node: Annotated[
-        int | None, typer.Option(min=1, help="Workers on each node; one for each GPU, or one without GPUs.")
+        int | None, typer.Option(min=1, help="Workers on each node; default: one a GPU, or one without GPUs.")
     ] = None,
     address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="HOST:PORT of the Ray cluster; found here if not given.")
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", help="HOST:PORT of the Ray cluster; default: the one on this machine."),
     ] = None,
     storage: Annotated[
         str | None,
@@ -86,9 +95,11 @@ def train(
     ] = None,
     restarts: Annotated[
         int,
-        typer.Option(min=1, help="Train so many runs of consecutive seeds; the best by the label-free score counts."),
+        typer.Option(min=1, help="Runs to train, of consecutive seeds; the one of the highest score counts."),
     ] = 1,
-    retries: Annotated[int, typer.Option(min=0, help="Restarts after lost workers or nodes.")] = 3,
+    retries: Annotated[
+        int, typer.Option(min=0, help="How often lost workers or nodes are replaced before giving up.")
+    ] = 3,
     runs: RunsOption = Path("runs"),
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check config and data, print the plan, train nothing.")

@@ -45,37 +45,45 @@ class Metric(StrEnum):
 def tune(
     context: typer.Context,
     config: Annotated[
-        str, typer.Option("--config", help="Recipe that the trials vary: a name or YAML file.")
+        str, typer.Option("--config", help="Recipe that the trials vary: a name of infoae config list, or a YAML file.")
     ] = "mnist",
     settings: SetOption = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="How many; 20 if not given. A grid tries all of its own.")
+        int | None, typer.Option(min=1, help="Number of trials; default 20. A grid tries all of its points.")
     ] = None,
     space: Annotated[
         str,
-        typer.Option(metavar="NAME|FILE", help="Search space (docs/tune.md); lambdas varies alpha, beta and gamma."),
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Search space: a name or a YAML file (docs/tune.md). lambdas varies alpha, beta and gamma.",
+        ),
     ] = "lambdas",
-    search: Annotated[Search, typer.Option(help=r"optuna needs: pip install 'infoae\[optuna]'.")] = Search.random,
+    search: Annotated[
+        Search, typer.Option(help=r"How values are chosen; optuna needs: pip install 'infoae\[optuna]'.")
+    ] = Search.random,
     scheduler: Annotated[
-        Scheduler, typer.Option(help="asha stops the worse trials early; none trains all to the end.")
+        Scheduler,
+        typer.Option(help="When trials are stopped; asha stops the worse ones early, none trains all to the end."),
     ] = Scheduler.asha,
     metric: Annotated[
-        Metric, typer.Option(help="What is maximised, at a trial's best checkpoint. Neither uses a label.")
+        Metric, typer.Option(help="Measure to maximise, at a trial's best checkpoint. Neither uses a label.")
     ] = Metric.mutual_information,
-    name: Annotated[str | None, typer.Option(help="Name of the sweep's folder; recipe and time if not given.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the sweep's folder; default: recipe and time.")] = None,
     resume: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Go on with an interrupted sweep; --trials may ask for more.")
+        str | None, typer.Option(metavar="NAME", help="Sweep to go on with; --trials may ask for more.")
     ] = None,
-    wandb: Annotated[Wandb, typer.Option(help="Weights & Biases, a run a trial, grouped by sweep.")] = Wandb.disabled,
+    wandb: Annotated[
+        Wandb, typer.Option(help="Track with Weights & Biases, a run a trial, grouped by sweep.")
+    ] = Wandb.disabled,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes of a Ray cluster for each trial.")] = 1,
     workers_per_node: Annotated[int, typer.Option(min=1, help="Workers on each node, for each trial.")] = 1,
     address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="HOST:PORT of the Ray cluster; this machine if not given.")
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="HOST:PORT of the Ray cluster; default: this machine.")
     ] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Search for the λs, or any other setting, of the highest label-free score.
+    """Search for the λs, or any other setting, of the highest score.
 
     Each trial is a run of its own; the best one's recipe is written to best.yaml. Ctrl-C stops; --resume goes on.
     """

@@ -11,11 +11,11 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 SCORE_RESOLUTION = 0.01
-"""Nats that the label-free score may differ by from one set of as many images to another."""
+"""Nats that the score, which no label goes into, may differ by from one set of as many images to another."""
 
 
 def choose(scores: Sequence[float]) -> int:
-    """Return the place of the last of the label-free scores of a training that is as good as the highest.
+    """Return the place of the last of the scores of a training that is as good as the highest.
 
     A smaller difference than SCORE_RESOLUTION says nothing, and the generator, which it does not see, learns longest.
     """

@@ -1,4 +1,4 @@
-"""Tables of single experiments: sweeps, several nodes, few labels, unknown or rare categories, the label-free score."""
+"""Tables of single experiments: sweeps, several nodes, few labels, unknown or rare categories, the score."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def unbalanced(name: str) -> Callable[[Results], list[str]]:
 
 
 def score(results: Results) -> list[str]:
-    """How the label-free score ranks runs: all of them, and each kind."""
+    """How the score ranks runs: all of them, and each kind."""
     found = results.json("score.json")
     kinds: dict[str, list[dict[str, Any]]] = {"all": found["of_each"]}
     for run in found["of_each"]:

@@ -88,7 +88,7 @@ def work(arguments: dict[str, Any]) -> None:
     job: Job = arguments["job"]
     config = recipes.parse(job.config, "the run's configuration")
     device = ray.train.torch.get_device()
-    precision = agreed_precision(config.train.precision, device)
+    precision = common_precision(config.train.precision, device)
     with _run_folder(job) as run:
         trainer = Trainer(run, config, data.load_training(config.data), device, precision)
         trainer.restore(checkpoint.newest(run.checkpoints))
@@ -105,7 +105,7 @@ def work(arguments: dict[str, Any]) -> None:
             ray.get(job.channel.put.remote("ended", ended))
 
 
-def agreed_precision(wanted: str, device: torch.device) -> torch.dtype:
+def common_precision(wanted: str, device: torch.device) -> torch.dtype:
     """Resolve the number format. Raises UsageError, on all ranks, if auto is not the same on each."""
     precision = resolve_precision(wanted, device)
     if not collectives.same_everywhere(PRECISIONS.index(precision), device):

@@ -35,7 +35,7 @@ WATCHED = (
     (metric_names.RECOVERED,),
     (metric_names.DIVERSITY_PIXELS,),
 )
-PATIENCE = 4  # ends of epochs in a row: the first epochs of a game are one-sided in good runs, too
+PATIENCE = 4  # ends of epochs in a row: the first epochs are one-sided in good runs, too
 
 
 def of_categories(joint: Floats, category_of: NDArray[np.int64]) -> Iterator[str]:

@@ -123,7 +123,7 @@ def newest(folder: Path) -> Path | None:
 
 
 def best(folder: Path) -> Path | None:
-    """Return the folder of the last checkpoint whose label-free score is as good as the highest (`metrics.choose`).
+    """Return the folder of the last checkpoint whose score is as good as the highest (`metrics.choose`).
 
     The newest if none was scored.
     """
@@ -132,7 +132,7 @@ def best(folder: Path) -> Path | None:
 
 
 def epochs_since_best(folder: Path) -> int:
-    """Return how many whole epochs were done since the label-free score was highest, 0 if none was scored."""
+    """Return how many whole epochs were done since the score was highest, 0 if none was scored."""
     scored, at_last = _scored(folder), newest(folder)
     if not scored or at_last is None:
         return 0

@@ -156,7 +156,7 @@ def differ(_run_config: Config, _folder: Path) -> str:
     formats = torch.bfloat16 if collectives.is_main() else torch.float32
     worker.resolve_precision = lambda *_: formats  # type: ignore[attr-defined]
     try:
-        worker.agreed_precision("auto", torch.device("cpu"))
+        worker.common_precision("auto", torch.device("cpu"))
     except InfoAEError as error:
         return str(error)
     return "no error"
