@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
-
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+from tests.helpers.paths import PROJECT, ROOT
+
 LINES = [line.partition("#")[0].strip() for line in (ROOT / "requirements-dev.lock").read_text().splitlines()]
 LOCKED = [Requirement(line) for line in LINES if line]
 PLATFORMS = [
