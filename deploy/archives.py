@@ -95,7 +95,7 @@ class TarSource:
 
     @classmethod
     def open(cls, path: str) -> TarSource:
-        """Raises UnreadableImageError if the file is no tar archive."""
+        """Look at the first member. Raises UnreadableImageError if the file is no tar archive."""
         try:
             with tarfile.open(path, "r|*") as archive:
                 archive.next()

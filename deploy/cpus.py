@@ -46,6 +46,7 @@ def _quota_v1(group: Path) -> float | None:
 
 
 def _read(path: Path) -> str:
+    """Return the file's text, nothing if there is none."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError:

@@ -20,11 +20,11 @@ class Format(ABC):
 
     @abstractmethod
     def write(self, file: IO[bytes], batches: Sequence[pa.RecordBatch]) -> None:
-        """Write rows, without what stands before the first row of a whole file."""
+        """Write rows to `file`, without what stands before the first row of a whole file."""
 
     @abstractmethod
     def join(self, file: IO[bytes], parts: Sequence[Path], schema: pa.Schema) -> None:
-        """Write a whole file from parts made by `write`."""
+        """Write a whole file to `file` from `parts` made by `write`; `schema` is that of their rows."""
 
 
 class TextFormat(Format):

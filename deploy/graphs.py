@@ -32,7 +32,7 @@ class ClassifierGraph(nn.Module):
         self.register_buffer("merged", F.one_hot(model.category_of, model.num_categories).float())
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return probabilities (B, K) and latents (B, Z) of uint8 images (B, C, H, W)."""
+        """Return probabilities float32 (B, K) and latent float32 (B, Z) of uint8 `images` (B, C, H, W)."""
         z = self.encoder(images.float())
         probabilities = self.classifier(z).softmax(1)
         return probabilities @ self.merged if self.over else probabilities, z
@@ -46,7 +46,7 @@ class DecoderGraph(nn.Module):
         self.decoder = fold_batch_norm(model.decoder)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return images (B, C, H, W) of latents (B, Z)."""
+        """Return images float32 (B, C, H, W) in [0, 1] of `latent` float32 (B, Z)."""
         return torch.sigmoid(self.decoder(latent))
 
 
@@ -69,7 +69,7 @@ class GeneratorGraph(nn.Module):
         self.over = model.num_over_categories > model.num_categories
 
     def forward(self, noise: Tensor, category: Tensor) -> Tensor:
-        """Return images (B, C, H, W) of noise (B, U) for categories (B,)."""
+        """Return images float32 (B, C, H, W) in [0, 1] of `noise` float32 (B, U) and `category` int64 (B,)."""
         if self.over:
             category = (F.embedding(category, self.chosen_up_to) >= noise[:, :1]).int().argmax(1)
         z_gen = self.generator(noise, F.embedding(category, self.one_hot))

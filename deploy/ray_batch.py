@@ -1,9 +1,9 @@
 """`infoae classify --ray`: the same classification as a Ray Data pipeline over a cluster.
 
-The inputs are cut into shards; each is one Parquet file of the result, named by its place. An actor holds a
-classifier and writes its shards atomically, so a shard that is done twice (a lost node, a second run) is still there
-once.
-The bundle, the inputs and the result must lie where every node sees them under the same path.
+The inputs are cut into shards; each is one Parquet file of the result, named by its place. An actor holds a classifier
+and writes its shards atomically, so a shard that is done twice (a lost node, a second run) is still there once. The
+result is made in the hidden folder of its job (see `job_folder`), which becomes the result. The bundle, the inputs and
+the result must lie where every node sees them under the same path.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Sink(Protocol):
     """Takes the rows of a result in order."""
 
     def write(self, rows: pa.RecordBatch, keys: Sequence[str], num_failed: int) -> None:
-        """Add rows; `keys` are those of their inputs."""
+        """Add N rows; `keys` are those of their N inputs, of which `num_failed` are unreadable."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class FileSink:
             self.flush()
 
     def flush(self) -> None:
-        """Store the rows so far as a part."""
+        """Store the rows so far as a part. Raises OSError."""
         if not self._pending:
             return
         digest = KeyDigest()
@@ -120,7 +120,7 @@ class FileSink:
         self._num_pending, self._started = 0, time.monotonic()
 
     def finish(self) -> None:
-        """Make the file of the parts."""
+        """Make the file of the parts, in place of an older one. Raises OSError."""
         self.flush()
         joined = self._folder / "joined"  # in the folder, so that a job killed here leaves nothing beside it
         with atomic_file(joined) as temporary, temporary.open("wb") as stream:

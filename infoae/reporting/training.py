@@ -90,13 +90,13 @@ class SweepProgress(Bar):
         self.show()
 
     def reported(self, sweep: Sweep, trial: Trial) -> None:
-        """A trial has ended an epoch."""
+        """Show that a trial has ended an epoch."""
         self._show(sweep)
         if trial.epochs and self.line_is_due():
             self.say(f"{trial.run} epoch {len(trial.epochs)}/{sweep.config.train.epochs}: score {trial.score:.4g}")
 
     def ended(self, sweep: Sweep, trial: Trial) -> None:
-        """A trial has finished, was stopped, failed, or was lost."""
+        """Say that a trial has finished, was stopped, failed, or was lost."""
         self._ended += 1
         done, best = self._show(sweep)
         self._last_line = time.monotonic()
