@@ -58,10 +58,10 @@ class Schedule:
         """Return what is done at the end of an epoch, counted from 0, in order and in words."""
         model, made = self.config.model, self.num_pseudo_labels(epoch + 1)
         merges = (model.num_over_categories or 0) > (2 if model.num_categories == "auto" else model.num_categories)
-        done = ["merge over-categories"] * merges
+        done = ["find the number of categories"] * self.finds_number(epoch + 1)
+        done += ["merge over-categories"] * merges
         if made > self.num_pseudo_labels(epoch):
             done.append("vote on pseudo-labels" if made == 1 else "refresh pseudo-labels")
-        done += ["find the number of categories"] * self.finds_number(epoch + 1)
         done += ["score"] * (epoch >= self.first_scored_epoch)
         return (*done, "save")
 

@@ -79,23 +79,43 @@ def brute_force_information(p: np.ndarray, q: np.ndarray) -> float:
     npst.arrays(np.float64, (6, 4), elements=st.floats(-10, 10)),
     npst.arrays(np.float64, (6, 4), elements=st.floats(-10, 10)),
 )
-def test_information_is_minus_the_mutual_information(first: np.ndarray, second: np.ndarray) -> None:
+def test_the_loss_is_minus_the_mutual_information(first: np.ndarray, second: np.ndarray) -> None:
     p, q = (np.exp(a) / np.exp(a).sum(1, keepdims=True) for a in (first, second))
     result = losses.mutual_information(torch.tensor(first), torch.tensor(second)).item()
     assert result == pytest.approx(-brute_force_information(p, q), abs=1e-5)
     assert -math.log(4) - 1e-5 <= result <= 1e-5
 
 
-def test_information_of_certain_equal_balanced_answers_is_log_k() -> None:
+def test_mutual_information_of_certain_equal_balanced_answers_is_log_k() -> None:
     logits = torch.eye(5).repeat(3, 1) * 200
     assert losses.mutual_information(logits, logits).item() == pytest.approx(-math.log(5), abs=1e-5)
 
 
-def test_information_has_finite_gradients_for_certain_answers() -> None:
+def test_mutual_information_has_finite_gradients_for_certain_answers() -> None:
     logits = (torch.eye(4) * 1000).requires_grad_()
     losses.mutual_information(logits, logits.roll(1, 0)).backward()
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
+
+
+def test_pseudo_label_is_the_cross_entropy_of_the_merged_answers() -> None:
+    torch.manual_seed(0)
+    logits, category_of = torch.randn(6, 5), torch.tensor([0, 2, 1, 0, 2])
+    labels = torch.tensor([0, 1, 2, -1, 0, -1])
+    found = losses.pseudo_label(logits, category_of, labels)
+    p = logits.double().exp().numpy()
+    for row, category in enumerate(labels.tolist()):
+        inside = category_of.numpy() == category
+        expected = 0.0 if category < 0 else -np.log(p[row, inside].sum() / p[row].sum())
+        assert found[row].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_images_without_a_pseudo_label_give_no_gradient() -> None:
+    logits = torch.randn(4, 5, requires_grad=True)
+    losses.pseudo_label(logits, torch.tensor([0, 0, 1, 1, 2]), torch.tensor([-1, 0, -1, 2])).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    assert logits.grad.ne(0).any(1).tolist() == [False, True, False, True]
 
 
 def brute_force_energy_distance(z_gen: np.ndarray, c: np.ndarray, z: np.ndarray, p: np.ndarray) -> float:

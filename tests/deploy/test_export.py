@@ -24,6 +24,7 @@ from infoae.deploy.bundle import Bundle, write_checksums
 from infoae.deploy.export import Exported, export_run
 from infoae.deploy.precision import Precision
 from infoae.errors import InfoAEError
+from infoae.model import InfoAE
 from infoae.runs import names
 from infoae.runs.run import Run
 from tests.helpers.bundles import make_bundle

@@ -17,6 +17,7 @@ from infoae.deploy.bundle import Bundle
 from infoae.deploy.export import export_run
 from infoae.deploy.precision import Precision, to_fp16
 from infoae.errors import InfoAEError
+from infoae.model import InfoAE
 from infoae.runs import checkpoint
 from infoae.runs.checkpoint import Checkpoint
 from infoae.runs.run import Run
@@ -38,7 +39,7 @@ def over_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         model.classifier.get_parameter("layers.2.weight").mul_(10)  # answers that differ
     run = Run.create(tmp_path_factory.mktemp("over"), "over", "test", run_config)
     step = Step(model, run_config, torch.device("cpu"), torch.float32)
-    checkpoint.save(run.checkpoints, Checkpoint(1, 1, 0.0, 1.0), step)
+    checkpoint.save(run.checkpoints, Checkpoint(1, 1, 0.0, 1.0), step.state())
     return run
 
 

@@ -16,17 +16,17 @@ from infoae.distributed.collectives import Share
 
 
 @given(st.integers(2, 300), st.integers(1, 9), st.floats(0.01, 1))
-def test_parts_of_all_ranks_are_those_of_one(total: int, ranks: int, fraction: float) -> None:
+def test_subsets_of_all_ranks_are_those_of_one(total: int, ranks: int, fraction: float) -> None:
     assume(round(fraction * total) >= 2 * ranks or (fraction == 1.0 and total >= ranks))
-    whole = Share(0, total, total).part(fraction)
+    whole = Share(0, total, total).subset(fraction)
     assert len(whole.rows) == round(fraction * total)
     assert whole.weight == 1.0
     shares = [Share(total * rank // ranks, total * (rank + 1) // ranks, total) for rank in range(ranks)]
-    parts = [share.part(fraction) for share in shares]
-    rows = [share.start + part.rows for share, part in zip(shares, parts, strict=True)]
+    subsets = [share.subset(fraction) for share in shares]
+    rows = [share.start + subset.rows for share, subset in zip(shares, subsets, strict=True)]
     assert torch.equal(torch.cat(rows), whole.rows)
     assert all(len(each) for each in rows)
-    counts = [share.weight * part.weight * len(whole.rows) for share, part in zip(shares, parts, strict=True)]
+    counts = [share.weight * each.weight * len(whole.rows) for share, each in zip(shares, subsets, strict=True)]
     assert counts == pytest.approx([len(each) for each in rows])
 
 

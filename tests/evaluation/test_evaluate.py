@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from infoae import launch
 from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.evaluation import evaluate
 from infoae.model import InfoAE
+from infoae.runs import checkpoint
 from infoae.runs.run import Run
 
 
@@ -93,17 +93,22 @@ def test_samples_that_are_real_images_have_a_diversity_of_one(
     assert result.diversity_pixels == pytest.approx(1, abs=0.1)
 
 
-def test_how_the_game_stood_at_the_end_is_said(
+def test_how_the_two_sides_stood_at_the_end_is_said(
     finished_run: Run, mnist: tuple[ImageSet, ImageSet], tmp_path: Path
 ) -> None:
     run = Run(shutil.copytree(finished_run.path, tmp_path / "run"))
     cpu = torch.device("cpu")
-    before = evaluate.evaluate_run(run, mnist[1], "best", cpu)["warnings"]
+    before = evaluate.evaluate_run(run, mnist[1], "best", cpu).measures.warnings
     with (run.path / "metrics.jsonl").open("a") as file:
-        for right in (0.5, *[0.999] * launch.GAME_STEPS):
+        for right in (0.5, *[0.999] * evaluate.LOGGED_STEPS):
             line = {"step": 1, "discriminator_accuracy": right, "loss/encoder_adversarial": 9.5}
             file.write(json.dumps(line) + "\n")
-    after = evaluate.evaluate_run(run, mnist[1], "best", cpu)["warnings"]
+    after = evaluate.evaluate_run(run, mnist[1], "best", cpu).measures.warnings
     found = [warning for warning in after if warning not in before]
     assert any("the discriminator tells 100% of images apart" in warning for warning in found)
     assert any("encoder_adversarial 9.5 nats" in warning for warning in found)
+    written = json.loads((run.path / "evaluation.json").read_text())
+    assert written["warnings"] == after
+    assert (written["run"], written["checkpoint"]) == ("run", run.checkpoint("best").name)
+    saved = checkpoint.read(run.checkpoint("best"))
+    assert (written["checkpoint_step"], written["score"]) == (saved.step, saved.score)

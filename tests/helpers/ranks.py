@@ -19,6 +19,7 @@ from infoae.config import Config, recipes
 from infoae.data.sampler import batches
 from infoae.distributed import collectives
 from infoae.errors import InfoAEError
+from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
@@ -69,6 +70,7 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
     model = InfoAE(run_config.model)
     sharpen(model)
     taken = step.Step(model, run_config, torch.device(run_config.train.device), torch.float32)
+    schedule = schedule_of(run_config)
     losses, noise, seen, gradients, buffers, num_sums = [], [], [], [], [], []
     initial = on_cpu(taken.model)
     per_epoch = len(batches(run_config.seed, 0, len(images), run_config.train.batch_size))
@@ -78,12 +80,14 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
         share = collectives.share(len(indices))
         mine = indices[share.slice]
         partners = images[len(images) - 1 - mine] if run_config.objective.pairs == "neighbours" else None
-        latent_only = epoch < run_config.stages.mutual_information_epochs + run_config.stages.pseudo_label_epochs
-        voted = run_config.objective.weights.pseudo_label and epoch >= run_config.stages.mutual_information_epochs
-        agreed = torch.from_numpy(np.stack([mine % 11 - 1, mine % 7 - 1])) if voted else None
-        noise.append(taken._inputs(images[mine], index, share, partners, latent_only)[1:])
+        labels = (
+            torch.from_numpy(np.stack([mine % 11 - 1, mine % 7 - 1])) if schedule.num_pseudo_labels(epoch) else None
+        )
+        stage = schedule.stage(epoch)
+        batch = taken.draw(images[mine], index, stage, share, partners)
+        noise.append([batch.x_twin, batch.u, batch.c])
         with counted() as calls:
-            losses.append(taken(images[mine], index, share.total, partners, agreed, latent_only).metrics())
+            losses.append(taken(images[mine], index, stage, share.total, partners, labels).metrics())
         num_sums.append(len(calls))
         seen.append(mine)
         gradients.append(flat(p.grad for p in taken.model.parameters() if p.grad is not None))
@@ -142,7 +146,7 @@ def fail(run_config: Config, _folder: Path) -> str:
         bias.data.fill_(float("nan"))
     before = flat(taken.model.parameters()).nan_to_num()
     try:
-        taken(images[:50][collectives.share(50).slice], 0, 50)
+        taken(images[:50][collectives.share(50).slice], 0, schedule_of(run_config).stage(0), 50)
     except InfoAEError as error:
         assert torch.equal(before, flat(taken.model.parameters()).nan_to_num())
         return str(error)

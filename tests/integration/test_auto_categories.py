@@ -29,7 +29,7 @@ AUTO = (*WITH_HEADS, "model.num_categories=auto")
 def test_the_number_is_found_once_and_kept(
     stop_after: int, make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Resumed too, it stays what it was at the end of the information epochs."""
+    """Resumed too, it stays what it was at the end of the first stage."""
     numbers = iter([4, 7])
     monkeypatch.setattr(merging, "choose_number", lambda _: next(numbers))
     run_config = recipes.load("smoke", [*AUTO, "stages.mutual_information_epochs=2", "train.epochs=4"])
@@ -38,7 +38,7 @@ def test_the_number_is_found_once_and_kept(
     resumed = make_trainer(run_config)
     resumed.resume()
     resumed.fit([])
-    model = resumed.InfoAE.of_run(run)
+    model = InfoAE.of_run(resumed.run)
     assert model.num_categories == resumed.step.model.num_categories == 7
     assert set(model.category_of.tolist()) == set(range(7))
     assert json.loads((resumed.run.path / "categories.json").read_text())["categories"] == 7
@@ -46,7 +46,7 @@ def test_the_number_is_found_once_and_kept(
 
 def test_what_was_found_is_evaluated_and_drawn(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> None:
     plan = planning.planned("smoke", AUTO, tmp_path, "found")
-    assert launch.run(plan, Executor())["finished"]
+    assert launch.run(plan, Executor()).finished
     run = Run.open("found", tmp_path)
     model = InfoAE.of_run(run)
     content = json.loads((run.path / "categories.json").read_text())

@@ -26,6 +26,7 @@ from infoae.runs.run import Run
 from infoae.step import Step
 from infoae.trainer import Trainer
 from tests.helpers import ranks as script
+from tests.helpers.models import last_stage
 from tests.helpers.ranks import OVER, SETTINGS, Start
 from tests.helpers.settings import TINY
 
@@ -109,7 +110,9 @@ def test_mixed_precision_follows_float32(precision: torch.dtype, tolerance: floa
     for each in (torch.float32, precision):
         torch.manual_seed(0)
         step = Step(InfoAE(run_config.model), run_config, torch.device("cuda"), each)
-        results.append([step(images, index).metrics()["loss/reconstruction"] for index in range(10)])
+        results.append(
+            [step(images, index, last_stage(run_config)).metrics()["loss/reconstruction"] for index in range(10)]
+        )
         assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in step.model.parameters())
     assert results[1] == pytest.approx(results[0], rel=tolerance)
     assert results[1][-1] < results[1][0]

@@ -25,14 +25,14 @@ from infoae.runs import checkpoint
 from infoae.runs.run import Run
 from infoae.step import Step
 from infoae.trainer import Trainer
+from tests.helpers.models import last_stage
 from tests.helpers.settings import TINY
 
 
-def with_over(tiny_config: Config, **information: Any) -> Config:
-    model = tiny_config.model.model_copy(update={"num_over_categories": 20})
-    return tiny_config.model_copy(
-        update={"model": model, "information": tiny_config.information.model_copy(update=information)}
-    )
+def with_over(tiny_config: Config, **settings: Any) -> Config:
+    """`settings` are keys with __ for each dot."""
+    dotted = {key.replace("__", "."): value for key, value in settings.items()}
+    return recipes.replaced(tiny_config, {"model.num_over_categories": 20} | dotted, "test")
 
 
 @pytest.fixture
@@ -78,16 +78,9 @@ def test_fewer_over_categories_than_categories_are_refused() -> None:
         recipes.load("smoke", ["model.num_over_categories=5"])
 
 
-def test_the_joint_distribution_of_pairs_is_symmetric_and_sums_to_one(
-    model: InfoAE, mnist: tuple[ImageSet, ImageSet]
-) -> None:
-    answers = model.classify_heads(mnist[1].images[:50])
-    (joint,) = joint.of_partners(model, answers, mnist[1].images[50:100])
-    np.testing.assert_allclose(joint, joint.T)
-    assert joint.sum() == pytest.approx(1)
-
-
-@pytest.mark.parametrize("generator", [set(), {"generator"}], ids=["information", "information and latents"])
+@pytest.mark.parametrize(
+    "generator", [set(), {"generator"}], ids=["mutual information", "mutual information and latents"]
+)
 def test_first_epochs_neither_draw_nor_judge_images(generator: set[str], make_trainer: Callable[..., Trainer]) -> None:
     weight, expected = float(bool(generator)), {"encoder", "classifier"} | generator
     overrides = ["model.channels=1", "model.image_size=28", f"objective.weights.latent_matching={weight}"]
@@ -118,9 +111,7 @@ def test_only_epochs_that_trained_everything_are_scored(
     make_trainer: Callable[..., Trainer], tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However good the answers were before the decoder was trained, the best checkpoint is one that has it."""
-    run_config = with_over(tiny_config, epochs=2)
-    run_config = run_config.model_copy(update={"train": run_config.train.model_copy(update={"epochs": 4})})
-    trainer = make_trainer(run_config)
+    trainer = make_trainer(with_over(tiny_config, stages__mutual_information_epochs=2, train__epochs=4))
     measured, seen = evaluate.label_free, list[int]()
 
     def falling(*arguments: Any, **options: Any) -> evaluate.LabelFree:
@@ -143,13 +134,16 @@ def test_only_epochs_that_trained_everything_are_scored(
     [
         (
             "stages.mutual_information_epochs=2",
-            "stages.mutual_information_epochs 2 and consensus_epochs 0 leave none of 2 train.epochs",
+            "stages.mutual_information_epochs 2 and pseudo_label_epochs 0 leave none of 2 train.epochs",
         ),
-        ("stages.pseudo_label_epochs=1", "consensus_epochs train on objective.weights.pseudo_label, which is 0"),
-        ("objective.weights.mutual_information=0", "information alone, which is 0"),
+        (
+            "stages.pseudo_label_epochs=1",
+            "stages.pseudo_label_epochs train on objective.weights.pseudo_label, which is 0",
+        ),
+        ("objective.weights.mutual_information=0", "objective.weights.mutual_information alone, which is 0"),
     ],
 )
-def test_epochs_of_information_alone_that_make_no_sense_are_refused(override: str, message: str) -> None:
+def test_stages_that_make_no_sense_are_refused(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         recipes.load("smoke", ["stages.mutual_information_epochs=1", override])
 
@@ -158,7 +152,9 @@ def test_epochs_of_information_alone_that_make_no_sense_are_refused(override: st
 def test_a_run_with_neighbours_resumes_bit_equal(
     stop_after: int, make_trainer: Callable[..., Trainer], tiny_config: Config
 ) -> None:
-    run_config = with_over(tiny_config, pairs="neighbours", epochs=1, neighbours=3)
+    run_config = with_over(
+        tiny_config, objective__pairs="neighbours", stages__mutual_information_epochs=1, neighbours__count=3
+    )
     unbroken = make_trainer(run_config, "unbroken")
     unbroken.fit([])
     stopped = make_trainer(run_config, "stopped")
@@ -194,12 +190,14 @@ def test_training_asks_for_over_categories_as_generating_does(model: InfoAE, tin
     category_of, frequency = torch.arange(20) // 2, torch.tensor([3.0, 1.0]).repeat(10)
     frequency[5] = 0
     model.merge(category_of, frequency)
-    step = Step(model, with_over(tiny_config), torch.device("cpu"), torch.float32)
-    _, _, u, c = step._inputs(torch.zeros(20_000, 1, 28, 28, dtype=torch.uint8), 0, share(20_000))
-    assert torch.equal(c, model.choose_over(category_of[c], u[:, 0]))
+    run_config = with_over(tiny_config)
+    step = Step(model, run_config, torch.device("cpu"), torch.float32)
+    images = torch.zeros(20_000, 1, 28, 28, dtype=torch.uint8)
+    batch = step.draw(images, 0, last_stage(run_config), share(20_000))
+    assert torch.equal(batch.c, model.choose_over(category_of[batch.c], batch.u[:, 0]))
     expected = torch.tensor([0.075, 0.025]).repeat(10)
     expected[4:6] = torch.tensor([0.1, 0])
-    torch.testing.assert_close(torch.bincount(c, minlength=20) / 20_000, expected, atol=0.006, rtol=0)
+    torch.testing.assert_close(torch.bincount(batch.c, minlength=20) / 20_000, expected, atol=0.006, rtol=0)
 
 
 def test_categories_are_asked_for_as_often_as_the_prior_says(tiny_config: Config) -> None:

@@ -16,7 +16,7 @@ from tests.helpers.inputs import write_shards
 from tests.helpers.ranks import OVER, SETTINGS, Start
 
 MICRO = ("train.micro_batch_size=25",)  # two of a batch
-SETTLED = (
+REFRESHED = (
     *OVER,
     "pseudo_labels.anchor_hops=1",
     "pseudo_labels.refresh_every=1",
@@ -39,14 +39,22 @@ def configured(*overrides: str) -> Config:
         ((*OVER, "stages.pseudo_label_epochs=1", "train.epochs=3"), 3e-2, 0.25),
         ((*OVER, *MICRO, "model.critic_norm=spectral"), 3e-2, 0.25),
     ],
-    ids=["plain", "a part plays", "micro-batches", "over-categories", "consensus epochs", "all in micro-batches"],
+    ids=[
+        "plain",
+        "a subset is judged",
+        "micro-batches",
+        "over-categories",
+        "pseudo-label epochs",
+        "all in micro-batches",
+    ],
 )
 def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: float, of_move: float) -> None:
     """Over 20 steps of fp32 the losses agree to 1e-3 of their size, each weight tensor to 3 % of how far it moved.
 
     Adam divides a gradient by its size, so where a gradient is all but zero its rounding moves the weight. Steps of
-    information alone from untrained weights have such gradients: there a rounding grows some hundredfold in ten steps,
-    and one process whose convolutions sum in another order is 1 % away after twenty. So the first six are strict.
+    mutual information alone, from untrained weights, have such gradients: there a rounding grows some hundredfold in
+    ten steps, and one process whose convolutions sum in another order is 1 % away after twenty. So the first six are
+    strict.
     """
     run_config = configured(*settings)
     one, two = script.take_steps(run_config, Path()), start("steps", 2, run_config)
@@ -109,8 +117,8 @@ def test_uneven_shares_count_by_their_samples(start: Start) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "tolerance"),
-    [((), 0.01), (OVER, 0.1), (SETTLED, 0.3)],
-    ids=["plain", "over-categories", "settled anew"],
+    [((), 0.01), (OVER, 0.1), (REFRESHED, 0.3)],
+    ids=["plain", "over-categories", "refreshed"],
 )
 def test_ranks_stop_together_and_resume_from_the_files_as_one_run(
     start: Start,
@@ -119,7 +127,9 @@ def test_ranks_stop_together_and_resume_from_the_files_as_one_run(
     settings: tuple[str, ...],
     tolerance: float,
 ) -> None:
-    """Steps of information alone from untrained weights have gradients near rounding: the more, the more tolerance."""
+    """Steps of mutual information alone, from untrained weights, have gradients near rounding: the more of them, the
+    more tolerance.
+    """
     write_shards(tmp_path / "shards", mnist[0].images[:299], 20, mnist[1])
     from_shards = ("data.name=shards", f"data.root={tmp_path / 'shards'}", "data.limit=null")
     run_config = configured("model.critic_norm=spectral", *from_shards, *settings)

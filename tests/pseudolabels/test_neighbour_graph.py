@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, gaussian_filter, sobel
 
-from infoae.config import Augment, Information
+from infoae.config import Augment, Neighbours
 from infoae.data import ImageSet
 from infoae.pseudolabels import image_distortion, knn, neighbour_graph
 
@@ -31,7 +31,7 @@ def nearest(
     augment: Augment = Augment(),  # noqa: B008
     **rule: Any,
 ) -> NDArray[np.int32]:
-    return neighbour_graph.nearest_neighbours(images, Information(neighbours=count, **rule), augment)
+    return neighbour_graph.nearest_neighbours(images, Neighbours(count=count, **rule), augment)
 
 
 def test_without_augmentation_neighbours_are_those_of_a_brute_force_search(mnist: tuple[ImageSet, ImageSet]) -> None:

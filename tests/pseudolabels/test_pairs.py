@@ -1,4 +1,4 @@
-"""Partners of the information loss: the nearest neighbours that a run keeps, and takes from runs beside it."""
+"""Partners in the mutual information: the nearest neighbours that a run keeps, and takes from runs beside it."""
 
 from __future__ import annotations
 
@@ -12,30 +12,36 @@ import torch
 from numpy.typing import NDArray
 
 from infoae import launch, planning
-from infoae.config import Augment, Config, Information, recipes
+from infoae.config import Augment, Config, Neighbours, recipes
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
 from infoae.launch import Executor
-from infoae.pseudolabels import pairs, vote
+from infoae.pseudolabels import pairs, pseudo_labels, vote
 from infoae.pseudolabels.neighbour_graph import nearest_neighbours
-from infoae.pseudolabels.vote import Votes
+from infoae.pseudolabels.vote import Ints, Votes
 from infoae.runs.run import NEIGHBOURS, Run
 from infoae.trainer import Trainer
 from tests.helpers.settings import TINY
 
 
-def with_neighbours(tiny_config: Config, **information: Any) -> Config:
-    settings = {"pairs": "neighbours"} | information
-    return tiny_config.model_copy(update={"information": tiny_config.information.model_copy(update=settings)})
+def with_neighbours(tiny_config: Config, **neighbours: Any) -> Config:
+    settings = {"objective.pairs": "neighbours"} | {f"neighbours.{key}": value for key, value in neighbours.items()}
+    return recipes.replaced(tiny_config, settings, "test")
 
 
 def test_partners_come_from_the_neighbours_and_vary(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
-    found = make_trainer(with_neighbours(tiny_config, neighbours=4)).partners
+    found = make_trainer(with_neighbours(tiny_config, count=4, merging_count=9)).pairs
     assert found is not None
-    indices = np.arange(50)
-    first, second = (pairs.draw(found, indices, 0, step) for step in (0, 1))
-    assert (found[indices] == first[:, None]).any(1).all()
+    assert found.nearest.shape == (300, 9)
+    indices = np.arange(50, 300)
+    first, second = (found.draw(indices, 0, step) for step in (0, 1))
+    assert first.dtype == np.int64
+    which = found.nearest[indices] == first[:, None]
+    assert which[:, :4].any(1).all()
+    assert which.any(0).tolist() == [True] * 4 + [False] * 5  # each of the four, no further one
     assert (first != second).any()
+    np.testing.assert_array_equal(found.draw(indices, 0, 0), first)
+    assert (found.draw(indices, 1, 0) != first).any()
 
 
 @pytest.mark.parametrize(("merging", "kept"), [(None, 3), (2, 3), (7, 7)])
@@ -46,14 +52,18 @@ def test_more_neighbours_merge_than_are_partners(
     merging: int | None,
     kept: int,
 ) -> None:
-    """Of the same neighbours, nearest first: the vote gets its number, pairs and links the other."""
-    heads = {"model.num_over_categories": 20, "model.num_heads": 3, "objective.weights.pseudo_label": 1}
-    rule = {"pairs": "neighbours", "neighbours": 3, "merging_neighbours": merging, "epochs": 1, "certain_links": 1}
-    wanted = (
-        heads
-        | {f"information.{name}": value for name, value in rule.items()}
-        | {"objective.weights.mutual_information": 1}
-    )
+    """Of the same neighbours, nearest first: the vote gets its number, partners and label propagation the other."""
+    wanted = {
+        "model.num_over_categories": 20,
+        "model.num_heads": 3,
+        "objective.weights.mutual_information": 1,
+        "objective.weights.pseudo_label": 1,
+        "objective.pairs": "neighbours",
+        "stages.mutual_information_epochs": 1,
+        "neighbours.count": 3,
+        "neighbours.merging_count": merging,
+        "pseudo_labels.anchor_hops": 1,
+    }
     trainer = make_trainer(recipes.replaced(tiny_config, wanted, "test"))
     given: dict[str, NDArray[np.int32]] = {}
 
@@ -61,23 +71,23 @@ def test_more_neighbours_merge_than_are_partners(
         given["vote"] = arguments[2]
         return Votes(np.tile(np.arange(300) % 10, (3, 1)), np.zeros(3))
 
-    def settle(*arguments: Any) -> tuple[vote.Ints, dict[str, float]]:
-        given["links"] = arguments[3]
+    def labels_of(*arguments: Any) -> tuple[Ints, dict[str, float]]:
+        given["propagation"] = arguments[3]
         return np.arange(300) % 10, {}
 
     monkeypatch.setattr(vote, "of_heads", of_heads)
-    monkeypatch.setattr(vote, "settle", settle)
+    monkeypatch.setattr(pseudo_labels, "labels_of", labels_of)
     trainer.fit([])
-    expected = nearest_neighbours(trainer.images[:], Information(neighbours=kept), tiny_config.augment)
+    expected = nearest_neighbours(trainer.images[:], Neighbours(count=kept), tiny_config.augment)
+    assert trainer.pairs is not None
+    np.testing.assert_array_equal(trainer.pairs.nearest, expected)
     np.testing.assert_array_equal(given["vote"], expected[:, : merging or 3])
-    np.testing.assert_array_equal(given["links"], expected[:, :3])
-    np.testing.assert_array_equal(trainer.partners, expected[:, :3])
+    np.testing.assert_array_equal(given["propagation"], expected[:, :3])
+    np.testing.assert_array_equal(trainer.pairs.drawn_from, expected[:, :3])
 
 
 def test_damaged_neighbours_are_one_clear_line(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
-    run_config = with_neighbours(
-        tiny_config,
-    )
+    run_config = with_neighbours(tiny_config)
     path = make_trainer(run_config).run.path / NEIGHBOURS
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(InfoAEError, match=r"neighbours\.npz is damaged .*remove it"):
@@ -87,32 +97,35 @@ def test_damaged_neighbours_are_one_clear_line(make_trainer: Callable[..., Train
 def test_a_run_takes_the_neighbours_of_one_beside_it_with_the_same_images_and_settings(
     make_trainer: Callable[..., Trainer], tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_config = with_neighbours(tiny_config, neighbours=4)
+    run_config = with_neighbours(tiny_config, count=4)
     first, damaged = make_trainer(run_config, "first"), make_trainer(run_config, "damaged")
     (damaged.run.path / NEIGHBOURS).write_bytes(b"nothing")
     asked: list[int] = []
 
-    def found_anew(images: NDArray[np.uint8], rule: Information, *_: object, **__: object) -> NDArray[np.int32]:
-        asked.append(rule.neighbours)
-        return np.zeros((len(images), rule.neighbours), np.int32)
+    def found_anew(images: NDArray[np.uint8], rule: Neighbours, *_: object, **__: object) -> NDArray[np.int32]:
+        asked.append(rule.num_kept())
+        return np.zeros((len(images), rule.num_kept()), np.int32)
 
     monkeypatch.setattr(pairs, "nearest_neighbours", found_anew)
-    assert first.partners is not None
-    np.testing.assert_array_equal(make_trainer(run_config, "second").partners, first.partners)
+    second = make_trainer(run_config, "second")
+    assert first.pairs is not None
+    assert second.pairs is not None
+    np.testing.assert_array_equal(second.pairs.nearest, first.pairs.nearest)
     assert asked == []
-    for key, value in {"neighbours": 3, "blur": 0.5, "distortion": 1, "search": "approximate"}.items():
-        make_trainer(recipes.replaced(run_config, {f"information.{key}": value}, "test"), key)
+    for key, value in {"count": 3, "blur": 0.5, "distortion": 1, "search": "approximate"}.items():
+        make_trainer(recipes.replaced(run_config, {f"neighbours.{key}": value}, "test"), key)
     make_trainer(recipes.replaced(run_config, {"augment.shear": 0.3}, "test"), "augment")
     other = make_trainer(tiny_config, "other").run
-    pairs.load(other, first.images[::-1], run_config.information, run_config.augment, torch.device("cpu"))
+    reverse = first.images[np.arange(300)[::-1]]
+    pairs.load(other, reverse, run_config, torch.device("cpu"))
     assert asked == [3, 4, 4, 4, 4, 4]
 
 
 def test_each_image_counts_once_in_the_progress(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> None:
     counts: list[int] = []
-    run, settings = Run.create(tmp_path, "run", "test", Config()), Information(pairs="neighbours")
+    run = Run.create(tmp_path, "run", "test", Config())
     for _ in range(2):
-        pairs.find(run, mnist[0].images, settings, Augment(), counts.append)
+        pairs.find(run, mnist[0].images, Neighbours(), Augment(), counts.append)
         assert sum(counts) == len(mnist[0])  # the second time they are there
 
 
@@ -129,11 +142,11 @@ def test_ctrl_c_while_neighbours_are_sought_says_how_to_go_on(
         with pytest.raises(KeyboardInterrupt):
             launch.run(plan, Executor())
     assert "go on with: infoae train --resume run" in capsys.readouterr().err
-    assert launch.run(planning.resumed("run", tmp_path, None), Executor())["finished"]
+    assert launch.run(planning.resumed("run", tmp_path, None), Executor()).finished
 
 
 def test_more_neighbours_than_images_are_one_clear_line(
     make_trainer: Callable[..., Trainer], tiny_config: Config
 ) -> None:
     with pytest.raises(UsageError, match=r"300 neighbours an image .* need more than 300 training images"):
-        make_trainer(with_neighbours(tiny_config, neighbours=300))
+        make_trainer(with_neighbours(tiny_config, count=300))
