@@ -10,12 +10,14 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-import torch
 from filelock import FileLock
 
-os.environ["OMP_NUM_THREADS"] = "1"  # nets this small are faster on one thread, and tests share the machine
+# Before torch is imported, which reads it then. Nets this small are faster on one thread, and tests share the machine.
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["WANDB_ERROR_REPORTING"] = "false"
+
+import torch
 
 from infoae import config, launch, planning
 from infoae.config import Config, recipes

@@ -27,18 +27,18 @@ def test_train_evaluate_and_figures_in_a_fresh_folder(tmp_path: Path) -> None:
         "config.yaml", "environment.json", "metrics.jsonl", "checkpoints", "evaluation.json",
     }  # fmt: skip
 
-    evaluated = run("evaluate", "--json", cwd=tmp_path)
+    evaluated = call("evaluate", "--json", cwd=tmp_path)
     result = json.loads(evaluated.stdout)
     assert evaluated.stdout.count("\n") == 1
     assert 0 <= result["accuracy"] <= 1
     assert {"nmi", "ari", "categories_used", "label_free", "run", "checkpoint"} <= set(result)
     assert json.loads((latest / "evaluation.json").read_text()) == result
 
-    table = run("evaluate", cwd=tmp_path, COLUMNS="200")
+    table = call("evaluate", cwd=tmp_path, COLUMNS="200")
     assert "accuracy" in table.stdout
     assert "purity" in table.stdout
 
-    drawn = run("figures", "--json", cwd=tmp_path)
+    drawn = call("figures", "--json", cwd=tmp_path)
     assert len(json.loads(drawn.stdout)["figures"]) >= 6
 
 
@@ -58,22 +58,22 @@ def test_ctrl_c_saves_says_how_to_go_on_and_going_on_ends_bit_equal(tmp_path: Pa
     assert "infoae train --resume stopped" in stdout
     assert "Traceback" not in stderr
 
-    resumed = run("train", "--resume", "stopped", "--json", cwd=tmp_path)
+    resumed = call("train", "--resume", "stopped", "--json", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     result = json.loads(resumed.stdout)
     assert (result["finished"], result["step"]) == (True, 100)
     assert "resuming" in resumed.stderr
 
-    unbroken = run("train", "--config", "smoke", *long, "--name", "unbroken", cwd=tmp_path)
+    unbroken = call("train", "--config", "smoke", *long, "--name", "unbroken", cwd=tmp_path)
     assert unbroken.returncode == 0
     newest = [Run.open(name, tmp_path / "runs").checkpoint("newest") for name in ("stopped", "unbroken")]
     for file in ("model.safetensors", "average.safetensors", "optimizer.safetensors"):
         assert (newest[0] / file).read_bytes() == (newest[1] / file).read_bytes()
 
-    again = run("train", "--resume", "stopped", cwd=tmp_path)
+    again = call("train", "--resume", "stopped", cwd=tmp_path)
     assert again.returncode == 1
     assert "is finished" in again.stderr
-    changed = run("train", "--resume", "stopped", "--seed", "4", cwd=tmp_path)
+    changed = call("train", "--resume", "stopped", "--seed", "4", cwd=tmp_path)
     assert changed.returncode == 2
     assert "--seed cannot change" in changed.stderr
 
@@ -179,7 +179,7 @@ def test_wandb_offline_works_without_an_account_and_disabled_leaves_no_trace(tmp
     assert len(logged) == 1
     assert logged[0].stat().st_size > 1000
     assert list((tmp_path / "runs" / "with" / "wandb").rglob("*.png"))  # the samples
-    plain = run(*base, "without", cwd=tmp_path, **environment)
+    plain = call(*base, "without", cwd=tmp_path, **environment)
     assert plain.returncode == 0
     assert not (tmp_path / "runs" / "without" / "wandb").exists()
 
