@@ -225,9 +225,10 @@ class Step:
         }
 
     def _owners(self) -> dict[str, tuple[torch.optim.Optimizer, nn.Parameter]]:
-        """Return each parameter by name, with the optimizer that moves it."""
+        """Return by name each parameter that a side trains, with the optimizer that moves it."""
         optimizers = {parameter: each.optimizer for each in self._players for parameter in each.side.parameters}
-        return {name: (optimizers[parameter], parameter) for name, parameter in self.model.named_parameters()}
+        parameters = self.model.named_parameters()
+        return {name: (optimizers[each], each) for name, each in parameters if each in optimizers}
 
     def _to_input(self, images: Tensor) -> Tensor:
         x = images.to(self.device, non_blocking=True).float().div_(255)

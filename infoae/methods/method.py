@@ -32,7 +32,7 @@ class Method(Protocol):
         """Return the networks with initial weights, drawn from PyTorch's generator."""
 
     def sides(self, model: InfoAE, config: Config) -> tuple[Side, ...]:
-        """Return who minimises what. Each parameter belongs to one side."""
+        """Return who minimises what. A parameter belongs to one side, or to none and is not trained."""
 
     def draw(
         self,
