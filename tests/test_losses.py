@@ -61,7 +61,7 @@ def test_classification_is_minus_log_of_the_softmax() -> None:
     np.testing.assert_allclose(losses.classification(torch.tensor(logits), torch.tensor(asked)), expected, rtol=1e-6)
 
 
-def brute_force_information(p: np.ndarray, q: np.ndarray) -> float:
+def brute_force_mutual_information(p: np.ndarray, q: np.ndarray) -> float:
     """Sum over all cells of the symmetrised joint, one at a time."""
     count, num_categories = p.shape
     joint = np.zeros((num_categories, num_categories))
@@ -82,7 +82,7 @@ def brute_force_information(p: np.ndarray, q: np.ndarray) -> float:
 def test_the_loss_is_minus_the_mutual_information(first: np.ndarray, second: np.ndarray) -> None:
     p, q = (np.exp(a) / np.exp(a).sum(1, keepdims=True) for a in (first, second))
     result = losses.mutual_information(torch.tensor(first), torch.tensor(second)).item()
-    assert result == pytest.approx(-brute_force_information(p, q), abs=1e-5)
+    assert result == pytest.approx(-brute_force_mutual_information(p, q), abs=1e-5)
     assert -math.log(4) - 1e-5 <= result <= 1e-5
 
 

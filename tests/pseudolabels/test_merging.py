@@ -11,7 +11,7 @@ from infoae.pseudolabels import merging
 from tests.helpers.synthetic import kinds
 
 
-def information(joint: np.ndarray) -> float:
+def mutual_information(joint: np.ndarray) -> float:
     """Mutual information in nats, cell by cell."""
     rows, columns = joint.sum(1), joint.sum(0)
     cells = np.ndenumerate(joint)
@@ -44,7 +44,7 @@ def test_the_loss_of_each_merge_is_the_information_it_loses(size: int, seed: int
                 categories[j] = i
                 _, categories = np.unique(categories, return_inverse=True)
                 assert losses[i, j] == pytest.approx(
-                    information(joint) - information(merged(joint, categories)), abs=1e-9
+                    mutual_information(joint) - mutual_information(merged(joint, categories)), abs=1e-9
                 )
             else:
                 assert losses[i, j] == np.inf
@@ -58,7 +58,7 @@ def test_no_single_move_keeps_more_information(size: int, seed: int, zeros: bool
         for category in range(3):
             moved = categories.copy()
             moved[one] = category
-            assert information(merged(joint, moved)) <= left + 1e-6
+            assert mutual_information(merged(joint, moved)) <= left + 1e-6
 
 
 def uncut(joint: np.ndarray) -> float:
@@ -76,7 +76,7 @@ def test_by_the_cut_no_merge_and_no_move_keeps_more(size: int, seed: int, zeros:
             assert losses[i, j] == pytest.approx(uncut(joint) - uncut(merged(joint, categories)), abs=1e-9)
     assert (losses[np.tril_indices(size)] == np.inf).all()
     categories, left = merging.merge(joint, 3, "cut")
-    assert left == pytest.approx(information(merged(joint, categories)), abs=1e-9)
+    assert left == pytest.approx(mutual_information(merged(joint, categories)), abs=1e-9)
     best = uncut(merged(joint, categories))
     for one in range(size):
         for category in range(3):
@@ -116,8 +116,8 @@ def test_merging_reports_the_information_left_and_numbers_by_probability(size: i
     categories, left = merging.merge(joint, 3)
     assert sorted(set(categories.tolist())) == [0, 1, 2]
     result = merged(joint, categories)
-    assert left == pytest.approx(information(result), abs=1e-9)
-    assert left <= information(joint) + 1e-9
+    assert left == pytest.approx(mutual_information(result), abs=1e-9)
+    assert left <= mutual_information(joint) + 1e-9
     assert (np.diff(result.sum(1)) <= 1e-12).all()
 
 
@@ -128,14 +128,14 @@ def test_blocks_are_found_whatever_their_order() -> None:
     categories, left = merging.merge(joint / joint.sum(), 4)
     pairs = {(int(a), int(b)) for a, b in zip(categories, truth, strict=True)}
     assert len(pairs) == 4
-    assert left == pytest.approx(information(merged(joint / joint.sum(), categories)))
+    assert left == pytest.approx(mutual_information(merged(joint / joint.sum(), categories)))
 
 
 def test_as_many_categories_as_there_are_stay_as_they_are() -> None:
     joint = random_joint(4, 0)
     categories, left = merging.merge(joint, 4)
     assert sorted(categories.tolist()) == [0, 1, 2, 3]
-    assert left == pytest.approx(information(joint))
+    assert left == pytest.approx(mutual_information(joint))
 
 
 @given(st.integers(2, 12), st.integers(2, 4), st.floats(0.4, 0.8), st.integers(0, 1000))
