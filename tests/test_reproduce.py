@@ -17,8 +17,10 @@ from infoae.launch import Executor
 from infoae.planning import Plan
 from infoae.results import TrainingResult
 from infoae.trainer import Trainer
+from tests.helpers.settings import small_mnist
 
-TINY = ["data.limit=64", "train.epochs=1", "train.batch_size=32", "model.width=4"]
+SHORT = ["data.limit=64", "train.epochs=1", "train.batch_size=32", "model.width=4"]
+TINY = ["data.name=shards", f"data.root={small_mnist()}", *SHORT]
 
 
 def run(tmp_path: Path, seeds: list[int], settings: list[str] = TINY) -> list[reproduce.SeedResult]:
@@ -112,15 +114,15 @@ def test_results_from_before_a_key_came_are_of_its_default(tmp_path: Path) -> No
 
 def test_results_stand_wherever_the_data_lie(tmp_path: Path) -> None:
     """They can be committed and gone on with elsewhere; of shards the folder is all that tells which they are."""
-    results = run(tmp_path, [1], [*TINY, f"data.root={tmp_path / 'here'}"])
+    results = run(tmp_path, [1], [*SHORT, f"data.root={tmp_path / 'here'}"])
     assert results[0].config["data"]["root"] is None
-    assert run(tmp_path, [1], [*TINY, f"data.root={tmp_path / 'there'}"]) == results
+    assert run(tmp_path, [1], [*SHORT, f"data.root={tmp_path / 'there'}"]) == results
     path = tmp_path / "out" / "seed-1.json"
     shards = json.loads(path.read_text())
     shards["config"]["data"] |= {"name": "shards", "root": str(tmp_path / "here")}
     path.write_text(json.dumps(shards))
     with pytest.raises(InfoAEError, match="of another configuration: give another --out"):
-        run(tmp_path, [1], [*TINY, "data.name=shards", f"data.root={tmp_path / 'there'}"])
+        run(tmp_path, [1], [*SHORT, "data.name=shards", f"data.root={tmp_path / 'there'}"])
 
 
 def test_results_of_another_configuration_are_not_mixed_in(tmp_path: Path) -> None:

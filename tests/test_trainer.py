@@ -276,7 +276,7 @@ def test_the_image_shape_comes_from_the_data_or_must_agree(
     filled = with_image_shape(unset, mnist[0])
     assert (filled.model.channels, filled.model.image_size) == (1, 28)
     wrong = tiny_config.model_copy(update={"model": tiny_config.model.model_copy(update={"channels": 3})})
-    with pytest.raises(UsageError, match=r"model\.channels is 3, but the images of mnist have 1"):
+    with pytest.raises(UsageError, match=r"model\.channels is 3, but the images of shards have 1"):
         with_image_shape(wrong, mnist[0])
     with pytest.raises(UsageError, match="28 x 20"):
         with_image_shape(unset, ImageSet(mnist[0].images[..., :20], None))

@@ -19,7 +19,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tiny_config: Config) -> Config:
     """Six epochs whose scores are known, and patience for two."""
     scores = {6: 1.0, 12: 1.2, 18: 1.1, 24: 1.15, 30: 1.3, 36: 1.4}
 
-    def scored(self: Trainer, _reporters: object) -> float:
+    def scored(self: Trainer, _epoch: int, _reporters: object) -> float:
         return scores[self.done]
 
     monkeypatch.setattr(Trainer, "_finish_epoch", scored)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from packaging.markers import Marker
 
 from infoae.config import recipes
@@ -51,15 +52,9 @@ def test_top_level_folders_are_linked_into_the_package() -> None:
         assert link.resolve() == ROOT / name
 
 
-def test_imports_go_one_way() -> None:
-    for path in (ROOT / "infoae").glob("*.py"):
-        assert not any(name.startswith(("infoae.cli", "infoae.deploy")) for name in imports(path)), path
-    for path in sources("deploy"):
-        assert not any(name.startswith("infoae.cli") for name in imports(path)), path
-
-
 def test_commands_import_nothing_heavy_before_they_run() -> None:
     heavy = {"torch", "ray", "numpy", "matplotlib", "onnxruntime", "sklearn", "wandb"}
+    assert len(sources("cli")) > 10
     for path in sources("cli"):
         found = {name.partition(".")[0] for name in imports(path, top_level_only=True)}
         assert not found & heavy, path
@@ -72,9 +67,14 @@ def test_the_package_imports_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.filterwarnings("ignore::infoae.errors.Notice")  # of keys of 0.1, which some of them have
 def test_results_can_be_gone_on_with() -> None:
     results = ROOT / "docs" / "results"
-    for path in [*results.glob("mnist/seed-*.json"), *results.glob("mnist-best*/seed-*.json")]:
+    seeds = [*results.glob("mnist/seed-*.json"), *results.glob("mnist-best*/seed-*.json")]
+    recipes_found = list(results.glob("tune-*/best.yaml"))
+    assert len(seeds) >= 2
+    assert recipes_found
+    for path in seeds:
         recipes.parse(json.dumps(json.loads(path.read_text())["config"]), str(path))
-    for path in results.glob("tune-*/best.yaml"):
+    for path in recipes_found:
         recipes.load(path)
