@@ -133,7 +133,7 @@ def load(name: str, runs: Path) -> tuple[Sweep, Path]:
         where = ".".join(str(part) for part in first["loc"])
         raise InfoAEError(f"{folder / 'sweep.json'} is damaged or of another infoae: {where} {first['msg']}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InfoAEError(f"{folder / 'sweep.json'} is damaged: {one_line(error)}") from None
+        raise InfoAEError(f"{folder / 'sweep.json'} is damaged or of another infoae: {one_line(error)}") from None
     return sweep, folder.resolve()
 
 

@@ -68,6 +68,7 @@ def test_the_package_imports_without_torch() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::infoae.errors.Notice")  # of keys of 0.1, which some of them have
+@pytest.mark.filterwarnings("ignore::infoae.errors.Notice")  # results of version 0.1 have its keys
 def test_results_can_be_gone_on_with() -> None:
     results = ROOT / "docs" / "results"
     seeds = [*results.glob("mnist/seed-*.json"), *results.glob("mnist-best*/seed-*.json")]
