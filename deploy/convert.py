@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from infoae.data.external_shuffle import Piles, row_type
+from infoae.data.external_shuffle import Buckets, row_type
 from infoae.data.shard_writer import write_classes, write_split
 from infoae.deploy.archives import ParquetSource, TarSource
 from infoae.deploy.arrays import ArrayFile
@@ -70,18 +70,18 @@ def convert_files(
     names: dict[str, int] = {}  # of classes, numbered as they come
     try:
         with atomic_folder(target) as folder:
-            piles = Piles(folder / "piles", row_type(image.shape), np.random.default_rng(seed))
-            with piles, progress("convert", total) as advance, warnings.catch_warnings():
+            buckets = Buckets(folder / "buckets", row_type(image.shape), np.random.default_rng(seed))
+            with buckets, progress("convert", total) as advance, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow warns of oddities in files; what is unreadable is told as such
-                done = _gather(sources, rules, image, piles, names, max_errors, advance)
-            with progress("shuffle", piles.num_rows) as advance:
-                classes = write_split(folder, piles, test_share, advance)
+                done = _gather(sources, rules, image, buckets, names, max_errors, advance)
+            with progress("shuffle", buckets.num_rows) as advance:
+                classes = write_split(folder, buckets, test_share, advance)
             if classes_from_folders:
                 write_classes(folder, classes, names)
                 done.num_classes = len(names)
     except OSError as error:  # of the output: an input that cannot be read is one of those that failed
         raise InfoAEError(f"cannot write {out}: {one_line(error)}") from error
-    done.num_test, done.num_train = len(classes), piles.num_rows - len(classes)
+    done.num_test, done.num_train = len(classes), buckets.num_rows - len(classes)
     done.seconds = time.monotonic() - start
     return done
 
@@ -90,22 +90,22 @@ def _gather(
     sources: Sequence[Source],
     rules: Sequence[ClassOf | None],
     image: ImageSpec,
-    piles: Piles,
+    buckets: Buckets,
     names: dict[str, int],
     max_errors: int | None,
     advance: Callable[[int], object],
 ) -> Converted:
-    """Put every readable input onto `piles`, numbering its class in `names` by the rule of its source."""
+    """Put every readable input into `buckets`, numbering its class in `names` by the rule of its source."""
     done, num_inputs = Converted(), 0
     for source, class_of in zip(sources, rules, strict=True):
         with closing(_decoded(source, image)) as blocks:
             for block in blocks:
-                rows = np.zeros(len(block.images), piles.kind)
+                rows = np.zeros(len(block.images), buckets.kind)
                 rows["pixels"] = block.images
                 if class_of:
                     readable = (key for key, error in zip(block.keys, block.errors, strict=True) if error is None)
                     rows["class"] = [names.setdefault(class_of(key), len(names)) for key in readable]
-                piles.add(rows)
+                buckets.add(rows)
                 num_inputs += len(block.keys)
                 for key, error in zip(block.keys, block.errors, strict=True):
                     if error is not None:
@@ -119,7 +119,7 @@ def _gather(
                     )
     if num_inputs == 0:
         raise InfoAEError("the inputs hold no images")
-    if piles.num_rows == 0:
+    if buckets.num_rows == 0:
         raise InfoAEError(f"not one of {num_inputs} inputs is readable; the first: {done.reasons[0]}")
     return done
 

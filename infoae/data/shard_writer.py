@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.data.external_shuffle import Piles
+from infoae.data.external_shuffle import Buckets
 from infoae.errors import InfoAEError
 
 SHARD_BYTES = 64 * 1024 * 1024
@@ -17,24 +17,24 @@ SHARD_BYTES = 64 * 1024 * 1024
 
 
 def write_split(
-    folder: Path, piles: Piles, test_share: float, advance: Callable[[int], object] = lambda _: None
+    folder: Path, buckets: Buckets, test_share: float, advance: Callable[[int], object] = lambda _: None
 ) -> NDArray[np.int32]:
-    """Move the images of `piles`, shuffled, to shards in test/ and train/ of `folder`; return the tests' classes (N,).
+    """Move the images of `buckets`, shuffled, to shards in test/ and train/ of `folder`; return test classes (N,).
 
     Tests are `test_share` of the images, to the nearest whole number, but never none and never all. `advance` is told
     of images written. Raises InfoAEError if there are fewer than two, OSError if they cannot be written.
     """
-    if piles.num_rows < 2:
-        raise InfoAEError(f"{piles.num_rows} usable image: at least 2 are needed, one to train on and one for tests")
-    num_test = min(max(1, round(test_share * piles.num_rows)), piles.num_rows - 1)
-    sizes = {"test": num_test, "train": piles.num_rows - num_test}
-    parts, rows = piles.shuffled(), np.empty(0, piles.kind)
+    if buckets.num_rows < 2:
+        raise InfoAEError(f"{buckets.num_rows} usable image: at least 2 are needed, one to train on and one for tests")
+    num_test = min(max(1, round(test_share * buckets.num_rows)), buckets.num_rows - 1)
+    sizes = {"test": num_test, "train": buckets.num_rows - num_test}
+    parts, rows = buckets.shuffled(), np.empty(0, buckets.kind)
     classes = []
     for split, count in sizes.items():
         (folder / split).mkdir()
-        for number, size in enumerate(_shard_sizes(count, piles.kind["pixels"].itemsize)):
+        for number, size in enumerate(_shard_sizes(count, buckets.kind["pixels"].itemsize)):
             with (folder / split / f"{number:05}.npy").open("wb") as file:
-                header = {"descr": "|u1", "fortran_order": False, "shape": (size, *piles.kind["pixels"].shape)}
+                header = {"descr": "|u1", "fortran_order": False, "shape": (size, *buckets.kind["pixels"].shape)}
                 np.lib.format.write_array_header_1_0(file, header)
                 left = size
                 while left:
@@ -47,7 +47,7 @@ def write_split(
                     advance(len(taken))
                 file.flush()
                 os.fsync(file.fileno())
-    for _ in parts:  # the piles after the last image are empty, and to be removed
+    for _ in parts:  # the buckets after the last image are empty, and to be removed
         pass
     return np.concatenate(classes)
 

@@ -144,11 +144,11 @@ def test_classes_of_a_tar_archive_are_its_folders(photos: Path, tmp_path: Path) 
     assert "flat.tar#1.png lies in no folder" in error_of(result)
 
 
-def test_many_shards_and_piles_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with terabytes: piles are divided twice, and each shard is full of images from everywhere."""
-    monkeypatch.setattr(external_shuffle, "PILE_BYTES", 10 * (784 + 4))
+def test_many_shards_and_buckets_that_are_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with terabytes: buckets are divided twice, and each shard is full of images from everywhere."""
+    monkeypatch.setattr(external_shuffle, "BUCKET_BYTES", 10 * (784 + 4))
     monkeypatch.setattr(shard_writer, "SHARD_BYTES", 256 * 784)
-    monkeypatch.setattr(external_shuffle, "NUM_PILES", 4)
+    monkeypatch.setattr(external_shuffle, "NUM_BUCKETS", 4)
     pixels = np.random.default_rng(1).integers(0, 256, (4000, 1, 28, 28), np.uint8)
     pixels[:, 0, 0, 0] = np.arange(4000) // 400  # sorted by class
     np.save(tmp_path / "x.npy", pixels)
@@ -169,7 +169,7 @@ def test_every_order_is_as_likely(tmp_path: Path) -> None:
         kind = external_shuffle.row_type((1, 1, 1))
         rows = np.zeros(3, kind)
         rows["class"] = range(3)
-        with external_shuffle.Piles(tmp_path / str(seed), kind, np.random.default_rng(seed)) as made:
+        with external_shuffle.Buckets(tmp_path / str(seed), kind, np.random.default_rng(seed)) as made:
             made.add(rows)
         orders[tuple(int(number) for part in made.shuffled() for number in part["class"])] += 1
     assert len(orders) == 6
@@ -235,7 +235,7 @@ def test_a_full_disk_is_one_clear_line(photos: Path, tmp_path: Path, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(external_shuffle.Piles, "add", full)
+    monkeypatch.setattr(external_shuffle.Buckets, "add", full)
     result = run(photos, "--out", tmp_path / "data", *GREY)
     assert f"cannot write {tmp_path / 'data'}: No space left on device" in error_of(result)
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
@@ -251,7 +251,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
     program = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {COMMAND[-1]}"
     command = [sys.executable, "-c", program, "convert", "photos", "--out", "data", "--size", "28"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(tmp_path.glob(".data.*/piles/63")):
+    while process.poll() is None and not list(tmp_path.glob(".data.*/buckets/63")):
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
