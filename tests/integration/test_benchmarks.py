@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import classify, few_labels, neighbours, pseudo_labels, scaling, score, train, unbalanced
+from benchmarks import classify, few_labels, neighbours, pseudo_labels, same_training, scaling, score, train, unbalanced
 from infoae import data
 from infoae.config import recipes
 from infoae.data import ImageSet, load
@@ -199,3 +199,18 @@ def test_pseudo_labels_reads_a_run(
         "1 hops, anchors",
         "1 hops, propagated",
     ]
+
+
+def test_same_training_sees_every_bit(lively_run: Run, tmp_path: Path) -> None:
+    copied = Run(shutil.copytree(lively_run.path, tmp_path / "copied"))
+    assert list(same_training.differences(lively_run.path, copied.path)) == []
+    weights = copied.checkpoint("newest") / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    np.save(copied.path / PSEUDO_LABELS, np.zeros((1, 5)))
+    with (copied.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 999}\n')
+    found = list(same_training.differences(lively_run.path, copied.path))
+    assert len(found) == 3
+    assert found[0] == f"{weights.relative_to(copied.checkpoints)} differs"
