@@ -98,6 +98,23 @@ def test_mutual_information_has_finite_gradients_for_certain_answers() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
+def test_mutual_information_of_several_heads_is_their_mean() -> None:
+    first, second = torch.randn(2, 3, 6, 4, generator=torch.Generator().manual_seed(0))
+    of_each = [losses.mutual_information(*pair).item() for pair in zip(first, second, strict=True)]
+    assert losses.mutual_information(first, second).item() == pytest.approx(sum(of_each) / 3)
+
+
+def test_a_category_that_is_never_answered_has_no_part_in_the_mutual_information() -> None:
+    """Its probabilities are exactly 0, and so is what it adds to value and gradient."""
+    used = torch.eye(2).repeat(3, 1) * 200
+    logits = torch.cat([used, torch.full((6, 1), -1e4)], 1).requires_grad_()
+    loss = losses.mutual_information(logits, logits)
+    loss.backward()
+    assert loss.item() == pytest.approx(-math.log(2), abs=1e-5)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
 def test_pseudo_label_is_the_cross_entropy_of_the_merged_answers() -> None:
     torch.manual_seed(0)
     logits, category_of = torch.randn(6, 5), torch.tensor([0, 2, 1, 0, 2])
@@ -193,6 +210,11 @@ def test_latent_matching_spreads_equal_latents_apart() -> None:
     losses.latent_matching(still, c[:4], z[:4], torch.ones(4, 1)).backward()
     assert still.grad is not None
     assert torch.isfinite(still.grad).all()
+
+
+def test_latents_that_are_all_the_same_are_no_division_by_zero() -> None:
+    same, c = torch.ones(6, 3), torch.tensor([0, 0, 0, 1, 1, 1])
+    assert losses.latent_matching(same, c, same, torch.full((6, 2), 0.5)).item() == 0
 
 
 def test_losses_are_computed_in_float32_whatever_autocast_gives() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -47,14 +47,17 @@ OVER = (
 )
 
 
-def main(scenario: str, store: str, rank: int, ranks: int, settings: Path, out: str) -> None:
+def main(scenario: str, folder: Path, rank: int, ranks: int, environment: dict[str, str]) -> None:
+    """Run one rank of a scenario in a process of its own; what it came to is written into the folder."""
+    os.environ.update(environment)
+    np.random.seed(0)  # noqa: NPY002  the trainer must not depend on it
     if ranks > 1:
-        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
-    run_config = recipes.load(settings)
+        dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
+    run_config = recipes.load(folder / "config.yaml")
     scenarios: dict[str, Callable[[Config, Path], Any]]
     scenarios = {"step": take_step, "steps": take_steps, "fail": fail, "run": complete_run, "precision": differ}
-    result = scenarios[scenario](run_config, settings.parent)
-    torch.save(result, out)
+    result = scenarios[scenario](run_config, folder)
+    torch.save(result, folder / f"{rank}.pt")
     if ranks > 1:
         dist.destroy_process_group()
 
@@ -188,8 +191,3 @@ def complete_run(run_config: Config, folder: Path) -> dict[str, Any]:
         "steps": [first.done, resumed_at, second.done],
         "model": second.step.model.state_dict(),
     }
-
-
-if __name__ == "__main__":
-    np.random.seed(0)  # noqa: NPY002  the trainer must not depend on it
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]), sys.argv[6])

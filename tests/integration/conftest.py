@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +14,32 @@ import torch
 from infoae.config import Config
 from infoae.runs.run import Run
 from tests.helpers import ranks
-from tests.helpers.paths import ROOT
 from tests.helpers.ranks import Start
+
+# Ranks are forked from a process that has imported all they need, which takes seconds, and has done nothing else.
+FORKING = multiprocessing.get_context("forkserver")
+FORKING.set_forkserver_preload([ranks.__name__])
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Return a function that runs a scenario of ranks.py on so many processes and returns what each came to."""
+    processes: list[Any] = []
 
     def run(scenario: str, num_ranks: int, run_config: Config) -> list[Any]:
         folder = tmp_path / f"{scenario}-{num_ranks}"
         folder.mkdir()
         Run(folder).write_config(run_config)
-        processes = []
         for rank in range(num_ranks):
-            arguments = [str(folder / "store"), str(rank), str(num_ranks), str(folder / "config.yaml")]
-            command = [sys.executable, "-m", ranks.__name__, scenario, *arguments, str(folder / f"{rank}.pt")]
-            processes.append(subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}))
-        try:
-            assert [process.wait(timeout=120) for process in processes] == [0] * num_ranks
-        finally:
-            for process in processes:
-                process.kill()  # those that wait for one that failed
+            arguments = (scenario, folder, rank, num_ranks, dict(os.environ))
+            processes.append(FORKING.Process(target=ranks.main, args=arguments))
+            processes[-1].start()
+        for process in processes[-num_ranks:]:
+            process.join(timeout=120)
+        assert [process.exitcode for process in processes[-num_ranks:]] == [0] * num_ranks
         return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(num_ranks)]
 
-    return run
+    yield run
+    for process in processes:
+        process.kill()  # those that wait for one that failed
+        process.join()

@@ -20,7 +20,9 @@ def test_anchors_have_the_label_of_all_images_within_so_many_hops(hops: int) -> 
     for odd in (0, 25, 50, 99, 49):
         reach = hops if odd == 25 else hops - 1
         expected[np.arange(odd - reach, odd + reach + 1) % 100] = -1
+    given_labels = labels.copy()
     assert (propagation.anchors(labels, ring(100), hops) == expected).all()
+    assert (labels == given_labels).all()
 
 
 def test_a_category_keeps_half_of_its_images() -> None:

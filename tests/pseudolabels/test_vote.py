@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infoae.config import recipes
-from infoae.pseudolabels import vote
+from infoae.pseudolabels import joint, vote
 from infoae.pseudolabels.vote import Ints, Votes
 from infoae.trainer import Trainer
 from tests.helpers.settings import WITH_HEADS
@@ -65,10 +65,14 @@ def test_three_heads_in_ten_cannot_keep_an_image_out_and_four_can() -> None:
 
 
 @pytest.mark.parametrize("chunk", [70, 10_000])
+@pytest.mark.parametrize("twins", [False, True])
 def test_heads_that_mix_things_up_do_not_vote(
-    chunk: int, make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+    chunk: int, twins: bool, make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three heads of known answers: two alike, one that mixes categories up; read at once, or in three chunks."""
+    """Three heads of known answers: two alike, one that mixes categories up; read at once, or in three chunks.
+
+    Each image is its own neighbour, or has a twin for which the answers are the same.
+    """
     monkeypatch.setattr(vote, "CHUNK", chunk)
     model = make_trainer(recipes.load("smoke", WITH_HEADS)).step.model
     truth = np.arange(200) % 10
@@ -78,13 +82,18 @@ def test_heads_that_mix_things_up_do_not_vote(
 
     def classify_heads(images: Ints) -> torch.Tensor:
         asked.extend(images[:, 0, 0, 0].tolist())
-        return answers[asked[-len(images) :]]
+        return classify_again(images)
+
+    def classify_again(images: Ints) -> torch.Tensor:
+        return answers[images[:, 0, 0, 0].tolist()]
 
     monkeypatch.setattr(model, "classify_heads", classify_heads)
     images = np.zeros((200, 1, 28, 28), np.uint8)
     images[:, 0, 0, 0] = np.arange(200)
-    votes = vote.of_heads(model, images, np.arange(200)[:, None])
+    monkeypatch.setattr(joint, "of_partners", lambda _, mine, of: joint.of_answers(mine, classify_again(of)))
+    votes = vote.of_heads(model, images, None if twins else np.arange(200)[:, None])
     assert asked == list(range(200))
+    assert votes.mutual_information == pytest.approx(np.log([10, 10, 2]))
     labels = vote.labels_by_vote(votes, vote.same_categories(votes, 10), 0.7)
     assert (labels >= 0).all()
     assert all(len(set(labels[truth == digit])) == 1 for digit in range(10))
