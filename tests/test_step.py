@@ -196,10 +196,10 @@ def test_the_gradient_scaler_is_updated_once_a_step(tiny_config: Config, images:
     assert step.scaler.get_scale() == 16.0  # doubled after steps 2 and 4
 
 
-def test_the_average_follows_the_weights(tiny_config: Config, images: Tensor) -> None:
+@pytest.mark.parametrize("name", ["encoder.latent.weight", "encoder.features.3.running_mean"])
+def test_the_average_follows_weights_and_running_statistics(name: str, tiny_config: Config, images: Tensor) -> None:
     step = make_step(tiny_config, ema_decay=0.9)
     assert step.average is not None
-    name = "encoder.latent.weight"
     history = []
     for index in range(3):
         take(step, images, index)
@@ -281,3 +281,24 @@ def test_a_step_goes_on_from_its_state_as_if_it_had_never_stopped(tiny_config: C
     for kind, tensors in ours.items():
         assert set(tensors) == set(theirs[kind])
         assert [name for name, value in tensors.items() if not torch.equal(value, theirs[kind][name])] == []
+
+
+def test_moments_that_were_loaded_lie_in_memory_as_their_parameters_do(tiny_config: Config, images: Tensor) -> None:
+    """Also without an average of the weights. What is stored is contiguous, convolutions are channels-last."""
+    step, other = make_step(tiny_config, ema_decay=0.0), make_step(tiny_config, ema_decay=0.0)
+    take(step, images, 0)
+    saved = step.state()
+    assert set(saved.tensors) == {"model", "optimizer"}
+    for name, tensor in saved.tensors["optimizer"].items():
+        saved.tensors["optimizer"][name] = tensor.contiguous()
+    other.load(saved)
+    owners = other._owners()
+    differ = [name for name, (_, parameter) in owners.items() if not parameter.is_contiguous()]
+    assert differ
+    for name, (optimizer, parameter) in owners.items():
+        assert optimizer.state[parameter]["exp_avg"].stride() == parameter.stride(), name
+
+
+def test_what_a_step_measured_holds_no_graph(tiny_config: Config, images: Tensor) -> None:
+    result = take(make_step(tiny_config), images, 0)
+    assert [name for name, loss in result.losses.items() if loss.requires_grad] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import itertools
 import json
 import shutil
@@ -22,7 +23,7 @@ from infoae.deploy.bundle import Bundle, Manifest
 from infoae.deploy.classifier import Answers
 from infoae.deploy.formats import FORMATS
 from infoae.deploy.rows import RowFormat
-from infoae.deploy.sinks import format_of, open_file
+from infoae.deploy.sinks import KeyDigest, format_of, open_file
 from infoae.errors import InfoAEError, UsageError
 from tests.helpers.bundles import LATENT, make_bundle
 
@@ -106,6 +107,54 @@ def test_columns_that_do_not_exist(manifest: Manifest, columns: str) -> None:
 def test_an_unknown_ending() -> None:
     with pytest.raises(UsageError, match=r"--out x\.txt: end it in \.csv, \.jsonl, \.parquet"):
         format_of(Path("x.txt"))
+
+
+def test_a_digest_is_of_the_keys_however_they_are_cut_into_blocks() -> None:
+    def digest(*blocks: list[str]) -> str:
+        found = KeyDigest()
+        for keys in blocks:
+            found.update(keys)
+        return found.hexdigest()
+
+    assert digest(["a", "b"], ["c"]) == digest([], ["a"], [], ["b", "c"], [])
+    assert len({digest(["a", "b"]), digest(["ab"]), digest(["b", "a"]), digest(["a"]), digest([""]), digest()}) == 6
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(1e9, [0, 0, 1, 1, 1, 2]), (0.0, [1, 2, 3, 4, 5, 6])])
+def test_a_part_is_stored_when_it_is_large_or_old(
+    seconds: float, expected: list[int], tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sinks, "PART_ROWS", 3)
+    monkeypatch.setattr(sinks, "PART_SECONDS", seconds)
+    rows, path = RowFormat.parse(manifest, "path", latent=False), tmp_path / "x.csv"
+    with open_file(path, format_of(path), rows.schema, JOB, resume=False) as sink:
+        stored = []
+        for key in "abcdef":
+            sink.write(rows.batch([key], Answers(PROBABILITIES[:1], LATENTS[:1]), [None]), [key], 0)
+            stored.append(len(sink.parts))
+    assert stored == expected
+    assert [row["path"] for row in read(path)] == list("abcdef")
+
+
+def test_rows_are_on_standard_output_at_once(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads them need not wait for a buffer to fill."""
+
+    class Seen(io.RawIOBase):
+        content = b""
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            self.content += bytes(data)
+            return len(data)
+
+    seen, rows = Seen(), RowFormat.parse(manifest, "path", latent=False)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(seen)))
+    sink = sinks.StandardOutput(FORMATS[".csv"], rows.schema)  # type: ignore[arg-type]
+    assert seen.content == b'"path"\n'
+    sink.write(rows.batch(["a"], Answers(PROBABILITIES[:1], LATENTS[:1]), [None]), ["a"], 0)
+    assert seen.content == b'"path"\n"a"\n'
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
