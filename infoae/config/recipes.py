@@ -67,16 +67,17 @@ def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Config:
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise UsageError(f"{origin} holds {type(tree).__name__}, not a mapping of configuration sections")
-    old = renamed.rename(tree)
+    old, told = renamed.rename(tree), list[str]()
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not all(key.split(".")):
             raise UsageError(f"--set takes section.key=value, not {override!r}")
-        old += [key] * (key in renamed.RENAMED)
+        told += [key] * (key in renamed.RENAMED)
         _write(tree, key, read_yaml(value, f"--set {key}"), f"--set {key}")
-    if old:
-        names = ", ".join(f"{key} is now {renamed.current_key(key)}" for key in dict.fromkeys(old))
-        warnings.warn(f"{origin} has keys of infoae 0.1: {names}", Notice, stacklevel=2)
+    for keys, where in ((old, f"{origin} has"), (told, "--set has")):
+        if keys:
+            names = ", ".join(f"{key} is now {renamed.current_key(key)}" for key in dict.fromkeys(keys))
+            warnings.warn(f"{where} keys of infoae 0.1: {names}", Notice, stacklevel=2)
     return _validated(tree, origin)
 
 

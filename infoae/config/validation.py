@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ValidationError
 
+from infoae.config.renamed import RENAMED
+
 
 def explain(error: ValidationError, section: type[BaseModel]) -> Iterator[str]:
     """Yield a sentence for each thing that is wrong with what `section` was validated from."""
@@ -15,11 +17,15 @@ def explain(error: ValidationError, section: type[BaseModel]) -> Iterator[str]:
     for key, items in itertools.groupby(error.errors(), lambda item: _key(section, item["loc"])):
         first, *others = items
         if first["type"] == "extra_forbidden":
-            yield f"unknown key {key} (given {first['input']!r}); did you mean {_nearest(key, valid)}?"
+            name, value = key, first["input"]
+            while isinstance(value, dict) and value:  # a section that is not there: the first key in it
+                inner, value = next(iter(value.items()))
+                name = f"{name}.{inner}"
+            yield f"unknown key {name} (given {value!r}); did you mean {_nearest(name, valid)}?"
         else:
             given = "" if isinstance(first["input"], dict) else f" (given {first['input']!r})"
             messages = [item["msg"].removeprefix("Value error, ") for item in (first, *others)]
-            yield f"{key}: {', or '.join(messages)}{given}"
+            yield f"{key}: {', or '.join(messages)}{given}" if key else f"{', or '.join(messages)}{given}"
 
 
 def _key(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
@@ -37,8 +43,15 @@ def _key(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
 
 
 def _nearest(key: str, valid: list[str]) -> str:
-    """Return the key of the same section with the most similar name, of any section if there is no such section."""
+    """Return the key of the same section with the most similar name, of any section if there is no such section.
+
+    In a section of version 0.1 it is the name of today of the key of then.
+    """
     section, _, name = key.rpartition(".")
+    then = [old for old in RENAMED if section and old.rpartition(".")[0] == section]
+    if then and not any(other.startswith(f"{section}.") for other in valid):
+        names = [old.rpartition(".")[2] for old in then]
+        return RENAMED[then[names.index(difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0])]]
     siblings = [other for other in valid if section and other.rpartition(".")[0] == section]
     if siblings:
         names = [other.rpartition(".")[2] for other in siblings]

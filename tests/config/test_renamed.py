@@ -81,6 +81,11 @@ def test_what_is_no_old_section_stays_for_validation_to_name(tree: dict[str, Any
         recipes.parse(yaml.safe_dump(tree), "file")
 
 
+def test_a_key_that_never_was_in_a_section_of_then_gets_the_name_of_today() -> None:
+    with pytest.raises(UsageError, match=r"unknown key information\.epoch \(given 3\); did you mean stages\.mutual"):
+        recipes.load("mnist", ["information.epoch=3"])
+
+
 def test_a_search_space_may_name_old_keys() -> None:
     text = "part: {keys: [train.game_part], low: 0.2, high: 0.9}"
     found = space.parse(text, "file", recipes.load("smoke"))
