@@ -70,10 +70,8 @@ def test_idx_of_another_type_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.idx", "x.parquet", "x.tar"])
-@pytest.mark.parametrize("content", [b"", b"nonsense" * 9, bytes(100)])
+@pytest.mark.parametrize("content", [b"", b"nonsense" * 9, b"\1" * 100])
 def test_a_damaged_container_is_one_row_among_the_others(tmp_path: Path, name: str, content: bytes) -> None:
-    if name == "x.tar" and content == bytes(100):
-        pytest.skip("zeros are how a tar archive ends")
     (tmp_path / name).write_bytes(content)
     (tmp_path / "1.png").write_bytes(png(1))
     keys, images, errors = read(tmp_path / name, tmp_path / "1.png")

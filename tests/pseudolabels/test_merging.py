@@ -96,6 +96,12 @@ def test_the_cut_keeps_rare_categories_apart_where_information_splits_a_common_o
     assert merging.merge(joint, 3)[0][2] == merging.merge(joint, 3)[0][3]
 
 
+def test_a_category_keeps_its_last_over_category_even_if_it_would_be_better_elsewhere() -> None:
+    """The third is never its own partner: in one category with the others the cut would be nothing at all."""
+    joint = np.array([[0.1, 0.3, 0.05], [0.3, 0.1, 0.05], [0.05, 0.05, 0.0]])
+    assert merging.merge(joint, 2, "cut")[0].tolist() == [0, 0, 1]
+
+
 def test_over_categories_never_answered_are_merged_first_by_the_cut() -> None:
     joint = np.zeros((6, 6))
     joint[:4, :4] = kinds(4, 1, 0.5)
