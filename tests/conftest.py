@@ -15,7 +15,7 @@ from filelock import FileLock
 # Before torch is imported, which reads it then. Nets this small are faster on one thread, and tests share the machine.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_worker_niceness"] = "0"  # or whatever else runs here, the other tests say, leaves its workers nothing
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  or a busy machine, and the other tests, leave it nothing
 os.environ["WANDB_ERROR_REPORTING"] = "false"
 
 import torch
