@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -289,9 +290,8 @@ def test_moments_that_were_loaded_lie_in_memory_as_their_parameters_do(tiny_conf
     take(step, images, 0)
     saved = step.state()
     assert set(saved.tensors) == {"model", "optimizer"}
-    for name, tensor in saved.tensors["optimizer"].items():
-        saved.tensors["optimizer"][name] = tensor.contiguous()
-    other.load(saved)
+    moments = {name: tensor.contiguous() for name, tensor in saved.tensors["optimizer"].items()}
+    other.load(replace(saved, tensors={**saved.tensors, "optimizer": moments}))
     owners = other._owners()
     differ = [name for name, (_, parameter) in owners.items() if not parameter.is_contiguous()]
     assert differ
