@@ -189,13 +189,13 @@ def test_cuda_is_given_or_refused_and_never_replaced(bundle: Path) -> None:
 
 
 def test_start_to_first_label_is_fast_and_silent_and_without_torch(bundle: Path) -> None:
+    """In seconds of the processor: those of the clock are other tests' too."""
     program = (
-        "import time; start = time.perf_counter()\n"
-        "import sys, numpy\n"
+        "import sys, time, numpy\n"
         "from infoae.deploy import Classifier\n"
         f"label = Classifier({str(bundle)!r}).classify(numpy.zeros((1, 28, 28), numpy.uint8)).labels[0]\n"
         "heavy = {'torch', 'torchvision', 'ray', 'pandas', 'matplotlib', 'pyarrow'} & set(sys.modules)\n"
-        "print(time.perf_counter() - start, heavy or 'none')"
+        "print(time.process_time(), heavy or 'none')"
     )
     fastest = 10.0
     for _ in range(3):  # the first start may read everything from disk
