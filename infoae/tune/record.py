@@ -127,6 +127,8 @@ def load(name: str, runs: Path) -> tuple[Sweep, Path]:
     try:
         content = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
         renamed.rename(content["config"])
+        for dimension in content["space"].values():
+            dimension["keys"] = [renamed.current_key(key) for key in dimension["keys"]]
         sweep = Sweep.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]

@@ -18,7 +18,7 @@ from infoae.model import InfoAE
 from infoae.planning import resumed
 from infoae.runs import checkpoint
 from infoae.runs.run import OLD_PSEUDO_LABELS, PSEUDO_LABELS, Run
-from infoae.tune import record
+from infoae.tune import record, space
 from tests.helpers.paths import ROOT
 
 OLD = ROOT / "tests" / "files" / "version-0.1"
@@ -65,7 +65,14 @@ def test_its_training_goes_on_with_its_labels(old_run: Run) -> None:
     assert "mutual_information_epochs" in (old_run.path / "config.yaml").read_text()
 
 
-def test_its_sweeps_are_read() -> None:
-    sweep, _ = record.load("tune-neighbours", ROOT / "docs" / "results")
+def test_its_sweeps_are_read(tmp_path: Path) -> None:
+    content = json.loads((ROOT / "docs" / "results" / "tune-neighbours" / "sweep.json").read_text())
+    content["space"]["part"] = content["space"]["alpha"] | {"keys": ["train.game_part"], "low": 0.2, "high": 0.9}
+    (tmp_path / "sweep.json").write_text(json.dumps(content))
+    sweep, _ = record.load(str(tmp_path), tmp_path)
+    assert sweep.space["part"].keys == ["train.adversarial_fraction"]
+    found = space.current(sweep.config, sweep.space)
+    assert found is not None
+    assert found["part"] == 0.25
     assert sweep.config.stages.mutual_information_epochs == 6
     assert sweep.config.objective.weights.pseudo_label == 10
