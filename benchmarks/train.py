@@ -27,6 +27,7 @@ from infoae.augment import augmented
 from infoae.config import Config, recipes
 from infoae.data.sampler import batches
 from infoae.device import resolve_device, resolve_precision
+from infoae.methods.registry import method_of
 from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
 from infoae.planning import with_image_shape
@@ -71,8 +72,9 @@ def plain_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[i
             layer.forward = partial(nn.ConvTranspose2d.forward, layer)  # type: ignore[method-assign]
     weights, augment = run.objective.weights, torch.Generator().manual_seed(0)
     betas = (run.optim.beta1, run.optim.beta2)
-    model_optimizer = torch.optim.Adam(model.model_parameters(), run.optim.learning_rate, betas)
-    critic_optimizer = torch.optim.Adam(model.critic_parameters(), run.optim.critic_learning_rate, betas)
+    model_parameters, critic_parameters = (side.parameters for side in method_of(run).sides(model, run))
+    model_optimizer = torch.optim.Adam(model_parameters, run.optim.learning_rate, betas)
+    critic_optimizer = torch.optim.Adam(critic_parameters, run.optim.critic_learning_rate, betas)
     loader: torch.utils.data.DataLoader[Tensor] = torch.utils.data.DataLoader(
         PillowImages(images), run.train.batch_size, shuffle=True
     )

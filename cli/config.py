@@ -34,7 +34,7 @@ def show(source: Source = "mnist", settings: SetOption = None, as_json: JsonOpti
 
     loaded = recipes.load(source, settings or [])
     if as_json:
-        print_json(loaded.model_dump(mode="json"))
+        print_json(loaded.settings())
         return
     from infoae.methods.schedules import schedule_of
 

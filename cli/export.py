@@ -49,7 +49,7 @@ def export(
     """
     from infoae.deploy.export import export_run
     from infoae.errors import UsageError
-    from infoae.model import InfoAE
+    from infoae.methods.registry import model_of
     from infoae.runs import names
     from infoae.runs.checkpoint import read
     from infoae.runs.run import Run
@@ -57,7 +57,7 @@ def export(
     if not onnx:
         raise UsageError("say in which format: infoae export --onnx")
     found = Run.open(run, runs)
-    num_categories = InfoAE.of_run(found, checkpoint.value).num_categories
+    num_categories = model_of(found, checkpoint.value).num_categories
     step = read(found.checkpoint(checkpoint.value)).step
     given = names.stored(found, num_categories, step) if labels is None else names.read_names(labels, num_categories)
     exported = export_run(

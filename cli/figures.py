@@ -29,12 +29,12 @@ def figures(
     from infoae import data
     from infoae.device import resolve_device
     from infoae.evaluation.figures import draw_all
-    from infoae.model import InfoAE
+    from infoae.methods.registry import model_of
     from infoae.runs.run import Run
 
     found = Run.open(run, runs)
     test = data.load(found.config().data, "test")
-    model = InfoAE.of_run(found, checkpoint.value).to(resolve_device(device.value))
+    model = model_of(found, checkpoint.value).to(resolve_device(device.value))
     written: dict[str, str] = {}
     for name, path in draw_all(found, model, test):
         written[name] = str(path)

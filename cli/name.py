@@ -33,7 +33,7 @@ def name(
     A category gets the name that most of its examples have. The names are kept in the run and go into its bundles.
     """
     from infoae.errors import UsageError
-    from infoae.model import InfoAE
+    from infoae.methods.registry import model_of
     from infoae.runs import names
     from infoae.runs.checkpoint import read
     from infoae.runs.run import Run
@@ -41,7 +41,7 @@ def name(
     if (examples is None) == (labels is None):
         raise UsageError("give either --examples or --labels")
     found = Run.open(run, runs)
-    model = InfoAE.of_run(found, checkpoint.value)
+    model = model_of(found, checkpoint.value)
     naming, num_examples = None, 0
     if labels is not None:
         given = names.read_names(labels, model.num_categories)

@@ -89,6 +89,8 @@ class Manifest(_Section):
     precision: Literal["fp32", "fp16", "int8"]
     opset: int
     files: dict[Literal["classifier", "decoder", "generator"], GraphSpec]
+    missing: dict[str, str] = {}
+    """Why the method of the model has no decoder or no generator."""
     run: RunSpec
     accuracy: float | None = None
     parity: dict[str, Any] = {}
@@ -162,7 +164,8 @@ class Bundle:
     def graph(self, role: Literal["classifier", "decoder", "generator"]) -> GraphSpec:
         """Return what the manifest says of the graph `role`. Raises InfoAEError if the bundle has none."""
         if role not in self.manifest.files:
-            raise InfoAEError(f"bundle {self.path} has no {role}; export it again")
+            reason = self.manifest.missing.get(role)
+            raise InfoAEError(f"bundle {self.path} has no {role}{f': {reason}' if reason else '; export it again'}")
         return self.manifest.files[role]
 
 

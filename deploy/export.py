@@ -1,4 +1,4 @@
-"""From a run to a bundle: three ONNX graphs, verified before the folder appears."""
+"""From a run to a bundle: its ONNX graphs, verified before the folder appears."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from infoae import data
+from infoae.category_model import CategoryModel
 from infoae.deploy.bundle import (
     SAMPLE,
     Bundle,
@@ -26,13 +27,13 @@ from infoae.deploy.bundle import (
     write_manifest,
 )
 from infoae.deploy.classifier import Classifier
-from infoae.deploy.graphs import Role, build_graphs, describe
+from infoae.deploy.graphs import Role, build_graphs, describe, missing
 from infoae.deploy.precision import CALIBRATION_IMAGES, Precision, to_fp16, to_int8
 from infoae.deploy.triton import write_repository
 from infoae.deploy.verify import SAMPLE_IMAGES, Verification, verify
 from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_folder
-from infoae.model import InfoAE
+from infoae.methods.registry import model_of
 from infoae.runs import checkpoint
 from infoae.runs.names import display
 from infoae.runs.run import Run
@@ -73,10 +74,12 @@ def export_run(
         raise InfoAEError(f"{out} exists already: delete it, or give another --out")
     config = run.config()
     step = checkpoint.read(run.checkpoint(which)).step
-    model = InfoAE.of_run(run, which)
+    model = model_of(run, which)
     test = data.load(config.data, "test")
     specs = describe(model)
     say(f"exporting {run.name}, step {step}, as {precision}")
+    for role, reason in missing(model).items():
+        say(f"no {role}: {reason}")
     plain = {role: to_onnx(graph, specs[role]) for role, graph in build_graphs(model).items()}
     calibration = data.load_training(config.data).images[:CALIBRATION_IMAGES] if precision is Precision.INT8 else None
     graphs = {role: _reduce(role, graph, precision, calibration) for role, graph in plain.items()}
@@ -90,7 +93,8 @@ def export_run(
         precision=precision.value,
         opset=OPSET,
         files={role: specs[role] for role in graphs},
-        run=RunSpec(name=run.name, step=step, config=config.model_dump(mode="json")),
+        missing=dict(missing(model)),
+        run=RunSpec(name=run.name, step=step, config=config.settings()),
     )
     try:
         with atomic_folder(out) as folder:
@@ -166,7 +170,7 @@ def _bytes(model: onnx.ModelProto) -> bytes:
     return content
 
 
-def _write_sample(folder: Path, model: InfoAE, images: NDArray[np.uint8], tolerance: float) -> None:
+def _write_sample(folder: Path, model: CategoryModel, images: NDArray[np.uint8], tolerance: float) -> None:
     with (folder / SAMPLE).open("wb") as file:
         np.savez(
             file,
@@ -177,7 +181,7 @@ def _write_sample(folder: Path, model: InfoAE, images: NDArray[np.uint8], tolera
         )
 
 
-def _image(model: InfoAE) -> ImageSpec:
+def _image(model: CategoryModel) -> ImageSpec:
     if model.channels not in (1, 3):
         raise InfoAEError(f"images of {model.channels} channels: a bundle takes grey (1) or RGB (3)")
     return ImageSpec(channels=1 if model.channels == 1 else 3, height=model.image_size, width=model.image_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +16,31 @@ from infoae.gpu import Device
 
 
 class Generator:
-    """The generator and the decoder of a bundle."""
+    """The generator and the decoder of a bundle, as far as it has them."""
 
     manifest: Manifest
 
     def __init__(
         self, bundle: str | Path | Bundle, device: str = Device.AUTO, *, num_threads: int | None = None
     ) -> None:
-        """Open both graphs of `bundle`; arguments and errors as in Classifier."""
+        """Open graphs of `bundle` as they are needed; arguments and errors as in Classifier."""
         bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.manifest = bundle.manifest
-        self._generator = open_session(bundle, "generator", device, num_threads)
-        self._decoder = open_session(bundle, "decoder", device, num_threads)
+        self._bundle = bundle
+        self._sessions = {
+            role: open_session(bundle, role, device, num_threads)
+            for role in ("generator", "decoder")
+            if role in bundle.manifest.files
+        }
 
     def generate(self, category: int, count: int, seed: int) -> NDArray[np.float32]:
         """Return `count` images of `category`, float32 (count, C, H, W) in [0, 1]; the same for the same `seed`.
 
-        Raises InfoAEError where there is no such category.
+        Raises InfoAEError where there is no such category, or no generator.
         """
         if not 0 <= category < self.manifest.num_categories:
             raise InfoAEError(f"no category {category}: this model has 0 to {self.manifest.num_categories - 1}")
+        session = self._session("generator")
         low, high = self.manifest.noise_range
         random = np.random.default_rng([seed, category])
         noise = random.uniform(low, high, (count, self.manifest.noise_dim)).astype(np.float32)
@@ -43,15 +49,19 @@ class Generator:
         for start in range(0, count, BATCH_SIZE):
             batch = slice(start, start + BATCH_SIZE)
             inputs = {"noise": noise[batch], "category": categories[batch]}
-            (images[batch],) = run_session(self._generator, ["images"], inputs, BATCH_SIZE)
+            (images[batch],) = run_session(session, ["images"], inputs, BATCH_SIZE)
         return images
 
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the images of `latent` float32 (N, Z) as float32 (N, C, H, W) in [0, 1]."""
+        """Return the images of `latent` float32 (N, Z) as float32 (N, C, H, W) in [0, 1].
+
+        Raises InfoAEError where the bundle has no decoder.
+        """
+        session = self._session("decoder")
         images = np.empty((len(latent), *self.manifest.image.shape), np.float32)
         for start in range(0, len(latent), BATCH_SIZE):
             batch = slice(start, start + BATCH_SIZE)
-            (images[batch],) = run_session(self._decoder, ["images"], {"latent": latent[batch]}, BATCH_SIZE)
+            (images[batch],) = run_session(session, ["images"], {"latent": latent[batch]}, BATCH_SIZE)
         return images
 
     def interpolate(
@@ -62,3 +72,7 @@ class Generator:
         `first` and `second` are latents, float32 (N, Z); `weight` is float32 (N,).
         """
         return self.decode(first + weight[:, None] * (second - first))
+
+    def _session(self, role: Literal["generator", "decoder"]) -> Any:
+        self._bundle.graph(role)  # which says why there is none
+        return self._sessions[role]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from infoae import metrics
+from infoae.category_model import CategoryModel
 from infoae.data import ImageSet
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE
@@ -23,7 +23,6 @@ from infoae.deploy.graphs import Role
 from infoae.deploy.onnx_session import open_session, run_session, session_of
 from infoae.deploy.precision import Precision
 from infoae.errors import InfoAEError, one_line
-from infoae.model import InfoAE
 
 BATCHES = (1, 7, 256)
 SAMPLE_IMAGES = 16
@@ -68,7 +67,7 @@ class Verification:
         return {"images": self.num_images, "labels_different": self.num_different, "largest_difference": differences}
 
 
-def verify(bundle: Bundle, model: InfoAE, test: ImageSet, fp32: bytes) -> Verification:
+def verify(bundle: Bundle, model: CategoryModel, test: ImageSet, fp32: bytes) -> Verification:
     """Compare the graphs of `bundle` with `model` on `test`; `fp32` is the classifier's graph at full precision.
 
     Checked: ONNX's own rules; names, types and shapes; every output at batches of 1, 7 and 256; the label of every
@@ -110,7 +109,7 @@ def verify(bundle: Bundle, model: InfoAE, test: ImageSet, fp32: bytes) -> Verifi
 
 
 def _compare(
-    role: Role, session: Any, model: InfoAE, images: NDArray[np.uint8], precision: Precision
+    role: Role, session: Any, model: CategoryModel, images: NDArray[np.uint8], precision: Precision
 ) -> Iterator[OutputParity]:
     differences: dict[str, float] = {}
     scales: dict[str, float] = {}
@@ -130,7 +129,7 @@ def _compare(
         yield OutputParity(f"{role}.{name}", difference, TOLERANCE[precision] * scales[name] if bounded else math.inf)
 
 
-def _reference(role: Role, model: InfoAE, images: NDArray[np.uint8]) -> tuple[Arrays, Arrays]:
+def _reference(role: Role, model: CategoryModel, images: NDArray[np.uint8]) -> tuple[Arrays, Arrays]:
     """Inputs of a graph made from real images, and PyTorch's outputs for them."""
     if role == "classifier":
         return {"images": images}, _torch_answers(model, images)
@@ -140,14 +139,11 @@ def _reference(role: Role, model: InfoAE, images: NDArray[np.uint8]) -> tuple[Ar
     random = np.random.default_rng(0)
     noise = random.uniform(-1, 1, (len(images), model.noise_dim)).astype(np.float32)
     category = np.arange(len(images)) % model.num_categories
-    with torch.inference_mode():
-        u = torch.from_numpy(noise)
-        over = model.choose_over(torch.from_numpy(category), u[:, 0])
-        z_gen = model.generator(u, F.one_hot(over, model.num_over_categories).float())
-    return {"noise": noise, "category": category}, {"images": model.decode(z_gen).numpy()}
+    drawn = model.images_of(torch.from_numpy(noise), torch.from_numpy(category))
+    return {"noise": noise, "category": category}, {"images": drawn.numpy()}
 
 
-def _torch_answers(model: InfoAE, images: NDArray[np.uint8]) -> Arrays:
+def _torch_answers(model: CategoryModel, images: NDArray[np.uint8]) -> Arrays:
     return {"probabilities": model.classify(images).numpy(), "latent": model.encode(images).numpy()}
 
 

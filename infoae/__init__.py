@@ -1,7 +1,7 @@
 """infoae: a production toolkit around the Information Maximizing Autoencoder.
 
-from infoae import InfoAE
-model = InfoAE.load("runs/latest")
+import infoae
+model = infoae.load("runs/latest")
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from infoae.version import __version__
 
 if TYPE_CHECKING:
+    from infoae.methods.registry import load
     from infoae.model import InfoAE
 
-__all__ = ["InfoAE", "__version__"]
+__all__ = ["InfoAE", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from infoae.model import InfoAE
 
         return InfoAE
+    if name == "load":
+        from infoae.methods.registry import load
+
+        return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,7 +19,7 @@ def run(plan: Plan, wandb: Mode) -> TrainingResult:
     if plan.resumed is not None and trained.is_finished(plan.config):
         return _result(trained, plan, finished=True)
     find_neighbours(trained, plan)
-    with TrainingProgress() as progress:
+    with TrainingProgress(plan.config.method) as progress:
         trainer = Trainer(trained, plan.config, plan.train, plan.device, plan.precision)
         if plan.resumed is not None:
             trainer.resume()

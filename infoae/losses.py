@@ -1,10 +1,13 @@
-"""The losses of InfoAE (paper section 2.4), a pure function each, per sample and unreduced where a sample has one.
+"""The losses of all methods, a pure function each, per sample and unreduced where a sample has one.
 
+Those of InfoAE are of section 2.4 of its paper.
 Adversarial losses are the non-saturating cross-entropies of Goodfellow et al. (2014), in nats; `softplus(-l)` is the
 cross-entropy of the logit `l` against "real", `softplus(l)` against "generated". `docs/method.md` has the mathematics.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +17,11 @@ from infoae.config import ReconstructionDistance
 from infoae.distributed import collectives
 
 
-def reconstruction(x_recon_logits: Tensor, x: Tensor, distance: ReconstructionDistance) -> Tensor:
-    """R_l: distance of the reconstruction sigmoid(x_recon_logits) from x, both (B, C, H, W); sum over pixels -> (B,).
+def reconstruction(x_recon_logits: Tensor, x: Tensor, distance: ReconstructionDistance, mean: bool = False) -> Tensor:
+    """R_l: distance of the reconstruction sigmoid(x_recon_logits) from x, both (B, C, H, W) -> (B,).
 
     The paper does not say which distance (reading): `squared` Euclidean, `absolute`, or `cross-entropy` in nats with
-    each pixel as a probability.
+    each pixel as a probability; nor whether their sum or, with `mean`, their mean over pixels and channels.
     """
     logits = x_recon_logits.float()
     if distance == "cross-entropy":
@@ -27,7 +30,7 @@ def reconstruction(x_recon_logits: Tensor, x: Tensor, distance: ReconstructionDi
         pixels = (torch.sigmoid(logits) - x).square()
     else:
         pixels = (torch.sigmoid(logits) - x).abs()
-    return pixels.flatten(1).sum(1)
+    return pixels.flatten(1).mean(1) if mean else pixels.flatten(1).sum(1)
 
 
 def real(logits: Tensor) -> Tensor:
@@ -40,9 +43,25 @@ def generated(logits: Tensor) -> Tensor:
     return F.softplus(logits.float())
 
 
+def discriminator_accuracy(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """How often logits (B,) and (B',) of real and generated images have the right sign, both kinds alike -> scalar."""
+    right = (real_logits > 0).float().mean() + (fake_logits < 0).float().mean()
+    return right.detach() / 2
+
+
 def classification(logits: Tensor, c: Tensor) -> Tensor:
     """Cl_g, Cl_e: cross-entropy in nats of category logits (B, K) against the asked category indices c (B,) -> (B,)."""
     return F.cross_entropy(logits.float(), c, reduction="none")
+
+
+def gaussian(mean: Tensor, log_deviation: Tensor, value: Tensor) -> Tensor:
+    """Minus the log density in nats of values (B, D) under normal distributions, mean and log deviation (B, D) -> (B,).
+
+    The continuous codes of InfoGAN (Chen et al. 2016, section 5).
+    """
+    mean, log_deviation = mean.float(), log_deviation.float()
+    distance = (value - mean) * torch.exp(-log_deviation)
+    return (distance.square() / 2 + log_deviation + math.log(2 * math.pi) / 2).sum(1)
 
 
 def joint_distribution(p: Tensor, q: Tensor) -> Tensor:

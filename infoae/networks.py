@@ -1,8 +1,9 @@
-"""The six networks of InfoAE as plain modules (paper section 2 and 3).
+"""The six networks of InfoAE as plain modules (paper section 2 and 3), of which other methods take some.
 
 Convolutions halve the image by stride, without max-pooling; batch normalisation everywhere except in each network's
-first and last layer (paper section 3). The paper states no sizes: kernel 4, stride 2 and channels that double at
-every halving follow DCGAN (Radford et al. 2015), as do the activations.
+first and last layer (paper section 3). The paper states no sizes (reading): kernel 4, stride 2 and channels that double
+at every halving. Architecture `dcgan` goes down to at most 4 pixels, as Radford et al. (2015) do; `infogan` to at most
+8, between which and the latent lies a fully connected layer, as in Chen et al. (2016, appendix C).
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from infoae.config import Norm
+from infoae.config import Model, Norm
 from infoae.polyphase import PhaseConv2d, PhaseConvTranspose2d
 
 
-def stage_sizes(image_size: int) -> list[int]:
-    """Side lengths from the image down to at most 4 pixels, each half of the one before: 28 -> [28, 14, 7, 3]."""
+def stage_sizes(image_size: int, smallest: int = 4) -> list[int]:
+    """Side lengths from the image down to at most `smallest`, each half of the one before: 28 -> [28, 14, 7, 3]."""
     sizes = [image_size]
-    while sizes[-1] > 4:
+    while len(sizes) == 1 or sizes[-1] > smallest:
         sizes.append(sizes[-1] // 2)
     return sizes
 
@@ -30,39 +31,74 @@ def stage_channels(width: int, num_stages: int) -> list[int]:
     return [width * min(2**stage, 8) for stage in range(num_stages)]
 
 
-class ConvFeatures(nn.Sequential):
-    """Strided convolutions: images (B, C, H, W) -> features (B, `num_features`)."""
+class Features(nn.Sequential):
+    """Images (B, C, H, W) -> features (B, `num_features`)."""
 
     num_features: int
 
+
+class ConvFeatures(Features):
+    """Architecture `dcgan`: strided convolutions."""
+
     def __init__(self, channels: int, image_size: int, width: int, norm: Norm = "batch") -> None:
         sizes = stage_sizes(image_size)
-        layers: list[nn.Module] = []
-        before = channels
-        for stage, after in enumerate(stage_channels(width, len(sizes) - 1)):
-            normalised = norm == "batch" and stage > 0
-            conv = (
-                nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1, bias=not normalised)
-                if stage
-                else PhaseConv2d(before, after)
-            )
-            layers.append(nn.utils.parametrizations.spectral_norm(conv) if norm == "spectral" else conv)
-            if normalised:
-                layers.append(nn.BatchNorm2d(after))
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
-            before = after
-        layers.append(nn.Flatten())
-        super().__init__(*layers)
-        self.num_features = before * sizes[-1] ** 2
+        super().__init__(*_convolutions(channels, stage_channels(width, len(sizes) - 1), norm, 0.2), nn.Flatten())
+        self.num_features = stage_channels(width, len(sizes) - 1)[-1] * sizes[-1] ** 2
+
+
+class FullyConnectedFeatures(Features):
+    """Architecture `infogan`: strided convolutions, then a fully connected layer."""
+
+    def __init__(self, channels: int, image_size: int, width: int, num_features: int, norm: Norm = "batch") -> None:
+        sizes = stage_sizes(image_size, 8)
+        widths = stage_channels(width, len(sizes) - 1)
+        linear = nn.Linear(widths[-1] * sizes[-1] ** 2, num_features, bias=norm != "batch")
+        super().__init__(
+            *_convolutions(channels, widths, norm, 0.1),
+            nn.Flatten(),
+            _spectral(linear) if norm == "spectral" else linear,
+            *([nn.BatchNorm1d(num_features)] if norm == "batch" else []),
+            nn.LeakyReLU(0.1, inplace=True),
+        )
+        self.num_features = num_features
+
+
+def features(config: Model, norm: Norm = "batch") -> Features:
+    """Return what turns images into features in the configured architecture."""
+    if config.architecture == "dcgan":
+        return ConvFeatures(*config.image_shape(), config.width, norm)
+    return FullyConnectedFeatures(*config.image_shape(), config.width, config.feature_dim, norm)
+
+
+def _convolutions(channels: int, widths: Sequence[int], norm: Norm, slope: float) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    before = channels
+    for stage, after in enumerate(widths):
+        normalised = norm == "batch" and stage > 0
+        conv = (
+            nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1, bias=not normalised)
+            if stage
+            else PhaseConv2d(before, after)
+        )
+        layers.append(_spectral(conv) if norm == "spectral" else conv)
+        if normalised:
+            layers.append(nn.BatchNorm2d(after))
+        layers.append(nn.LeakyReLU(slope, inplace=True))
+        before = after
+    return layers
+
+
+def _spectral(layer: nn.Module) -> nn.Module:
+    return nn.utils.parametrizations.spectral_norm(layer)
 
 
 class Encoder(nn.Module):
     """E: images (B, C, H, W) -> latents (B, Z)."""
 
-    def __init__(self, channels: int, image_size: int, width: int, latent_dim: int) -> None:
+    def __init__(self, features: Features, latent_dim: int) -> None:
         super().__init__()
-        self.features = ConvFeatures(channels, image_size, width)
-        self.latent = nn.Linear(self.features.num_features, latent_dim)
+        self.features = features
+        self.latent = nn.Linear(features.num_features, latent_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return latents (B, Z) of images x (B, C, H, W) in [0, 1]."""
@@ -71,18 +107,26 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """D: latents (B, Z) -> image logits (B, C, H, W); their sigmoid is the image."""
+    """D: latents (B, Z) -> image logits (B, C, H, W); their sigmoid is the image.
 
-    def __init__(self, channels: int, image_size: int, width: int, latent_dim: int) -> None:
+    In architecture `infogan` a fully connected layer of `feature_dim` units comes first.
+    """
+
+    def __init__(
+        self, channels: int, image_size: int, width: int, latent_dim: int, feature_dim: int | None = None
+    ) -> None:
         super().__init__()
-        sizes = stage_sizes(image_size)[::-1]
+        sizes = stage_sizes(image_size, 4 if feature_dim is None else 8)[::-1]
         widths = stage_channels(width, len(sizes) - 1)[::-1]
         *odd, last_odd = (after - 2 * before for before, after in pairwise(sizes))
-        layers: list[nn.Module] = [
-            nn.Linear(latent_dim, widths[0] * sizes[0] ** 2),
-            nn.ReLU(inplace=True),
-            nn.Unflatten(1, (widths[0], sizes[0], sizes[0])),
-        ]
+        num_values = widths[0] * sizes[0] ** 2
+        layers: list[nn.Module] = []
+        if feature_dim is None:
+            layers += [nn.Linear(latent_dim, num_values), nn.ReLU(inplace=True)]
+        else:
+            for inputs, outputs in ((latent_dim, feature_dim), (feature_dim, num_values)):
+                layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
+        layers.append(nn.Unflatten(1, (widths[0], sizes[0], sizes[0])))
         for (before, after), padding in zip(pairwise(widths), odd, strict=True):
             layers += [
                 nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, output_padding=padding, bias=False),
@@ -98,13 +142,34 @@ class Decoder(nn.Module):
         return logits
 
 
+def decoder(config: Model, latent_dim: int) -> Decoder:
+    """Return what turns latents (B, `latent_dim`) into image logits in the configured architecture."""
+    feature_dim = config.feature_dim if config.architecture == "infogan" else None
+    return Decoder(*config.image_shape(), config.width, latent_dim, feature_dim)
+
+
+@torch.no_grad()
+def initialise(model: nn.Module) -> None:
+    """Draw every weight anew from a normal distribution of deviation 0.02, as Chen et al. (2016) do; biases are 0."""
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(module.weight, 0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 class Generator(nn.Module):
     """G: noise u (B, U) and one-hot categories c (B, K) -> latents (B, Z). Two layers."""
 
-    def __init__(self, noise_dim: int, num_categories: int, hidden_dim: int, latent_dim: int) -> None:
+    def __init__(
+        self, noise_dim: int, num_categories: int, hidden_dim: int, latent_dim: int, normalised: bool = False
+    ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(noise_dim + num_categories, hidden_dim), nn.ReLU(inplace=True), nn.Linear(hidden_dim, latent_dim)
+            nn.Linear(noise_dim + num_categories, hidden_dim),
+            *([nn.BatchNorm1d(hidden_dim)] if normalised else []),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden_dim, latent_dim),
         )
 
     def forward(self, u: Tensor, c: Tensor) -> Tensor:
@@ -144,10 +209,10 @@ def classify_all(classifiers: Sequence[Classifier], z: Tensor) -> Tensor:
 class Discriminator(nn.Module):
     """Dis: images (B, C, H, W) -> real/generated logits (B,)."""
 
-    def __init__(self, channels: int, image_size: int, width: int, norm: Norm = "batch") -> None:
+    def __init__(self, features: Features) -> None:
         super().__init__()
-        self.features = ConvFeatures(channels, image_size, width, norm)
-        self.logit = nn.Linear(self.features.num_features, 1)
+        self.features = features
+        self.logit = nn.Linear(features.num_features, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B,) of images x (B, C, H, W) being real."""
@@ -158,13 +223,11 @@ class Discriminator(nn.Module):
 class SelfCritic(nn.Module):
     """S: images (B, C, H, W) with latents (B, Z) -> logits (B,) of "this pair came from the generator"."""
 
-    def __init__(
-        self, channels: int, image_size: int, width: int, latent_dim: int, hidden_dim: int, norm: Norm = "batch"
-    ) -> None:
+    def __init__(self, features: Features, latent_dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.features = ConvFeatures(channels, image_size, width, norm)
+        self.features = features
         self.joint = nn.Sequential(
-            nn.Linear(self.features.num_features + latent_dim, hidden_dim),
+            nn.Linear(features.num_features + latent_dim, hidden_dim),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Linear(hidden_dim, 1),
         )

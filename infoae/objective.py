@@ -61,8 +61,7 @@ def latent_stage(model: InfoAE, config: Objective, wanted: Collection[str], batc
     z_gen = model.generator(batch.u, _one_hot(batch.c, model)) if "latent_matching" in wanted else None
     terms = _latent_terms(model, wanted, batch, z, z_twin, z_gen)
     if "reconstruction" in wanted:
-        distances = losses.reconstruction(model.decoder(z.detach()), x, config.reconstruction_distance)
-        terms["reconstruction"] = distances.mean()
+        terms["reconstruction"] = _reconstruction(model.decoder(z.detach()), x, config)
     return Terms(terms, None)
 
 
@@ -113,8 +112,7 @@ def _image_terms(model: InfoAE, config: Objective, wanted: Collection[str], pair
     x_recon_logits = model.decoder(torch.lerp(pairs.z.detach(), pairs.z, config.encoder_gradient))
     x_recon = torch.sigmoid(x_recon_logits)
     if "reconstruction" in wanted:
-        distances = losses.reconstruction(x_recon_logits, pairs.x, config.reconstruction_distance)
-        terms["reconstruction"] = distances.mean()
+        terms["reconstruction"] = _reconstruction(x_recon_logits, pairs.x, config)
     if "classification_encoded" in wanted:
         terms["classification_encoded"] = losses.classification(model.classifier(pairs.z_cycle), pairs.c).mean()
 
@@ -129,7 +127,7 @@ def _image_terms(model: InfoAE, config: Objective, wanted: Collection[str], pair
         real_logits = model.discriminator(pairs.x)
         fake_logits = torch.cat(list(fakes.values()))
         terms["discriminator"] = losses.real(real_logits).mean() + losses.generated(fake_logits).mean()
-        accuracy = ((real_logits > 0).float().mean() + (fake_logits < 0).float().mean()).detach() / 2
+        accuracy = losses.discriminator_accuracy(real_logits, fake_logits)
 
     # The self-critic tells the encoder's pairs from the generator's.
     if "encoder_adversarial" in wanted or "self_critic" in wanted:
@@ -163,6 +161,11 @@ def _latent_terms(
     if "latent_matching" in wanted and z_gen is not None:
         terms["latent_matching"] = losses.latent_matching(z_gen, batch.c, z, head_logits[0, : len(z)].softmax(1))
     return terms
+
+
+def _reconstruction(logits: Tensor, x: Tensor, config: Objective) -> Tensor:
+    mean = config.reconstruction_reduction == "mean"
+    return losses.reconstruction(logits, x, config.reconstruction_distance, mean).mean()
 
 
 def _one_hot(c: Tensor, model: InfoAE) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from torch.optim.swa_utils import AveragedModel
 
 from infoae import metric_names, objective
+from infoae.category_model import CategoryModel
 from infoae.config import Config
 from infoae.distributed import collectives
 from infoae.distributed.batchnorm import running_statistics, synchronise
@@ -20,7 +21,6 @@ from infoae.distributed.collectives import Share
 from infoae.errors import InfoAEError
 from infoae.methods.method import Side
 from infoae.methods.registry import method_of
-from infoae.model import InfoAE
 from infoae.objective import Batch
 from infoae.random_streams import Stream, generator
 from infoae.runs.checkpoint import State
@@ -61,17 +61,14 @@ class Step:
     With a process group, all ranks build it from equal weights, step together and stay equal.
     """
 
-    def __init__(self, model: InfoAE, config: Config, device: torch.device, precision: torch.dtype) -> None:
+    def __init__(self, model: CategoryModel, config: Config, device: torch.device, precision: torch.dtype) -> None:
         self.config, self.device, self.precision = config, device, precision
         self.method = method_of(config)
         if collectives.size() > 1:
             synchronise(model)
         self.model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         betas = (config.optim.beta1, config.optim.beta2)
-        self._players = tuple(
-            _Player(side, torch.optim.Adam(side.parameters, side.learning_rate, betas, fused=True))
-            for side in self.method.sides(model, config)
-        )
+        self._players = tuple(_Player(side, _adam(side, betas)) for side in self.method.sides(model, config))
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
         self.average = None
         if config.optim.ema_decay:
@@ -182,13 +179,13 @@ class Step:
     def scale_learning_rates(self, factor: float) -> None:
         """Take `factor` times the configured learning rates from now on."""
         for player in self._players:
-            for group in player.optimizer.param_groups:
-                group["lr"] = factor * player.side.learning_rate
+            for group, (_, rate) in zip(player.optimizer.param_groups, player.side.groups, strict=True):
+                group["lr"] = factor * rate
 
-    def evaluated_model(self) -> InfoAE:
+    def evaluated_model(self) -> CategoryModel:
         """Return the model to evaluate and export: the average where one is kept."""
         model = self.model if self.average is None else self.average.module
-        assert isinstance(model, InfoAE)
+        assert isinstance(model, CategoryModel)
         return model
 
     def state(self) -> State:
@@ -241,6 +238,11 @@ class Step:
         raise InfoAEError(
             f"step {index + 1}: {bad}, so nothing was updated; lower optim.learning_rate, or use --precision fp32"
         )
+
+
+def _adam(side: Side, betas: tuple[float, float]) -> torch.optim.Optimizer:
+    groups = [{"params": parameters, "lr": rate} for parameters, rate in side.groups]
+    return torch.optim.Adam(groups, betas=betas, fused=True)
 
 
 def _averager(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:

@@ -216,7 +216,7 @@ class Trainer:
             measures |= asdict(evaluate.generated(model, images, probabilities.argmax(1)))
         metrics = {metric_names.of_evaluation(name): value for name, value in measures.items() if np.isfinite(value)}
         self._write(metrics)
-        samples = model.decode(model.draw_latents(torch.arange(model.num_categories).repeat_interleave(8)))
+        samples = model.draw_images(torch.arange(model.num_categories).repeat_interleave(8))
         for reporter in reporters:
             reporter.evaluated(self._moment(0.0), metrics, samples)
         return label_free.mutual_information if complete else None

@@ -5,14 +5,17 @@ import torch
 from torch import nn
 
 from infoae import networks
-from infoae.config import Model
+from infoae.config import Config, Model
 from infoae.model import InfoAE
+from tests.helpers.models import sides_of
 
 
 @pytest.mark.parametrize("image_size", [8, 15, 16, 28, 32, 33, 64, 96])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_six_networks_map_the_stated_shapes(image_size: int, channels: int) -> None:
-    model = InfoAE(Model(channels=channels, image_size=image_size, width=4, hidden_dim=8, latent_dim=6))
+@pytest.mark.parametrize("architecture", ["dcgan", "infogan"])
+def test_the_six_networks_map_the_stated_shapes(image_size: int, channels: int, architecture: str) -> None:
+    sizes = {"width": 4, "feature_dim": 12, "hidden_dim": 8, "latent_dim": 6}
+    model = InfoAE(Model(channels=channels, image_size=image_size, architecture=architecture, **sizes))
     x = torch.rand(2, channels, image_size, image_size)
     z = model.encoder(x)
     assert z.shape == (2, 6)
@@ -33,6 +36,19 @@ def test_stages_halve_down_to_four_pixels() -> None:
     assert networks.stage_sizes(28) == [28, 14, 7, 3]
     assert networks.stage_sizes(32) == [32, 16, 8, 4]
     assert networks.stage_channels(32, 5) == [32, 64, 128, 256, 256]
+    assert networks.stage_sizes(28, 8) == [28, 14, 7]
+    assert networks.stage_sizes(8, 8) == [8, 4]
+
+
+def test_architecture_infogan_is_that_of_its_authors() -> None:
+    """Chen et al. (2016), appendix C.1: their discriminator's and generator's parameters on MNIST, layer by layer."""
+    model = InfoAE(Model(channels=1, image_size=28, architecture="infogan", width=64))
+    convolutions = [16 * 64 + 64, 16 * 64 * 128 + 2 * 128, 128 * 49 * 1024 + 2 * 1024]
+    assert sum(p.numel() for p in model.discriminator.features.parameters()) == sum(convolutions)
+    transposed = [64 * 1024 + 2 * 1024, 1024 * 6272 + 2 * 6272, 16 * 128 * 64 + 2 * 64, 16 * 64 + 1]
+    assert sum(p.numel() for p in model.decoder.parameters()) == sum(transposed)
+    deviation = model.decoder.layers[3].weight.std().item()
+    assert deviation == pytest.approx(0.02, rel=0.01)
 
 
 def test_normalisation_everywhere_but_in_first_and_last_layers_and_no_pooling() -> None:
@@ -62,7 +78,7 @@ def test_critics_without_batch_normalisation_have_none(norm: str) -> None:
 
 def test_the_two_sides_share_no_parameter_and_leave_none_out() -> None:
     model = InfoAE(Model(channels=1, image_size=28))
-    sides = {id(p) for p in model.model_parameters()}, {id(p) for p in model.critic_parameters()}
+    sides = [{id(p) for p in side} for side in sides_of(model, Config())]
     assert not sides[0] & sides[1]
     assert sides[0] | sides[1] == {id(p) for p in model.parameters()}
 

@@ -17,7 +17,7 @@ from infoae.methods.schedules import CRITIC_LOSSES, MODEL_LOSSES, schedule_of
 from infoae.model import InfoAE
 from infoae.objective import Batch
 from infoae.step import Step, StepResult
-from tests.helpers.models import last_stage
+from tests.helpers.models import last_stage, sides_of
 
 
 def make_step(tiny_config: Config, precision: torch.dtype = torch.float32, **optim: float) -> Step:
@@ -103,10 +103,7 @@ def test_a_batch_of_micro_batches_is_the_mean_of_what_each_gives(
     for model, rows in zip(models, (slice(0, 6), slice(6, 12)), strict=True):
         with parametrize.cached():
             totals.append(losses_of(model, changed, batch[rows]))
-        for names, parameters in (
-            (MODEL_LOSSES, model.model_parameters()),
-            (CRITIC_LOSSES, model.critic_parameters()),
-        ):
+        for names, parameters in zip((MODEL_LOSSES, CRITIC_LOSSES), sides_of(model, changed), strict=True):
             total = objective.weighted_sum(totals[-1], changed.objective, names)
             assert total is not None
             total.backward(inputs=parameters, retain_graph=True)
@@ -150,9 +147,9 @@ def test_critics_of_weight_zero_are_left_alone(tiny_config: Config, images: Tens
         update={"objective": tiny_config.objective.model_copy(update={"weights": weights})}
     )
     step = make_step(changed)
-    before = [p.detach().clone() for p in step.model.critic_parameters()]
+    before = [p.detach().clone() for p in sides_of(step.model, tiny_config)[1]]
     take(step, images, 0)
-    assert all(torch.equal(p, b) for p, b in zip(step.model.critic_parameters(), before, strict=True))
+    assert all(torch.equal(p, b) for p, b in zip(sides_of(step.model, tiny_config)[1], before, strict=True))
 
 
 def test_the_same_seed_and_step_give_the_same_update_and_others_differ(tiny_config: Config, images: Tensor) -> None:
@@ -232,15 +229,24 @@ def test_images_reach_the_networks_scaled_to_one(tiny_config: Config) -> None:
 
 def test_config_is_the_only_source_of_learning_rates(tiny_config: Config) -> None:
     step = make_step(tiny_config, learning_rate=0.5, critic_learning_rate=0.25, beta1=0.1, beta2=0.2)
-    groups = [player.optimizer.param_groups[0] for player in step._players]
-    assert [group["lr"] for group in groups] == [0.5, 0.25]
-    assert [group["betas"] for group in groups] == [(0.1, 0.2)] * 2
-    sides = [step.model.model_parameters(), step.model.critic_parameters()]
-    for group, parameters in zip(groups, sides, strict=True):
-        assert {id(p) for p in group["params"]} == {id(p) for p in parameters}
+    groups = [group for player in step._players for group in player.optimizer.param_groups]
+    assert [group["lr"] for group in groups] == [0.5, 0.5, 0.25]
+    assert [group["betas"] for group in groups] == [(0.1, 0.2)] * 3
     step.scale_learning_rates(0.5)
-    assert [group["lr"] for group in groups] == [0.25, 0.125]
+    assert [group["lr"] for group in groups] == [0.25, 0.25, 0.125]
     assert isinstance(config.Config().optim.learning_rate, float)
+
+
+def test_decoder_and_generator_may_have_a_learning_rate_of_their_own(tiny_config: Config) -> None:
+    step = make_step(tiny_config, learning_rate=0.5, critic_learning_rate=0.25, generator_learning_rate=0.125)
+    model, rates = step.model, {}
+    for player in step._players:
+        for group in player.optimizer.param_groups:
+            rates |= dict.fromkeys(group["params"], group["lr"])
+    of_network = {name: {rates[p] for p in network.parameters()} for name, network in model.named_children()}
+    expected = {"decoder": 0.125, "generator": 0.125, "discriminator": 0.25, "self_critic": 0.25}
+    for name, found in of_network.items():
+        assert found <= {expected.get(name, 0.5)}, name
 
 
 def test_each_stage_draws_what_it_compares(tiny_config: Config, images: Tensor) -> None:

@@ -64,7 +64,7 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
         trained = start(plan)
         go_on = _go_on(trained.name, plan.runs, request, storage)
         find_neighbours(trained, plan, go_on)  # not by a worker: lost, it would begin anew
-        with TrainingProgress() as progress, connect.quiet(log):
+        with TrainingProgress(plan.config.method) as progress, connect.quiet(log):
             progress.say(_describe(plan, trained, layout))
             with (
                 wandb_reporter(wandb, trained, plan.config) as reporters,

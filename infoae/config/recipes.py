@@ -86,7 +86,7 @@ def replaced(config: Config, values: Mapping[str, Any], origin: str) -> Config:
 
     Raises UsageError that begins with `origin`.
     """
-    tree = config.model_dump(mode="json")
+    tree = config.settings()
     for key, value in values.items():
         _write(tree, key, value, f"{origin}: {key}")
     return _validated(tree, origin)
@@ -100,8 +100,8 @@ def _validated(tree: dict[Any, Any], origin: str) -> Config:
 
 
 def dump(config: Config) -> str:
-    """Return the configuration as YAML, every key written out."""
-    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """Return the configuration as YAML, every key of its method written out."""
+    text: str = yaml.safe_dump(config.settings(), sort_keys=False, allow_unicode=True)
     return text
 
 

@@ -6,9 +6,11 @@ Every key's docstring is its help: what it is, then what it does.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from infoae.config.methods import Method, foreign, methods_of, without_foreign
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -47,8 +49,13 @@ class Model(Section):
     """Image channels; taken from the data if not given."""
     image_size: Annotated[int, Field(ge=8)] | None = None
     """Image height and width in pixels; taken from the data if not given."""
+    architecture: Literal["dcgan", "infogan"] = "dcgan"
+    """Shapes of the networks: dcgan convolves down to 4 pixels; infogan to 8 and adds a fully connected layer, batch
+    normalisation in the generator, and small initial weights. The paper names none."""
     width: PositiveInt = 32
     """Channels after the first convolution; they double at each halving of the image."""
+    feature_dim: PositiveInt = 1024
+    """Units of the fully connected layer of architecture infogan."""
     hidden_dim: PositiveInt = 256
     """Units of the hidden layer in generator, classifier and self-critic."""
     generator_hidden_dim: PositiveInt | None = None
@@ -66,14 +73,20 @@ class Model(Section):
     """H, classifiers trained on one encoder; the first is used, all of them vote on pseudo-labels."""
     noise_dim: PositiveInt = 100
     """U, values of noise, uniform on [-1, 1] (reading: the paper's interval is lost)."""
+    continuous_dim: Annotated[int, Field(ge=0)] = 2
+    """Continuous codes, uniform on [-1, 1], that a generated image is to show and the recognition network to read."""
     critic_norm: Norm = "batch"
     """Normalisation inside discriminator and self-critic; the paper's is batch."""
+
+    def image_shape(self) -> tuple[int, int]:
+        """Return channels and image_size. Raises ValueError where they are not known yet."""
+        if self.channels is None or self.image_size is None:
+            raise ValueError("channels and image_size must be known to build the networks")
+        return self.channels, self.image_size
 
     @model_validator(mode="after")
     def _over_categories_can_be_merged(self) -> Self:
         wanted, over = self.num_categories, self.num_over_categories
-        if wanted == "auto" and over is None:
-            raise ValueError("num_categories auto needs num_over_categories, which it merges")
         if wanted != "auto" and over is not None and over < wanted:
             raise ValueError(f"num_over_categories {over} is below {wanted} categories")
         if self.prior == "estimated" and over is None:
@@ -111,6 +124,12 @@ class Weights(Section):
     """D_l, minimised by the discriminator alone."""
     self_critic: Weight = 1.0
     """S_l, minimised by the self-critic alone."""
+    generator: Weight = 1.0
+    """The generator against the discriminator."""
+    category_information: Weight = 1.0
+    """Cross-entropy of the category read from a generated image; a lower bound of their mutual information."""
+    continuous_information: Weight = 0.1
+    """The same of the continuous codes, under normal distributions."""
 
 
 class Objective(Section):
@@ -121,6 +140,8 @@ class Objective(Section):
     """Partner of an image in the mutual information: the image itself or one of its nearest neighbours, augmented."""
     reconstruction_distance: ReconstructionDistance = "squared"
     """Distance of R_l (reading: the paper names none)."""
+    reconstruction_reduction: Literal["sum", "mean"] = "sum"
+    """Whether R_l is the sum or the mean over pixels and channels (reading)."""
     encoder_gradient: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of the reconstruction's gradient that passes from the decoder to the encoder; 1 in the paper."""
     self_critic_fakes: Literal["encoded", "reconstructed", "cycle"] = "encoded"
@@ -201,6 +222,8 @@ class Optim(Section):
     """Learning rate of encoder, decoder, generator and classifier."""
     critic_learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Learning rate of discriminator and self-critic."""
+    generator_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate of decoder and generator; learning_rate if not given."""
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
     """How learning rates follow the batch: times (train.batch_size / reference_batch) to the power 0, 1/2 or 1."""
     reference_batch: PositiveInt = 128
@@ -254,7 +277,7 @@ class Train(Section):
 class Config(Section):
     """A whole run: everything that decides its result."""
 
-    method: Literal["infoae"] = "infoae"
+    method: Method = "infoae"
     """Method that is trained: its networks, losses and stages."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Random seed; decides initial weights, order, noise and augmentation."""
@@ -267,6 +290,20 @@ class Config(Section):
     augment: Augment = Augment()
     optim: Optim = Optim()
     train: Train = Train()
+
+    @model_validator(mode="after")
+    def _method_has_all(self) -> Self:
+        if names := foreign(self, self.method):
+            others = [f"{key} (of {', '.join(methods_of(key))})" for key in names]
+            raise ValueError(
+                f"method {self.method} does not have {', '.join(others)}: leave that out; a recipe for this method is "
+                f"{self.method}"
+            )
+        if self.method != "infoae" and self.model.num_categories == "auto":
+            raise ValueError(f"method {self.method} cannot find model.num_categories (infoae can): give a number")
+        if self.model.num_categories == "auto" and self.model.num_over_categories is None:
+            raise ValueError("model.num_categories auto needs model.num_over_categories, which it merges")
+        return self
 
     @model_validator(mode="after")
     def _decay_fits(self) -> Self:
@@ -305,13 +342,25 @@ class Config(Section):
             )
         return self
 
+    def settings(self) -> dict[str, Any]:
+        """Return all settings that the method has, as JSON values."""
+        return without_foreign(self.model_dump(mode="json"), self.method)
+
     def compares_neighbours(self) -> bool:
         """Return whether the mutual information needs neighbours."""
         return self.objective.pairs == "neighbours" and self.objective.weights.mutual_information > 0
 
     def learning_rates(self) -> tuple[float, float]:
-        """Return the learning rates of the model's side and of the critics', for this batch size."""
+        """Return learning_rate and critic_learning_rate for this batch size."""
+        factor = self._rate_factor()
+        return self.optim.learning_rate * factor, self.optim.critic_learning_rate * factor
+
+    def generator_learning_rate(self) -> float:
+        """Return the learning rate of decoder and generator for this batch size."""
         optim = self.optim
-        exponent = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}[optim.learning_rate_scaling]
-        factor = float((self.train.batch_size / optim.reference_batch) ** exponent)
-        return optim.learning_rate * factor, optim.critic_learning_rate * factor
+        rate = optim.learning_rate if optim.generator_learning_rate is None else optim.generator_learning_rate
+        return rate * self._rate_factor()
+
+    def _rate_factor(self) -> float:
+        exponent = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}[self.optim.learning_rate_scaling]
+        return float((self.train.batch_size / self.optim.reference_batch) ** exponent)

@@ -33,6 +33,11 @@ _USES = (
         "objective.pairs neighbours, and objective.weights.mutual_information above 0",
     ),
     _Use(
+        ("model.feature_dim",),
+        lambda config: config.model.architecture == "infogan",
+        "model.architecture infogan",
+    ),
+    _Use(
         ("pseudo_labels.merging",),
         lambda config: config.model.num_over_categories,
         "model.num_over_categories",
@@ -58,7 +63,7 @@ _USES = (
         "objective.weights.mutual_information above 0",
     ),
     _Use(
-        ("objective.reconstruction_distance",),
+        ("objective.reconstruction_distance", "objective.reconstruction_reduction"),
         lambda config: config.objective.weights.reconstruction,
         "objective.weights.reconstruction above 0",
     ),

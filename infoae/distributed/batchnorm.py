@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from infoae.distributed.collectives import size, sum_over_ranks
 
 
-class SyncBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose statistics in training are those of all ranks' samples. State and evaluation are the same."""
-
+class _OverRanks(nn.modules.batchnorm._BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Return x (B, C, ...) normalised over all ranks; in evaluation, or with one rank, as PyTorch does."""
         if not self.training or size() == 1:
@@ -31,26 +29,37 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         return normalised
 
 
+class SyncBatchNorm1d(_OverRanks, nn.BatchNorm1d):
+    """BatchNorm1d whose statistics in training are those of all ranks' samples. State and evaluation are the same."""
+
+
+class SyncBatchNorm2d(_OverRanks, nn.BatchNorm2d):
+    """BatchNorm2d whose statistics in training are those of all ranks' samples. State and evaluation are the same."""
+
+
+_KINDS: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm1d: SyncBatchNorm1d, nn.BatchNorm2d: SyncBatchNorm2d}
+
+
 def running_statistics(model: nn.Module) -> dict[str, Tensor]:
-    """Return the running mean and variance of every BatchNorm2d of `model` by name, as they are kept."""
+    """Return the running mean and variance of every batch normalisation of `model` by name, as they are kept."""
     return {
         f"{name}.{kept}": module.get_buffer(kept)
         for name, module in model.named_modules()
-        if isinstance(module, nn.BatchNorm2d)
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))
         for kept in ("running_mean", "running_var")
     }
 
 
 def synchronise(model: nn.Module) -> None:
-    """Let every BatchNorm2d of `model` take its statistics over all ranks; parameters and buffers stay."""
+    """Let every batch normalisation of `model` take its statistics over all ranks; parameters and buffers stay."""
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SyncBatchNorm2d  # the state is the same to the last name, so nothing needs copying
+        if type(module) in _KINDS:
+            module.__class__ = _KINDS[type(module)]  # the state is the same to the last name, so nothing needs copying
 
 
 @torch.no_grad()
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean (C,), variance (C,) and number of values a channel (), over the ranks' x (B, C, H, W)."""
+    """Return mean (C,), variance (C,) and number of values a channel (), over the ranks' x (B, C, ...)."""
     mean, var = torch.batch_norm_update_stats(x.float(), None, None, 0.0)  # far faster than var_mean on the CPU
     mean, count = mean.double(), x.numel() // x.shape[1]  # in fp32 the difference of two squares would lose digits
     sums = sum_over_ranks(torch.cat([mean * count, (var + mean.square()) * count, mean.new_full((1,), count)]))

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from infoae import metric_names, metrics
+from infoae.category_model import CategoryModel
 from infoae.config import Augment, Neighbours
 from infoae.data import ImageSet
 from infoae.evaluation import frechet, health
 from infoae.files import write_json
-from infoae.model import InfoAE
+from infoae.methods.registry import model_of
 from infoae.pseudolabels import joint, neighbour_graph
 from infoae.runs import checkpoint as checkpoints
 from infoae.runs.run import EVALUATION, Run
@@ -117,8 +118,8 @@ class RunEvaluation:
 def evaluate_run(run: Run, test: ImageSet, which: str, device: torch.device) -> RunEvaluation:
     """Evaluate the "best" or "newest" checkpoint of a run on `test`, and write evaluation.json. Raises InfoAEError."""
     path = run.checkpoint(which)
-    saved, measures = checkpoints.read(path), evaluate(InfoAE.of_run(run, which).to(device), test)
-    warnings = [*measures.warnings, *health.of_measures(_adversarial_balance(run))]
+    saved, measures = checkpoints.read(path), evaluate(model_of(run, which).to(device), test)
+    warnings = [*measures.warnings, *health.of_measures(_adversarial_balance(run), run.config().method)]
     if kept := run.information_kept():
         warnings += health.of_number(kept)
     found = RunEvaluation(replace(measures, warnings=warnings), run.name, path.name, saved.step, saved.score)
@@ -133,7 +134,7 @@ def _adversarial_balance(run: Run) -> dict[str, float]:
     return {name: fmean(found) for name, found in values.items() if found}
 
 
-def evaluate(model: InfoAE, data: ImageSet, seed: int = 0) -> Evaluation:
+def evaluate(model: CategoryModel, data: ImageSet, seed: int = 0) -> Evaluation:
     """Measure `model` on the images of `data`, and on its labels if it has any."""
     probabilities = model.classify(data.images).numpy().astype(np.float64)
     categories = probabilities.argmax(1)
@@ -152,11 +153,14 @@ def evaluate(model: InfoAE, data: ImageSet, seed: int = 0) -> Evaluation:
         generated=drawn,
         labelled=None if data.labels is None else labelled(categories, data.labels, model.num_categories),
         frechet_distance=_frechet_distance(model, data.images, categories, seed),
-        warnings=[*health.of_measures(measures), *_suspicious_categories(model, data.images[:SCORE_IMAGES], seed)],
+        warnings=[
+            *health.of_measures(measures, model.method),
+            *_suspicious_categories(model, data.images[:SCORE_IMAGES], seed),
+        ],
     )
 
 
-def _suspicious_categories(model: InfoAE, images: NDArray[np.uint8], seed: int) -> Iterator[str]:
+def _suspicious_categories(model: CategoryModel, images: NDArray[np.uint8], seed: int) -> Iterator[str]:
     """Yield what the answers for images and their nearest neighbours say against the categories."""
     if len(images) < ENOUGH_IMAGES:
         return
@@ -166,7 +170,7 @@ def _suspicious_categories(model: InfoAE, images: NDArray[np.uint8], seed: int) 
 
 
 def label_free(
-    model: InfoAE, images: NDArray[np.uint8], seed: int = 0, probabilities: NDArray[np.float64] | None = None
+    model: CategoryModel, images: NDArray[np.uint8], seed: int = 0, probabilities: NDArray[np.float64] | None = None
 ) -> LabelFree:
     """Measure the answers for `images` (N, C, H, W) and for one augmented twin of each."""
     if probabilities is None:
@@ -197,10 +201,14 @@ def labelled(categories: NDArray[np.int64], labels: NDArray[np.int64], num_categ
     )
 
 
-def generated(model: InfoAE, images: NDArray[np.uint8], categories: NDArray[np.int64], seed: int = 0) -> Generated:
-    """Draw samples of every category and compare them with the real images given that category."""
+def generated(
+    model: CategoryModel, images: NDArray[np.uint8], categories: NDArray[np.int64], seed: int = 0
+) -> Generated:
+    """Draw samples of every category and compare them with real images given it; NaN where none can be drawn."""
+    if model.no_generator is not None:
+        return Generated(float("nan"), float("nan"), float("nan"))
     asked = torch.arange(model.num_categories).repeat_interleave(SAMPLES_PER_CATEGORY)
-    samples = model.decode(model.draw_latents(asked, seed))
+    samples = model.draw_images(asked, seed)
     recovered = (model.classify(samples).argmax(1) == asked).float().mean().item()
     ratios = []
     for category in range(model.num_categories):
@@ -215,9 +223,9 @@ def generated(model: InfoAE, images: NDArray[np.uint8], categories: NDArray[np.i
 
 
 def _frechet_distance(
-    model: InfoAE, images: NDArray[np.uint8], categories: NDArray[np.int64], seed: int
+    model: CategoryModel, images: NDArray[np.uint8], categories: NDArray[np.int64], seed: int
 ) -> float | None:
-    samples = model.decode(model.draw_latents(torch.from_numpy(categories), seed))
+    samples = model.draw_images(torch.from_numpy(categories), seed)
     found = frechet.distance(frechet.features(samples), frechet.features(model.to_input(images)))
     return None if np.isnan(found) else found
 

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoae import metric_names, metrics
+from infoae.category_model import CategoryModel
 from infoae.data import ImageSet
 from infoae.files import atomic_file
-from infoae.methods.schedules import CRITIC_LOSSES, MODEL_LOSSES
-from infoae.model import InfoAE
 from infoae.pseudolabels import merging
 from infoae.runs.run import Run
 
@@ -24,7 +23,7 @@ COLUMNS = 12  # images in a row
 TSNE_IMAGES = 2000  # of the test images: t-SNE takes seconds for these and minutes for all
 
 
-def draw_all(run: Run, model: InfoAE, test: ImageSet) -> Iterator[tuple[str, Path]]:
+def draw_all(run: Run, model: CategoryModel, test: ImageSet) -> Iterator[tuple[str, Path]]:
     """Draw every figure into the run's figures folder; yields name and path as each is written."""
     answers = model.classify(test.images).argmax(1).numpy()
     figures: dict[str, Figure | None] = {
@@ -47,11 +46,19 @@ def draw_all(run: Run, model: InfoAE, test: ImageSet) -> Iterator[tuple[str, Pat
         yield name, path
 
 
-def samples(model: InfoAE, seed: int = 0) -> Figure:
-    """Draw generated images, a row for each category (paper figure 2a)."""
+def samples(model: CategoryModel, seed: int = 0) -> Figure:
+    """Draw generated images, a row for each category (paper figure 2a): of no generator, by what they are answered."""
+    names = [str(k) for k in range(model.num_categories)]
     asked = torch.arange(model.num_categories).repeat_interleave(COLUMNS)
-    images = model.decode(model.draw_latents(asked, seed)).unflatten(0, (model.num_categories, COLUMNS))
-    return _grid(images, "Generated images, a row for each category", [str(k) for k in range(len(images))])
+    if model.no_generator is None:
+        images = model.draw_images(asked, seed)
+        return _grid(images.unflatten(0, (-1, COLUMNS)), "Generated images, a row for each category", names)
+    drawn = model.draw_images(asked.repeat(5), seed)
+    answers, images = model.classify(drawn).argmax(1), drawn.new_zeros(len(names), COLUMNS, *drawn.shape[1:])
+    for category in range(len(names)):
+        found = drawn[answers == category][:COLUMNS]
+        images[category, : len(found)] = found
+    return _grid(images, "Generated images, a row for each category that they are answered with", names)
 
 
 def categories(run: Run) -> Figure | None:
@@ -69,8 +76,10 @@ def categories(run: Run) -> Figure | None:
     return figure
 
 
-def reconstructions(model: InfoAE, data: ImageSet) -> Figure:
-    """Draw images above their reconstructions."""
+def reconstructions(model: CategoryModel, data: ImageSet) -> Figure | None:
+    """Draw images above their reconstructions; None where the model has no decoder."""
+    if model.no_decoder is not None:
+        return None
     real = model.to_input(data.images[: 3 * COLUMNS])
     decoded = model.decode(model.encode(real))
     rows = [half for pair in zip(real.split(COLUMNS), decoded.split(COLUMNS), strict=True) for half in pair]
@@ -78,12 +87,15 @@ def reconstructions(model: InfoAE, data: ImageSet) -> Figure:
 
 
 def interpolation(
-    model: InfoAE, data: ImageSet, answers: NDArray[np.int64], within: bool, rows: int = 8
+    model: CategoryModel, data: ImageSet, answers: NDArray[np.int64], within: bool, rows: int = 8
 ) -> Figure | None:
     """Draw the line between the latents of two images (paper figures 2c and 2d).
 
-    `within` pairs two images answered with one category, otherwise with different ones. None if there is no pair.
+    `within` pairs two images answered with one category, otherwise with different ones. None if there is no pair or no
+    decoder.
     """
+    if model.no_decoder is not None:
+        return None
     starts: list[int] = []
     ends: list[int] = []
     for first in range(len(answers)):
@@ -101,7 +113,7 @@ def interpolation(
     return _grid(images, f"Interpolation {title}, test images at both ends", [""] * len(images))
 
 
-def tsne(model: InfoAE, data: ImageSet, answers: NDArray[np.int64]) -> Figure:
+def tsne(model: CategoryModel, data: ImageSet, answers: NDArray[np.int64]) -> Figure:
     """Draw t-SNE of the latents of test images, coloured by class and by category (paper figure 2b)."""
     from sklearn.manifold import TSNE
 
@@ -125,12 +137,14 @@ def tsne(model: InfoAE, data: ImageSet, answers: NDArray[np.int64]) -> Figure:
 
 def losses(lines: list[dict[str, float]]) -> Figure:
     """Draw the losses, the discriminator's accuracy and the measures at each epoch's end, over steps."""
-    model_losses = [metric_names.of_loss(name) for name in MODEL_LOSSES if name != "reconstruction"]
+    recorded = sorted({key for line in lines for key in line if key.startswith(metric_names.of_loss(""))})
+    critics = [key for key in recorded if key.endswith(("discriminator", "self_critic"))]
+    model_losses = [key for key in recorded if key not in (*critics, metric_names.of_loss("reconstruction"))]
     scores = ["mutual_information", "recovered", "diversity_pixels", "diversity_latent"]
     panels = {
         "model's losses (nats)": model_losses,
         "reconstruction loss": [metric_names.of_loss("reconstruction")],
-        "critics' losses (nats); 1.39 is chance": [metric_names.of_loss(name) for name in CRITIC_LOSSES],
+        "critics' losses (nats); 1.39 is chance": critics,
         "scores, and the discriminator (0.5 is chance)": [
             *(metric_names.of_evaluation(name) for name in scores),
             metric_names.DISCRIMINATOR_ACCURACY,

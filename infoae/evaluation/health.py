@@ -5,6 +5,7 @@ The bounds are rules of thumb, from runs on MNIST that went well and badly (docs
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae import metric_names
+from infoae.config.methods import methods_of
 from infoae.pseudolabels import distinctness, merging
 
 Floats = NDArray[np.float64]
@@ -25,6 +27,7 @@ WINNING, CHANCE = 0.98, 0.55
 RIVAL = 0.9  # of the sharpest bend of the curve that auto reads
 FOOLED = 8.0  # nats: the self-critic believes no pair of the encoder's
 
+_SETTING = re.compile(r"\b(?:model|objective|optim|stages)\.[a-z_.]*[a-z_]")
 VOTE = (metric_names.HEADS_AGREEING, metric_names.PSEUDO_LABELLED)
 WATCHED = (
     (metric_names.DISCRIMINATOR_ACCURACY,),
@@ -58,15 +61,23 @@ def of_categories(joint: Floats, category_of: NDArray[np.int64]) -> Iterator[str
             )
 
 
-def of_measures(measures: Mapping[str, float]) -> Iterator[str]:
-    """Yield what is suspicious about `measures` by name: losses in nats, and whatever else there is of evaluation's."""
+def of_measures(measures: Mapping[str, float], method: str) -> Iterator[str]:
+    """Yield what is suspicious about `measures` by name: losses in nats, and whatever else there is of evaluation's.
+
+    What is proposed against it are settings that `method` has.
+    """
     least, divided = measures.get(metric_names.LEAST_DISTINCT, 1.0), measures.get(metric_names.MOST_DIVIDED, 0.0)
     agreeing, labelled = (measures.get(name, 1.0) for name in VOTE)
     balance, unused = measures.get(metric_names.BALANCE), measures.get(metric_names.CATEGORIES_UNUSED, 0)
     if unused:
         yield (
-            f"categories that hardly an image is given: {unused:.0f}; raise objective.weights.mutual_information "
-            "or stages.mutual_information_epochs, or ask for fewer"
+            f"categories that hardly an image is given: {unused:.0f}; "
+            + _remedies(
+                method,
+                "raise objective.weights.mutual_information or stages.mutual_information_epochs",
+                "raise objective.weights.category_information",
+                "ask for fewer",
+            )
         )
     elif balance is not None and balance < BALANCED:
         yield f"some categories are far larger than others (balance {balance:.2f}): right only if the data are so"
@@ -88,20 +99,27 @@ def of_measures(measures: Mapping[str, float]) -> Iterator[str]:
     recovered = measures.get(metric_names.RECOVERED)
     if recovered is not None and recovered < RECOVERED:
         yield (
-            f"only {recovered:.0%} of generated images come back as the category asked for: train longer, or raise "
-            "objective.weights.latent_matching"
+            f"only {recovered:.0%} of generated images come back as the category asked for: "
+            + _remedies(
+                method,
+                "train longer",
+                "raise objective.weights.latent_matching",
+                "raise objective.weights.category_information",
+            )
         )
     diversity = measures.get(metric_names.DIVERSITY_PIXELS)
     if diversity is not None and diversity < DIVERSE:
         yield (
-            f"generated images of one category are much alike (diversity {diversity:.2f}, of real images 1): train "
-            "longer, or raise objective.weights.latent_matching and reconstruction"
+            f"generated images of one category are much alike (diversity {diversity:.2f}, of real images 1): "
+            + _remedies(
+                method, "train longer", "raise objective.weights.latent_matching and objective.weights.reconstruction"
+            )
         )
     right = measures.get(metric_names.DISCRIMINATOR_ACCURACY)
     if right is not None and right > WINNING:
         yield (
-            f"the discriminator tells {right:.0%} of images apart, so the decoder learns little from it: lower "
-            "optim.critic_learning_rate, or set model.critic_norm=spectral"
+            f"the discriminator tells {right:.0%} of images apart, so little is learnt from it: "
+            + _remedies(method, "lower optim.critic_learning_rate", "set model.critic_norm=spectral")
         )
     if right is not None and right < CHANCE:
         yield f"the discriminator is at chance ({right:.0%}): raise optim.critic_learning_rate"
@@ -111,6 +129,12 @@ def of_measures(measures: Mapping[str, float]) -> Iterator[str]:
             f"the self-critic believes none of the encoder's pairs (encoder_adversarial {fooled:.1f} nats): lower "
             "optim.critic_learning_rate, or set objective.self_critic_fakes=reconstructed"
         )
+
+
+def _remedies(method: str, *remedies: str) -> str:
+    """Return those of the remedies whose settings, by dotted key, a method has."""
+    mine = [each for each in remedies if all(method in methods_of(key) for key in _SETTING.findall(each))]
+    return ", or ".join(mine)
 
 
 def of_number(kept: Mapping[int, float]) -> Iterator[str]:
@@ -133,14 +157,15 @@ def of_number(kept: Mapping[int, float]) -> Iterator[str]:
 class Watch:
     """Decides during a training which warnings are due: what stays wrong for some epochs, and the vote at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, method: str) -> None:
+        self._method = method
         self._epochs_wrong = Counter[str]()
 
     def warnings(self, measures: Mapping[str, float]) -> list[str]:
         """Return what is to be said at the end of an epoch with these measures."""
         due = []
         for names in (*WATCHED, VOTE):
-            wrong = list(of_measures({name: measures[name] for name in names if name in measures}))
+            wrong = list(of_measures({name: measures[name] for name in names if name in measures}, self._method))
             self._epochs_wrong[names[0]] = self._epochs_wrong[names[0]] + 1 if wrong else 0
             if self._epochs_wrong[names[0]] == (1 if names == VOTE else PATIENCE):
                 due.append(wrong[0])

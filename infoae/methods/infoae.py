@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from infoae import objective
 from infoae.augment import augmented
 from infoae.config import Config
 from infoae.distributed.collectives import Share, Subset
-from infoae.methods.method import Side
+from infoae.methods.method import Side, drawn, parameters
 from infoae.methods.schedules import CRITIC_LOSSES, MODEL_LOSSES
 from infoae.model import InfoAE
 from infoae.objective import Batch, Terms
@@ -26,9 +28,12 @@ class InfoAEMethod:
     def sides(self, model: InfoAE, config: Config) -> tuple[Side, ...]:
         """Return encoder, decoder, generator and classifier (equation 1), then discriminator and self-critic."""
         rate, critic_rate = config.learning_rates()
+        drawing = parameters(model.decoder, model.generator)
+        answering = parameters(model.encoder, model.classifier, model.other_heads)
+        critics = parameters(model.discriminator, model.self_critic)
         return (
-            Side(model.model_parameters(), MODEL_LOSSES, rate),
-            Side(model.critic_parameters(), CRITIC_LOSSES, critic_rate),
+            Side(((answering, rate), (drawing, config.generator_learning_rate())), MODEL_LOSSES),
+            Side(((critics, critic_rate),), CRITIC_LOSSES),
         )
 
     def draw(
@@ -42,15 +47,12 @@ class InfoAEMethod:
     ) -> Batch:
         """Return x, its augmented partner where mutual information compares them, noise and over-categories."""
         x, partners = images
-        u = torch.rand(share.total, config.model.noise_dim, generator=random) * 2 - 1
-        category = model.draw_categories(share.total, random)
-        u, category = u[share.slice].to(x.device), category[share.slice].to(x.device)
-        x_twin = None
+        batch, x_twin = drawn(model, x, share, random), None
         if "mutual_information" in stage.losses:
             x_twin = _augmented(x if partners is None else partners, config, share, random)
         if not stage.adversarial:  # no image is judged beside it, so that x can be augmented, too
             x = _augmented(x, config, share, random)
-        return Batch(x, x_twin, u, model.choose_over(category, u[:, 0]))
+        return replace(batch, x=x, x_twin=x_twin, c=model.choose_over(batch.c, batch.u[:, 0]))
 
     def compute(self, model: InfoAE, config: Config, stage: Stage, batch: Batch, subset: Subset | None) -> Terms:
         """Return the losses of the stage (`objective`)."""

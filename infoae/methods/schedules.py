@@ -19,6 +19,7 @@ MODEL_LOSSES = (
     "pseudo_label",
     "latent_matching",
 )
+INFOGAN_LOSSES = ("generator", "discriminator", "category_information", "continuous_information")
 
 
 def infoae(config: Config) -> Schedule:
@@ -36,7 +37,20 @@ def infoae(config: Config) -> Schedule:
     return Schedule(config, tuple(stage for stage in stages if stage.epochs))
 
 
-SCHEDULES: dict[str, Callable[[Config], Schedule]] = {"infoae": infoae}
+def adversarial(*names: str) -> Callable[[Config], Schedule]:
+    """Return the schedule of a method that computes the same losses from the first step to the last."""
+
+    def schedule(config: Config) -> Schedule:
+        epochs = range(config.train.epochs)
+        return Schedule(config, (Stage("adversarial", epochs, _weighted(config, names), adversarial=True),))
+
+    return schedule
+
+
+SCHEDULES: dict[str, Callable[[Config], Schedule]] = {
+    "infoae": infoae,
+    "infogan": adversarial(*INFOGAN_LOSSES),
+}
 """By the name of the method."""
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoae.augment import augmented
+from infoae.category_model import BATCH, CategoryModel
 from infoae.config import Augment
-from infoae.model import BATCH, InfoAE
 from infoae.random_streams import Stream, generator
 
 Floats = NDArray[np.float64]
@@ -20,7 +20,7 @@ TWIN = Augment()
 """How partners are augmented to measure: the same for every run, so that runs can be compared."""
 
 
-def of_partners(model: InfoAE, answers: Tensor, partners: NDArray[np.uint8], seed: int = 0) -> Floats:
+def of_partners(model: CategoryModel, answers: Tensor, partners: NDArray[np.uint8], seed: int = 0) -> Floats:
     """Return each head's joint distribution (H, M, M) of its `answers` (N, H, M) and those for augmented partners.
 
     `partners` are images (N, C, H, W).
@@ -35,7 +35,7 @@ def of_answers(answers: Tensor, others: Tensor) -> Floats:
 
 
 def classify_augmented(
-    model: InfoAE, images: NDArray[np.uint8], seed: int, classify: Callable[[Tensor], Tensor]
+    model: CategoryModel, images: NDArray[np.uint8], seed: int, classify: Callable[[Tensor], Tensor]
 ) -> Floats:
     """Return what `classify` answers (N, ...) for images (N, C, H, W), each augmented once."""
     random = generator(seed, Stream.EVALUATION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoae import metric_names
+from infoae.category_model import CategoryModel
 from infoae.config import PseudoLabels as Rule
 from infoae.distributed import collectives
 from infoae.errors import InfoAEError, one_line
@@ -51,13 +53,16 @@ class PseudoLabels:
         if self.version:
             self.labels = load(self._run, len(self._images), self.version, self._device)
 
-    def end_epoch(self, epochs_done: int, models: tuple[InfoAE, ...], answers: Tensor | None) -> dict[str, float]:
-        """Merge the over-categories of all `models` anew, and make labels where it is time to: the same on all ranks.
+    def end_epoch(self, epochs_done: int, trained: Sequence[CategoryModel], answers: Tensor | None) -> dict[str, float]:
+        """Merge the over-categories of all `trained` models anew, and make labels where it is time to.
 
-        `answers` (N, H, M) are those of the first model's heads for the first images, on the main rank. Returns, there,
-        what is seen of the categories without a label.
+        The same on all ranks. `answers` (N, H, M) are those of the first model's heads for the first images, on the
+        main rank. Returns, there, what is seen of the categories without a label.
         """
-        model, measures = models[0], dict[str, float]()
+        measures, models = dict[str, float](), tuple(model for model in trained if isinstance(model, InfoAE))
+        if not models:
+            return measures
+        model = models[0]
         if model.num_over_categories > model.num_categories:
             measures |= self._merge(epochs_done, models, answers)
         if self._schedule.num_pseudo_labels(epochs_done) > self.version:

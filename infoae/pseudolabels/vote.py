@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from infoae import metrics
+from infoae.category_model import CategoryModel
 from infoae.config import MergingCriterion
-from infoae.model import InfoAE
 from infoae.pseudolabels import joint, merging
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Votes:
 
 
 def of_heads(
-    model: InfoAE,
+    model: CategoryModel,
     images: NDArray[np.uint8] | Shards,
     neighbours: Neighbours | None,
     criterion: MergingCriterion = "mutual_information",
@@ -57,7 +57,7 @@ def of_heads(
     return Votes(np.concatenate(votes, 1), np.array([left for _, left in merged]))
 
 
-def of_classifier(model: InfoAE, images: NDArray[np.uint8] | Shards) -> Votes:
+def of_classifier(model: CategoryModel, images: NDArray[np.uint8] | Shards) -> Votes:
     """Return the answers of the one classifier as votes."""
     answers = [model.classify(images[chunk]).argmax(1).numpy() for chunk in _chunks(len(images))]
     return Votes(np.concatenate(answers)[None], np.zeros(1))
@@ -68,7 +68,11 @@ def _chunks(count: int) -> list[Ints]:
 
 
 def _joint(
-    model: InfoAE, answers: torch.Tensor, images: NDArray[np.uint8] | Shards, chunk: Ints, neighbours: Neighbours | None
+    model: CategoryModel,
+    answers: torch.Tensor,
+    images: NDArray[np.uint8] | Shards,
+    chunk: Ints,
+    neighbours: Neighbours | None,
 ) -> Floats:
     """Return the heads' joint distributions (H, M, M) of answers for images[chunk] and their partners, unscaled."""
     mine = answers[chunk]

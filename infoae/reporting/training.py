@@ -26,13 +26,13 @@ SHOWN = {
 
 
 class TrainingProgress(Bar):
-    """Reporter for stderr."""
+    """Reporter for stderr, of a training by `method`."""
 
     LINE_SECONDS: ClassVar[float] = 15.0
 
-    def __init__(self) -> None:
+    def __init__(self, method: str = "infoae") -> None:
         super().__init__("train", "steps")
-        self._losses, self._measures, self._watch = "", Metrics(), Watch()
+        self._losses, self._measures, self._watch = "", Metrics(), Watch(method)
         self._last_line = -math.inf  # the first at once
         self._rate = 0.0
         self._workers, self._team = 1, ""

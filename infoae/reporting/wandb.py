@@ -59,7 +59,7 @@ def wandb_reporter(mode: Mode, run: Run, config: Config, group: str | None = Non
             resume="allow",
             mode=mode,
             dir=run.path,
-            config=config.model_dump(mode="json"),
+            config=config.settings(),
             settings=wandb.Settings(silent=True),
         )
     except (wandb.Error, OSError) as error:

@@ -129,7 +129,9 @@ def _together(plan: Plan, run: Run, layout: Layout, reporters: Sequence[Reporter
 
     def train() -> Any:
         go_on = f"infoae tune --resume {run.path.parent.name}"
-        following = driver.Following(go_on, RETRIES, TrainingProgress(), [*reporters, _OnSaved(going_on)])
+        following = driver.Following(
+            go_on, RETRIES, TrainingProgress(plan.config.method), [*reporters, _OnSaved(going_on)]
+        )
         return driver.train(plan, run, layout, None, following, stop.is_set)
 
     training = driver.in_thread(train)

@@ -87,7 +87,7 @@ def test_the_bundle_says_what_the_run_says(exported: Exported, lively_run: Run, 
     manifest = Bundle.load(exported.path).manifest
     assert manifest.accuracy == evaluation["accuracy"]
     assert (manifest.run.name, manifest.run.step) == ("lively", evaluation["checkpoint_step"])
-    assert manifest.run.config == json.loads(lively_run.config().model_dump_json())
+    assert manifest.run.config == lively_run.config().settings()
     assert manifest.parity["labels_different"] == 0
     assert len(manifest.parity["largest_difference"]) == 4
     assert max(manifest.parity["largest_difference"].values()) < 1e-4

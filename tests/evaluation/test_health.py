@@ -61,8 +61,8 @@ def test_two_things_in_one_category_and_one_thing_in_two_are_noticed() -> None:
     ],
 )
 def test_each_measure_out_of_bounds_is_said_with_what_to_try(name: str, value: float, message: str) -> None:
-    assert list(health.of_measures(GOOD)) == list(health.of_measures({})) == []
-    (warning,) = health.of_measures(GOOD | {name: value})
+    assert list(health.of_measures(GOOD, "infoae")) == list(health.of_measures({}, "infoae")) == []
+    (warning,) = health.of_measures(GOOD | {name: value}, "infoae")
     assert message in warning
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from infoae.category_model import CategoryModel
 from infoae.config import Config, Model
+from infoae.methods.registry import method_of
 from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
 from infoae.stages import Stage
@@ -17,7 +19,7 @@ def lively(channels: int = 1, image_size: int = 28, **sizes: int) -> InfoAE:
     settings = Model(channels=channels, image_size=image_size, width=4, hidden_dim=16, latent_dim=8, **sizes)
     model = InfoAE(settings).eval()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
             assert module.running_mean is not None
             assert module.running_var is not None
             nn.init.uniform_(module.running_mean, -1, 1)
@@ -25,6 +27,11 @@ def lively(channels: int = 1, image_size: int = 28, **sizes: int) -> InfoAE:
             nn.init.uniform_(module.weight, 0.5, 2)
             nn.init.uniform_(module.bias, -1, 1)
     return model
+
+
+def sides_of(model: CategoryModel, config: Config) -> list[list[nn.Parameter]]:
+    """Return the parameters of each side of the method that trains a model."""
+    return [side.parameters for side in method_of(config).sides(model, config)]
 
 
 def last_stage(config: Config) -> Stage:

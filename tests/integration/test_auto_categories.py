@@ -80,7 +80,7 @@ def test_a_number_that_is_not_certain_is_warned_of(lost: list[float], warned: li
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.num_over_categories=null", "num_categories auto needs num_over_categories"),
+        ("model.num_over_categories=null", "num_categories auto needs model.num_over_categories"),
         ("stages.mutual_information_epochs=0", "stages.mutual_information_epochs"),
         ("model.num_categories=many", r"model\.num_categories: .*integer.*, or .*'auto' \(given 'many'\)$"),
     ],
