@@ -80,7 +80,9 @@ def build_graphs(model: CategoryModel) -> dict[Role, nn.Module]:
         "generator": GeneratorGraph,
     }
     without = missing(model)
-    return {role: kind(model).cpu().eval() for role, kind in kinds.items() if role not in without}
+    graphs = {role: kind(model).cpu().eval() for role, kind in kinds.items() if role not in without}
+    # PyTorch's exporter takes no loop whose weights need gradients.
+    return {role: graph.requires_grad_(requires_grad=False) for role, graph in graphs.items()}
 
 
 def missing(model: CategoryModel) -> dict[Role, str]:

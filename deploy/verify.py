@@ -32,6 +32,8 @@ TOLERANCE = {Precision.FP32: 1e-4, Precision.FP16: 2e-2, Precision.INT8: 5e-2}
 int8 are free of it: an image near the border of two categories may change sides, and DISAGREEMENT bounds how many."""
 DISAGREEMENT = {Precision.FP32: 0.0, Precision.FP16: 1e-3, Precision.INT8: 5e-3}
 """Largest part of the test images that may get another label."""
+DIFFERENT_BITS = {Precision.FP32: 1e-2, Precision.FP16: 1e-1, Precision.INT8: 1e-2}
+"""Largest part of generated pixels that may differ where each is drawn as 0 or 1 given those before it."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -118,7 +120,7 @@ def _compare(
         inputs, expected = _reference(role, model, batch)
         found = run_session(session, list(expected), inputs)
         for (name, wanted), given in zip(expected.items(), found, strict=True):
-            difference = float(np.abs(given - wanted).max()) if given.shape == wanted.shape else math.inf
+            difference = _difference(wanted, given, role == "generator" and model.draws_bits)
             # np.maximum keeps a NaN, which max() may drop
             differences[name] = float(np.maximum(differences.get(name, 0.0), difference))
             scales[name] = max(scales.get(name, 1.0), float(np.abs(wanted).max()))
@@ -126,7 +128,17 @@ def _compare(
         precision = Precision.FP32  # as export leaves them
     for name, difference in differences.items():
         bounded = precision is not Precision.INT8 or name != "probabilities"
-        yield OutputParity(f"{role}.{name}", difference, TOLERANCE[precision] * scales[name] if bounded else math.inf)
+        allowed = TOLERANCE[precision] * scales[name] if bounded else math.inf
+        if role == "generator" and model.draws_bits:
+            allowed = DIFFERENT_BITS[precision]
+        yield OutputParity(f"{role}.{name}", difference, allowed)
+
+
+def _difference(wanted: NDArray[Any], given: NDArray[Any], bits: bool) -> float:
+    """Return the largest difference; of images drawn bit by bit, whose rest follows each bit, the part that differs."""
+    if given.shape != wanted.shape:
+        return math.inf
+    return float((given != wanted).mean()) if bits else float(np.abs(given - wanted).max())
 
 
 def _reference(role: Role, model: CategoryModel, images: NDArray[np.uint8]) -> tuple[Arrays, Arrays]:

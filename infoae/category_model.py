@@ -36,6 +36,8 @@ class CategoryModel(nn.Module, ABC):
     """Why no latent of `encode` can be decoded; None where it can."""
     no_generator: ClassVar[str | None] = None
     """Why no image of a category can be drawn; None where it can."""
+    draws_bits: ClassVar[bool] = False
+    """Whether generated pixels are drawn as 0 or 1 one after the other, so that rounding may change what follows."""
 
     encoder: nn.Module
     """Images (B, C, H, W) in [0, 1] -> latents (B, Z)."""

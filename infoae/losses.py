@@ -64,6 +64,21 @@ def gaussian(mean: Tensor, log_deviation: Tensor, value: Tensor) -> Tensor:
     return (distance.square() / 2 + log_deviation + math.log(2 * math.pi) / 2).sum(1)
 
 
+def conditional_entropy(logits: Tensor) -> Tensor:
+    """H[p(c | x)]: mean entropy in nats of the answers, logits (B, K) -> scalar (Springenberg 2015, equation 3)."""
+    log_p = logits.float().log_softmax(1)
+    return -(log_p.exp() * log_p).sum(1).mean()
+
+
+def marginal_entropy(logits: Tensor) -> Tensor:
+    """H[p(c)]: entropy in nats of the mean answer, logits (B, K) -> scalar (Springenberg 2015, equation 4).
+
+    It is no mean over samples, so the mean answer is that of the whole micro-batch, on whatever ranks its images are.
+    """
+    p = collectives.mean(logits.float().softmax(1).mean(0), len(logits))
+    return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum()
+
+
 def joint_distribution(p: Tensor, q: Tensor) -> Tensor:
     """Joint probabilities (..., K, K) of two answers p, q (..., B, K) for the same: the mean of p q^T, made symmetric.
 

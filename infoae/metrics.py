@@ -46,6 +46,11 @@ def accuracy(confusion: Ints, matching: dict[int, int]) -> float:
     return float(sum(confusion[category, label] for category, label in matching.items()) / confusion.sum())
 
 
+def many_to_one(confusion: Ints) -> float:
+    """Return the part of the images that are of the class of most images of their category."""
+    return float(confusion.max(1).sum() / confusion.sum())
+
+
 def purity(confusion: Ints) -> Floats:
     """Return each category's part of images that are of its commonest class (num_categories,); 0 where empty."""
     sizes = confusion.sum(1)

@@ -158,6 +158,17 @@ def initialise(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def perceptron(inputs: int, hidden_dim: int, outputs: int) -> list[nn.Module]:
+    """Return the layers of a network of two hidden layers: (B, `inputs`) -> (B, `outputs`)."""
+    return [
+        nn.Linear(inputs, hidden_dim),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden_dim, hidden_dim),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden_dim, outputs),
+    ]
+
+
 class Generator(nn.Module):
     """G: noise u (B, U) and one-hot categories c (B, K) -> latents (B, Z). Two layers."""
 

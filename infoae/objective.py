@@ -33,12 +33,15 @@ class Batch:
     """Over-categories to generate (B,)."""
     pseudo_labels: Tensor | None = None
     """Of x and x_twin (2, B), -1 for none, once there are any."""
+    extra: Tensor | None = None
+    """What else a method draws for each image (B, ...)."""
 
     def __getitem__(self, rows: slice) -> Batch:
         """Return some of the samples."""
         twin = None if self.x_twin is None else self.x_twin[rows]
         labels = None if self.pseudo_labels is None else self.pseudo_labels[:, rows]
-        return Batch(self.x[rows], twin, self.u[rows], self.c[rows], labels)
+        extra = None if self.extra is None else self.extra[rows]
+        return Batch(self.x[rows], twin, self.u[rows], self.c[rows], labels, extra)
 
 
 @dataclass(frozen=True)

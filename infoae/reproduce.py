@@ -31,6 +31,7 @@ from infoae.runs.run import CONFIG, EVALUATION, Run
 
 MEASURES = {
     "accuracy": "accuracy",
+    "many_to_one": "many-to-one",
     "nmi": "NMI",
     "score": "score (nats)",
     "recovered": "recovered",
@@ -301,6 +302,6 @@ def _statistic(name: str, values: Sequence[float]) -> Statistic:
 
 
 def _text(name: str, value: float) -> str:
-    if name in ("accuracy", "recovered"):
+    if name in ("accuracy", "many_to_one", "recovered"):
         return f"{100 * value:.2f} %"
     return f"{value:.0f}" if name == "seconds_training" else f"{value:.3f}"

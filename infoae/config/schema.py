@@ -75,6 +75,16 @@ class Model(Section):
     """U, values of noise, uniform on [-1, 1] (reading: the paper's interval is lost)."""
     continuous_dim: Annotated[int, Field(ge=0)] = 2
     """Continuous codes, uniform on [-1, 1], that a generated image is to show and the recognition network to read."""
+    pixelcnn_width: PositiveInt = 32
+    """Channels of the PixelCNN that reconstructs."""
+    pixelcnn_blocks: PositiveInt = 3
+    """Residual blocks of the PixelCNN; the more, the farther a pixel sees, and the less the category has to say."""
+    style_dim: PositiveInt = 5
+    """Values of the style code, which is normally distributed."""
+    input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Part of the pixels that the encoder does not see in training."""
+    image_noise: Annotated[float, Field(ge=0)] = 0.3
+    """Deviation of the normal noise on the images that the discriminator sees in training."""
     critic_norm: Norm = "batch"
     """Normalisation inside discriminator and self-critic; the paper's is batch."""
 
@@ -126,6 +136,14 @@ class Weights(Section):
     """S_l, minimised by the self-critic alone."""
     generator: Weight = 1.0
     """The generator against the discriminator."""
+    category_adversarial: Weight = 1.0
+    """The encoder against the category's discriminator."""
+    style_adversarial: Weight = 1.0
+    """The encoder against the style's discriminator."""
+    category_discriminator: Weight = 1.0
+    """Tells one-hot categories from the encoder's; minimised by that discriminator alone."""
+    style_discriminator: Weight = 1.0
+    """Tells normal noise from the encoder's styles; minimised by that discriminator alone."""
     category_information: Weight = 1.0
     """Cross-entropy of the category read from a generated image; a lower bound of their mutual information."""
     continuous_information: Weight = 0.1

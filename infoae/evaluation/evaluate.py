@@ -62,6 +62,8 @@ class Labelled:
 
     accuracy: float
     """Of the images, categories matched to classes one-to-one (Hungarian; paper section 4)."""
+    many_to_one: float
+    """Of the images, each category standing for the class of most of its images; 1 where each image is a category."""
     nmi: float
     """Normalised mutual information."""
     ari: float
@@ -193,6 +195,7 @@ def labelled(categories: NDArray[np.int64], labels: NDArray[np.int64], num_categ
     matching = metrics.match_categories(confusion)
     return Labelled(
         accuracy=metrics.accuracy(confusion, matching),
+        many_to_one=metrics.many_to_one(confusion),
         nmi=float(normalized_mutual_info_score(labels, categories)),
         ari=float(adjusted_rand_score(labels, categories)),
         matching=matching,

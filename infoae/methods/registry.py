@@ -7,12 +7,21 @@ from typing import Any
 
 from infoae.category_model import CategoryModel
 from infoae.config import Config
+from infoae.methods.aae import AAEMethod
+from infoae.methods.catgan import CatGANMethod
 from infoae.methods.infoae import InfoAEMethod
 from infoae.methods.infogan import InfoGANMethod
 from infoae.methods.method import Method
+from infoae.methods.pixelgan_ae import PixelGANAEMethod
 from infoae.runs.run import Run
 
-METHODS: dict[str, Method[Any]] = {"infoae": InfoAEMethod(), "infogan": InfoGANMethod()}
+METHODS: dict[str, Method[Any]] = {
+    "infoae": InfoAEMethod(),
+    "infogan": InfoGANMethod(),
+    "aae": AAEMethod(),
+    "catgan": CatGANMethod(),
+    "pixelgan-ae": PixelGANAEMethod(),
+}
 """By the name that a configuration gives."""
 
 

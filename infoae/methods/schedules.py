@@ -19,7 +19,6 @@ MODEL_LOSSES = (
     "pseudo_label",
     "latent_matching",
 )
-INFOGAN_LOSSES = ("generator", "discriminator", "category_information", "continuous_information")
 
 
 def infoae(config: Config) -> Schedule:
@@ -49,7 +48,16 @@ def adversarial(*names: str) -> Callable[[Config], Schedule]:
 
 SCHEDULES: dict[str, Callable[[Config], Schedule]] = {
     "infoae": infoae,
-    "infogan": adversarial(*INFOGAN_LOSSES),
+    "infogan": adversarial("generator", "discriminator", "category_information", "continuous_information"),
+    "aae": adversarial(
+        "reconstruction",
+        "category_adversarial",
+        "style_adversarial",
+        "category_discriminator",
+        "style_discriminator",
+    ),
+    "catgan": adversarial("generator", "discriminator"),
+    "pixelgan-ae": adversarial("reconstruction", "category_adversarial", "category_discriminator"),
 }
 """By the name of the method."""
 

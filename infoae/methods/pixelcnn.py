@@ -1,0 +1,134 @@
+"""A PixelCNN that is told a category (van den Oord et al. 2016): each pixel by those above it and to its left."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_Histories: TypeAlias = tuple[Tensor, ...]
+
+
+class CausalConv2d(nn.Conv2d):
+    """A convolution that sees the rows above and what is to the left, and with `centre` the place itself."""
+
+    mask: Tensor
+
+    def __init__(self, inputs: int, outputs: int, kernel_size: int, centre: bool) -> None:
+        super().__init__(inputs, outputs, kernel_size, padding=kernel_size // 2)
+        reach = self.reach = kernel_size // 2
+        rows_above = [(row, column) for row in range(reach) for column in range(kernel_size)]
+        self.seen = [*rows_above, *((reach, column) for column in range(reach + centre))]
+        """Row and column of each value of the kernel that is used."""
+        mask = torch.zeros(kernel_size, kernel_size)
+        for place in self.seen:
+            mask[place] = 1
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, `outputs`, H, W) of x (B, `inputs`, H, W)."""
+        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
+
+    def offsets(self, stride: int) -> list[int]:
+        """Return how many places back each seen value lies, in rows of `stride` places."""
+        return [(self.reach - row) * stride + self.reach - column for row, column in self.seen]
+
+    def at(self, seen: Tensor) -> Tensor:
+        """Return (B, `outputs`) at one place, of what it sees (number of offsets, B, `inputs`)."""
+        weight = self.weight.flatten(2)[:, :, : len(self.seen)]  # they are the first of the kernel
+        assert self.bias is not None
+        return torch.bmm(seen, weight.permute(2, 1, 0)).sum(0) + self.bias
+
+
+class Block(nn.Module):
+    """A residual block with the category as a bias, the same at every place: (B, N, H, W) -> (B, N, H, W)."""
+
+    def __init__(self, width: int, num_categories: int) -> None:
+        super().__init__()
+        self.conv = CausalConv2d(width, width, 3, centre=True)
+        self.category = nn.Linear(num_categories, width, bias=False)
+        self.mix = nn.Conv2d(width, width, 1)
+
+    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        """Return features (B, N, H, W) of features h (B, N, H, W) and categories c (B, K)."""
+        inner = self.conv(h.relu()) + self.category(c)[:, :, None, None]
+        result: Tensor = h + self.mix(inner.relu())
+        return result
+
+    def at(self, h: Tensor, seen: Tensor, bias: Tensor) -> Tensor:
+        """Return features (B, N) at one place, of those there, the activations it sees, and the category's bias."""
+        inner = self.conv.at(seen) + bias
+        return h + F.linear(inner.relu(), self.mix.weight.flatten(1), self.mix.bias)
+
+
+class PixelCNN(nn.Module):
+    """Images (B, C, H, W) of pixels 0 and 1 with categories c (B, K) -> logits (B, C, H, W) of each pixel being 1."""
+
+    def __init__(self, channels: int, image_size: int, width: int, num_blocks: int, num_categories: int) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.first = CausalConv2d(channels, width, 7, centre=False)
+        self.category = nn.Linear(num_categories, width, bias=False)
+        self.blocks = nn.ModuleList(Block(width, num_categories) for _ in range(num_blocks))
+        self.last = nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, channels, 1))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Return logits (B, C, H, W)."""
+        h = self.first(x) + self.category(c)[:, :, None, None]
+        for block in self.blocks:
+            h = block(h, c)
+        logits: Tensor = self.last(h)
+        return logits
+
+    def draw(self, threshold: Tensor, c: Tensor) -> Tensor:
+        """Draw images (B, C, H, W): a pixel is 1 where its probability exceeds `threshold` (B, C, H, W) in [0, 1].
+
+        Pixel by pixel, each layer computed at that pixel alone, from what it has seen. The pixels are gone through row
+        by row with empty places between the rows, so that what a pixel sees always lies equally far back.
+        """
+        from torch._higher_order_ops.scan import scan
+
+        size, gap = self.image_size, self.first.reach
+        stride = size + gap
+        causal = [self.first, *(block.conv for block in self._blocks())]
+        offsets = [conv.offsets(stride) for conv in causal]
+        biases = [layer(c) for layer in (self.category, *(block.category for block in self._blocks()))]
+        histories = tuple(
+            c.new_zeros(max(back), c.shape[0], conv.in_channels) for conv, back in zip(causal, offsets, strict=True)
+        )
+        places = [
+            torch.tensor([length - back for back in each], device=c.device)
+            for each, length in zip(offsets, (history.shape[0] for history in histories), strict=True)
+        ]
+        inside = F.pad(c.new_ones(size, size), (0, gap)).flatten()
+        thresholds = F.pad(threshold.float(), (0, gap), value=2.0).permute(2, 3, 0, 1).flatten(0, 1)
+
+        def step(seen: _Histories, place: tuple[Tensor, Tensor]) -> tuple[_Histories, Tensor]:
+            border, is_inside = place
+            h = self.first.at(seen[0].index_select(0, places[0])) + biases[0]
+            later = []
+            for number, block in enumerate(self._blocks(), 1):
+                history = torch.cat([seen[number], (h.relu() * is_inside)[None]])
+                h = block.at(h, history.index_select(0, places[number]), biases[number])
+                later.append(history[1:].clone())
+            for layer in self.last:
+                h = F.linear(h, layer.weight.flatten(1), layer.bias) if isinstance(layer, nn.Conv2d) else h.relu()
+            pixel = (torch.sigmoid(h) > border).float()
+            first = torch.cat([seen[0], pixel[None]])[1:].clone()
+            return (first, *later), pixel
+
+        if torch.compiler.is_exporting():
+            pixels = scan(step, histories, (thresholds, inside))[1]
+        else:
+            drawn = []
+            for place in zip(thresholds, inside, strict=True):
+                histories, pixel = step(histories, place)
+                drawn.append(pixel)
+            pixels = torch.stack(drawn)
+        images: Tensor = pixels.unflatten(0, (size, stride))[:, :size].permute(2, 3, 0, 1)
+        return images
+
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
