@@ -20,6 +20,7 @@ class InfoAE(CategoryModel):
     """The Information Maximizing Autoencoder (paper section 2)."""
 
     method = "infoae"
+    encoder: networks.Encoder
     classifier: networks.Classifier
 
     def __init__(self, config: Model) -> None:

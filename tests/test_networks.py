@@ -47,7 +47,7 @@ def test_architecture_infogan_is_that_of_its_authors() -> None:
     assert sum(p.numel() for p in model.discriminator.features.parameters()) == sum(convolutions)
     transposed = [64 * 1024 + 2 * 1024, 1024 * 6272 + 2 * 6272, 16 * 128 * 64 + 2 * 64, 16 * 64 + 1]
     assert sum(p.numel() for p in model.decoder.parameters()) == sum(transposed)
-    deviation = model.decoder.layers[3].weight.std().item()
+    deviation = model.decoder.get_parameter("layers.3.weight").std().item()
     assert deviation == pytest.approx(0.02, rel=0.01)
 
 

@@ -239,7 +239,7 @@ def test_config_is_the_only_source_of_learning_rates(tiny_config: Config) -> Non
 
 def test_decoder_and_generator_may_have_a_learning_rate_of_their_own(tiny_config: Config) -> None:
     step = make_step(tiny_config, learning_rate=0.5, critic_learning_rate=0.25, generator_learning_rate=0.125)
-    model, rates = step.model, {}
+    model, rates = step.model, dict[torch.nn.Parameter, float]()
     for player in step._players:
         for group in player.optimizer.param_groups:
             rates |= dict.fromkeys(group["params"], group["lr"])

@@ -34,7 +34,7 @@ def test_every_setting_of_a_recipe_changes_something(recipe: str) -> None:
 
 
 def test_what_is_known_to_be_idle_at_times_are_settings() -> None:
-    valid = set(_keys(recipes.load("mnist").model_dump()))
+    valid = set(_keys(recipes.load("mnist").model_dump(mode="json")))
     sections = {key.partition(".")[0] + "." for key in valid}
     assert {key for use in _USES for key in use.keys} <= valid | sections
 

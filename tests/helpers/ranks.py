@@ -15,10 +15,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from infoae import data, step
+from infoae.category_model import CategoryModel
 from infoae.config import Config, recipes
 from infoae.data.sampler import batches
 from infoae.distributed import collectives
 from infoae.errors import InfoAEError
+from infoae.methods.registry import method_of
 from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
 from infoae.runs.run import Run
@@ -55,7 +57,14 @@ def main(scenario: str, folder: Path, rank: int, ranks: int, environment: dict[s
         dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
     run_config = recipes.load(folder / "config.yaml")
     scenarios: dict[str, Callable[[Config, Path], Any]]
-    scenarios = {"step": take_step, "steps": take_steps, "fail": fail, "run": complete_run, "precision": differ}
+    scenarios = {
+        "step": take_step,
+        "few steps": take_few_steps,
+        "steps": take_steps,
+        "fail": fail,
+        "run": complete_run,
+        "precision": differ,
+    }
     result = scenarios[scenario](run_config, folder)
     torch.save(result, folder / f"{rank}.pt")
     if ranks > 1:
@@ -66,11 +75,15 @@ def take_step(run_config: Config, folder: Path) -> dict[str, Any]:
     return take_steps(run_config, folder, 1)
 
 
+def take_few_steps(run_config: Config, folder: Path) -> dict[str, Any]:
+    return take_steps(run_config, folder, 6)
+
+
 def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dict[str, Any]:
     """Take steps on the device of the settings; return what this rank saw, computed and came to, on the CPU."""
     images = torch.tensor(data.load(run_config.data, "train").images)
     torch.manual_seed(0)
-    model = InfoAE(run_config.model)
+    model = method_of(run_config).build(run_config)
     sharpen(model)
     taken = step.Step(model, run_config, torch.device(run_config.train.device), torch.float32)
     schedule = schedule_of(run_config)
@@ -130,10 +143,11 @@ def on_cpu(module: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
-def sharpen(model: InfoAE) -> None:
+def sharpen(model: CategoryModel) -> None:
     """Let the classifier answer differently for different images: untrained, its gradient would be all rounding."""
     with torch.no_grad():
-        model.classifier.get_parameter("layers.2.weight").mul_(30)
+        *_, last = [p for p in (*model.encoder.parameters(), *model.classifier.parameters()) if p.ndim == 2]
+        last.mul_(30)
 
 
 def flat(tensors: Any) -> Tensor:

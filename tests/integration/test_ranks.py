@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from infoae.config import Config, recipes
+from infoae.config.methods import METHODS
 from infoae.data import ImageSet
 from infoae.runs.run import NEIGHBOURS, Run
 from tests.helpers import ranks as script
 from tests.helpers.inputs import write_shards
+from tests.helpers.methods import tiny_config_of
 from tests.helpers.ranks import OVER, SETTINGS, Start
 
 MICRO = ("train.micro_batch_size=25",)  # two of a batch
@@ -91,6 +93,21 @@ def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: 
         for whole, first, second in zip(step_one, *steps_two, strict=True):
             torch.testing.assert_close(torch.cat([first, second]), whole)
             assert not torch.equal(first[: len(second)], second[: len(first)])  # and no rank draws another's
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"infoae"}))  # which is tried in all its ways above
+@pytest.mark.parametrize("micro_batch", ["null", "25"])
+def test_two_ranks_follow_one_whatever_the_method(start: Start, method: str, micro_batch: str) -> None:
+    config = tiny_config_of(method, "data.limit=299", f"train.micro_batch_size={micro_batch}")
+    one, two = script.take_steps(config, Path(), 6), start("few steps", 2, config)
+    first = one["gradients"][0]
+    assert (two[0]["gradients"][0] - first).norm() < 1e-3 * first.norm()
+    for ours, theirs in zip(two[0]["losses"], one["losses"], strict=True):
+        for measured in (ours, theirs):
+            measured.pop("discriminator_accuracy", None)
+        assert ours == pytest.approx(theirs, rel=2e-3, abs=2e-3)
+    for name, weight in two[0]["model"].items():
+        assert torch.equal(weight, two[1]["model"][name]), name
 
 
 def test_a_step_that_fails_on_one_rank_fails_on_all_before_any_update(start: Start) -> None:
