@@ -28,26 +28,25 @@ def reproduce(
 
     Each seed's result is a file; repeat the command to go on after an interruption, or with more seeds.
     """
-    from infoae import reproduce as reproduction
     from infoae.config import recipes
+    from infoae.reproduce.seeds import MEASURES, parse_seeds, run_seeds
+    from infoae.reproduce.summary import summarize
 
     warn_unused(recipes.load(config, settings or []), settings or [])
-    wanted = reproduction.parse_seeds(seeds)
+    wanted = parse_seeds(seeds)
     recipe = Path(config).stem
     folder = out or Path("results") / recipe
-    results = list(
-        reproduction.run_seeds(config, settings or [], wanted, folder, runs, lambda line: typer.echo(line, err=as_json))
-    )
+    results = list(run_seeds(config, settings or [], wanted, folder, runs, lambda line: typer.echo(line, err=as_json)))
     if len(results) < len(wanted):
         typer.echo(f"stopped with {len(results)} of {len(wanted)} seeds; repeat the command to go on", err=True)
         raise typer.Exit(130)
     extra = [argument for setting in settings or [] for argument in ("--set", setting)]
     command = shlex.join(["infoae", "reproduce", config, "--seeds", seeds, *extra])
-    summary = reproduction.summarize(command, recipe, results, folder)
+    summary = summarize(command, recipe, results, folder)
     if as_json:
         print_json(summary.to_dict())
         return
     for name, statistic in summary.measures.items():
         values = ", ".join(f"{each} {value:.4f}" for each, value in asdict(statistic).items())
-        typer.echo(f"{reproduction.MEASURES[name]}: {values}")
+        typer.echo(f"{MEASURES[name]}: {values}")
     typer.echo(f"results: {folder}/summary.md, {folder}/seeds.png")

@@ -50,7 +50,7 @@ def readme(results: Results) -> list[str]:
 
 
 def published(results: Results) -> list[str]:
-    """The paper's Table 1, as `infoae reproduce` prints it, and the three recipes' error rates under it."""
+    """The paper's Table 1, as the summary of `mnist` has it, and the three recipes' error rates under it."""
     text = (results.folder / "mnist" / "summary.md").read_text(encoding="utf-8")
     lines = text.partition("| model |")[2].splitlines()[2:]
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|") and "infoae, " not in line]

@@ -1,6 +1,5 @@
-"""One recipe on many seeds: a result file for each seed, then mean, deviation and worst, as table and figure.
+"""One recipe on many seeds: DIR/seed-<n>.json for each; the runs lie in RUNS/<name>-seed-<n> as any other.
 
-DIR/seed-<n>.json  DIR/summary.json  DIR/summary.md  DIR/seeds.png; the runs lie in RUNS/<recipe>-seed-<n> as any other.
 A seed that has its file is not trained again and a run that was stopped goes on: a repeated command finishes the job.
 """
 
@@ -8,24 +7,21 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from matplotlib.figure import Figure
 
 from infoae import launch
 from infoae.config import Config, recipes
 from infoae.errors import InfoAEError, Notice, UsageError, one_line
 from infoae.evaluation.evaluate import evaluate_run
-from infoae.files import atomic_file, write_json
+from infoae.files import write_json
 from infoae.launch import Executor
 from infoae.planning import planned, resumed
-from infoae.results import counted
 from infoae.runs import checkpoint
 from infoae.runs.run import CONFIG, EVALUATION, Run
 
@@ -41,20 +37,6 @@ MEASURES = {
     "seconds_training": "training (s)",
 }
 """Key in a result file, and heading."""
-LOWER_IS_BETTER = ("frechet_distance", "seconds_training")
-PUBLISHED = (
-    ("InfoGAN (Chen et al. 2016)", "5"),
-    ("Adversarial Autoencoder (Makhzani et al. 2016)", "4.10 (± 1.12)"),
-    ("Convolutional CatGAN (Springenberg 2015)", "4.27"),
-    ("PixelGAN Autoencoders (Makhzani and Frey 2017)", "5.27 (± 1.81)"),
-    ("InfoAE (the paper)", "1.1 (± 0.1)"),
-)
-"""Error rates in % of the paper's Table 1: MNIST alone."""
-PROTOCOLS = (
-    "The published rows follow other protocols in part: AAE, CatGAN and PixelGAN AE used 20 to 30 categories, each\n"
-    "given the class of most of its images (many-to-one); InfoAE and infoae have ten, matched one-to-one. All were\n"
-    "fitted on the 60,000 training images and measured on the 10,000 test images."
-)
 
 
 @dataclass(frozen=True)
@@ -97,41 +79,6 @@ class SeedResult:
         return SeedResult(content["seed"], content["config"], content["environment"], measures, evaluation)
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """One measure over all seeds."""
-
-    mean: float
-    deviation: float
-    """Of a sample (n - 1), 0 for a single seed."""
-    worst: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What all seeds came to."""
-
-    command: str
-    recipe: str
-    seeds: list[int]
-    measures: dict[str, Statistic]
-    best_by_score: SeedResult
-    """The seed that the score chooses."""
-    oracle: SeedResult | None
-    """The seed that the labels would choose, where there are any."""
-    environments: list[dict[str, Any]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content of summary.json."""
-        chosen: dict[str, Any] = {"best_by_score": {"seed": self.best_by_score.seed}}
-        if self.oracle is not None:
-            chosen["best_by_score"]["accuracy"] = self.best_by_score.measures["accuracy"]
-            chosen["oracle"] = {"seed": self.oracle.seed, "accuracy": self.oracle.measures["accuracy"]}
-        content: dict[str, Any] = {"command": self.command, "recipe": self.recipe, "seeds": self.seeds}
-        content["measures"] = {name: asdict(statistic) for name, statistic in self.measures.items()}
-        return content | chosen | {"environments": self.environments}
-
-
 def parse_seeds(text: str) -> list[int]:
     """Read "0-9", "0,3,7" or a mix, each seed once. Raises UsageError."""
     seeds: list[int] = []
@@ -153,11 +100,12 @@ def run_seeds(
     folder: Path,
     runs: Path,
     say: Callable[[str], object],
+    name: str | None = None,
 ) -> Iterator[SeedResult]:
     """Train and evaluate each seed that has no result in `folder`; yields every result, in the order of `seeds`.
 
-    Ends early if training is stopped (Ctrl-C). Raises InfoAEError if `folder` or a run of that name belongs to another
-    configuration.
+    The runs are called `name`-seed-<n>, by the recipe's name if not given. Ends early if training is stopped (Ctrl-C).
+    Raises InfoAEError if `folder` or a run of that name belongs to another configuration.
     """
     for number, seed in enumerate(seeds):
         path = folder / f"seed-{seed}.json"
@@ -167,7 +115,7 @@ def run_seeds(
             if _anywhere(_config_of(result, path)) != _anywhere(config):
                 raise InfoAEError(f"{path} is of another configuration: give another --out, or delete it")
         else:
-            trained = _train(source, [*overrides, f"seed={seed}"], f"{Path(source).stem}-seed-{seed}", runs)
+            trained = _train(source, [*overrides, f"seed={seed}"], f"{name or Path(source).stem}-seed-{seed}", runs)
             if trained is None:
                 return
             result = _result(trained, config, seed)
@@ -184,75 +132,6 @@ def read(path: Path) -> SeedResult:
         raise InfoAEError(
             f"{path} is no result of infoae reproduce ({one_line(error)}): delete it, it is made again"
         ) from None
-
-
-def summarize(command: str, recipe: str, results: Sequence[SeedResult], folder: Path) -> Summary:
-    """Write summary.json, summary.md and seeds.png into `folder`; returns the summary."""
-    labelled = all("accuracy" in result.measures for result in results)
-    summary = Summary(
-        command=command,
-        recipe=recipe,
-        seeds=[result.seed for result in results],
-        measures={
-            name: _statistic(name, [result.measures[name] for result in results])
-            for name in MEASURES
-            if all(name in result.measures for result in results)
-        },
-        best_by_score=max(results, key=lambda result: result.score),
-        oracle=max(results, key=lambda result: result.measures["accuracy"]) if labelled else None,
-        environments=[result.environment for result in results],
-    )
-    write_json(folder / "summary.json", summary.to_dict())
-    with atomic_file(folder / "summary.md") as file:
-        file.write_text(table(summary, results), encoding="utf-8")
-    with atomic_file(folder / "seeds.png") as file:
-        figure(recipe, results).savefig(file, dpi=120, format="png")
-    return summary
-
-
-def table(summary: Summary, results: Sequence[SeedResult]) -> str:
-    """Return the results as Markdown: a row a seed, the statistics, and, of all of MNIST, the paper's Table 1."""
-    names = list(summary.measures)
-    lines = [
-        f"`{summary.command}`",
-        "",
-        "| seed | " + " | ".join(MEASURES[name] for name in names) + " |",
-        "|---" * (len(names) + 1) + "|",
-    ]
-    rows = [(str(result.seed), result.measures) for result in results]
-    rows += [
-        (f"**{statistic}**", {name: getattr(summary.measures[name], statistic) for name in names})
-        for statistic in ("mean", "deviation", "worst")
-        if len(results) > 1  # of a single seed they would claim a certainty that is not there
-    ]
-    lines += [f"| {row} | " + " | ".join(_text(name, values[name]) for name in names) + " |" for row, values in rows]
-    data = {(result.config["data"]["name"], result.config["data"]["limit"]) for result in results}
-    if "accuracy" in summary.measures and data == {("mnist", None)}:
-        accuracy = summary.measures["accuracy"]
-        spread = f" (± {100 * accuracy.deviation:.2f})" if len(results) > 1 else ""
-        ours = f"{100 - 100 * accuracy.mean:.2f}{spread}"
-        lines += ["", "| model | error rate, % |", "|---|---|"]
-        lines += [f"| {name} | {rate} |" for name, rate in PUBLISHED]
-        lines += [f"| infoae, `{summary.recipe}`, {counted(len(results), 'seed')} | {ours} |", "", PROTOCOLS]
-    return "\n".join(lines) + "\n"
-
-
-def figure(recipe: str, results: Sequence[SeedResult]) -> Figure:
-    """Draw each seed's accuracy with mean and deviation, and accuracy against the score."""
-    seeds = [str(result.seed) for result in results]
-    name = "accuracy" if all("accuracy" in result.measures for result in results) else "score"
-    values = [result.measures[name] for result in results]
-    statistic = _statistic(name, values)
-    drawn = Figure(figsize=(11, 4.2), layout="constrained")
-    axes = drawn.add_subplot(1, 2, 1, xlabel="seed", ylabel=MEASURES[name], title=f"{recipe}: {len(seeds)} seeds")
-    axes.plot(seeds, values, "o")
-    axes.axhline(statistic.mean, color="C1", label=f"mean {statistic.mean:.4f}")
-    low, high = (statistic.mean + sign * statistic.deviation for sign in (-1, 1))
-    axes.axhspan(low, high, color="C1", alpha=0.15, label=f"deviation {statistic.deviation:.4f}")
-    axes.legend(fontsize="small")
-    axes = drawn.add_subplot(1, 2, 2, xlabel=MEASURES["score"], ylabel=MEASURES[name], title="score without labels")
-    axes.plot([result.score for result in results], values, "o")
-    return drawn
 
 
 def _train(source: str, overrides: Sequence[str], name: str, runs: Path) -> Run | None:
@@ -294,14 +173,3 @@ def _anywhere(config: Config) -> Config:
     if config.data.name == "shards":
         return config
     return config.model_copy(update={"data": config.data.model_copy(update={"root": None, "download": False})})
-
-
-def _statistic(name: str, values: Sequence[float]) -> Statistic:
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return Statistic(statistics.fmean(values), deviation, max(values) if name in LOWER_IS_BETTER else min(values))
-
-
-def _text(name: str, value: float) -> str:
-    if name in ("accuracy", "many_to_one", "recovered"):
-        return f"{100 * value:.2f} %"
-    return f"{value:.0f}" if name == "seconds_training" else f"{value:.3f}"

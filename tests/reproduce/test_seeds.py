@@ -1,20 +1,19 @@
-"""`infoae reproduce`: seeds, files, statistics, and going on after an interruption."""
+"""Seeds of `infoae reproduce`: which, their files, and going on after an interruption."""
 
 from __future__ import annotations
 
 import json
-import statistics
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae import launch, reproduce
+from infoae import launch
 from infoae.errors import InfoAEError, UsageError
 from infoae.launch import Executor
 from infoae.planning import Plan
+from infoae.reproduce.seeds import SeedResult, parse_seeds, read, run_seeds
 from infoae.results import TrainingResult
 from infoae.trainer import Trainer
 from tests.helpers.settings import small_mnist
@@ -23,26 +22,26 @@ SHORT = ["data.limit=64", "train.epochs=1", "train.batch_size=32", "model.width=
 TINY = ["data.name=shards", f"data.root={small_mnist()}", *SHORT]
 
 
-def run(tmp_path: Path, seeds: list[int], settings: list[str] = TINY) -> list[reproduce.SeedResult]:
-    return list(reproduce.run_seeds("smoke", settings, seeds, tmp_path / "out", tmp_path / "runs", lambda _: None))
+def run(tmp_path: Path, seeds: list[int], settings: list[str] = TINY) -> list[SeedResult]:
+    return list(run_seeds("smoke", settings, seeds, tmp_path / "out", tmp_path / "runs", lambda _: None))
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=8))
 def test_seeds_are_read_once_each_and_in_order(seeds: list[int]) -> None:
-    assert reproduce.parse_seeds(",".join(map(str, seeds))) == sorted(set(seeds))
+    assert parse_seeds(",".join(map(str, seeds))) == sorted(set(seeds))
 
 
 def test_ranges_of_seeds() -> None:
-    assert reproduce.parse_seeds("7, 0-2,2-3") == [0, 1, 2, 3, 7]
+    assert parse_seeds("7, 0-2,2-3") == [0, 1, 2, 3, 7]
 
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "1,,2", "-1", "0-99999", "1-2-3"])
 def test_wrong_seeds_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--seeds"):
-        reproduce.parse_seeds(text)
+        parse_seeds(text)
 
 
-def test_each_seed_once_and_the_summary_is_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_seed_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(tmp_path, [5, 6])
     trained: list[int] = []
     original = launch.run
@@ -57,30 +56,6 @@ def test_each_seed_once_and_the_summary_is_theirs(tmp_path: Path, monkeypatch: p
     assert results[:2] == first
     assert [result.config["seed"] for result in results] == [5, 6, 7]
     assert results[0].score != results[1].score
-
-    summary = reproduce.summarize("command", "smoke", results, tmp_path / "out")
-    accuracies = [result.measures["accuracy"] for result in results]
-    found = summary.measures["accuracy"]
-    assert found.mean == pytest.approx(sum(accuracies) / 3)
-    assert found.deviation == pytest.approx(statistics.stdev(accuracies))
-    assert found.worst == min(accuracies)
-    assert summary.oracle is not None
-    assert summary.oracle.measures["accuracy"] == max(accuracies)
-    chosen = max(results, key=lambda result: result.score)
-    assert summary.best_by_score == chosen
-    content = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert content == summary.to_dict()
-    assert content["best_by_score"] == {"seed": chosen.seed, "accuracy": chosen.measures["accuracy"]}
-    assert content["oracle"]["accuracy"] == max(accuracies)
-    assert content["measures"]["accuracy"] == asdict(found)
-    table = (tmp_path / "out" / "summary.md").read_text()
-    assert f"| 7 | {100 * accuracies[2]:.2f} % |" in table
-    assert "the paper" not in table  # its rows are of all of MNIST
-    whole = [replace(result, config=result.config | {"data": {"name": "mnist", "limit": None}}) for result in results]
-    table = reproduce.table(summary, whole)
-    assert "| InfoAE (the paper) | 1.1 (± 0.1) |" in table
-    assert "matched one-to-one" in table
-    assert (tmp_path / "out" / "seeds.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_stopped_run_goes_on_and_a_finished_one_is_only_evaluated(
@@ -138,4 +113,4 @@ def test_results_of_another_configuration_are_not_mixed_in(tmp_path: Path) -> No
 def test_a_damaged_result_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "seed-1.json").write_text(content)
     with pytest.raises(InfoAEError, match=r"seed-1\.json is no result of infoae reproduce"):
-        reproduce.read(tmp_path / "seed-1.json")
+        read(tmp_path / "seed-1.json")

@@ -1,0 +1,1 @@
+"""Recipes on many seeds: a result file a seed, and their summary."""
