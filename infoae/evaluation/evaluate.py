@@ -81,6 +81,8 @@ class Evaluation:
     """All measures of one model on one set of images."""
 
     num_images: int
+    num_parameters: int
+    """Of all networks that were trained, the critics' among them."""
     category_sizes: list[int]
     label_free: LabelFree
     generated: Generated
@@ -150,6 +152,7 @@ def evaluate(model: CategoryModel, data: ImageSet, seed: int = 0) -> Evaluation:
     )
     return Evaluation(
         num_images=len(data),
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         category_sizes=sizes.tolist(),
         label_free=answered,
         generated=drawn,

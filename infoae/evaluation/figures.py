@@ -48,17 +48,27 @@ def draw_all(run: Run, model: CategoryModel, test: ImageSet) -> Iterator[tuple[s
 
 def samples(model: CategoryModel, seed: int = 0) -> Figure:
     """Draw generated images, a row for each category (paper figure 2a): of no generator, by what they are answered."""
-    names = [str(k) for k in range(model.num_categories)]
-    asked = torch.arange(model.num_categories).repeat_interleave(COLUMNS)
+    title = "Generated images, a row for each category"
+    if model.no_generator is not None:
+        title += " that they are answered with"
+    return _grid(sample_images(model, COLUMNS, seed), title, [str(k) for k in range(model.num_categories)])
+
+
+def sample_images(model: CategoryModel, columns: int, seed: int = 0) -> Tensor:
+    """Draw images (K, columns, C, H, W) in [0, 1] of each category.
+
+    Of no generator they are those that are answered with the category, and black where there are too few.
+    """
+    asked = torch.arange(model.num_categories).repeat_interleave(columns)
     if model.no_generator is None:
-        images = model.draw_images(asked, seed)
-        return _grid(images.unflatten(0, (-1, COLUMNS)), "Generated images, a row for each category", names)
+        images: Tensor = model.draw_images(asked, seed).unflatten(0, (-1, columns))
+        return images
     drawn = model.draw_images(asked.repeat(5), seed)
-    answers, images = model.classify(drawn).argmax(1), drawn.new_zeros(len(names), COLUMNS, *drawn.shape[1:])
-    for category in range(len(names)):
-        found = drawn[answers == category][:COLUMNS]
+    answers, images = model.classify(drawn).argmax(1), drawn.new_zeros(model.num_categories, columns, *drawn.shape[1:])
+    for category in range(model.num_categories):
+        found = drawn[answers == category][:columns]
         images[category, : len(found)] = found
-    return _grid(images, "Generated images, a row for each category that they are answered with", names)
+    return images
 
 
 def categories(run: Run) -> Figure | None:
@@ -191,13 +201,17 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64]) -> None:
 
 
 def _grid(images: Tensor, title: str, names: list[str]) -> Figure:
+    figure = Figure(figsize=(0.75 * images.shape[1], 0.75 * len(images) + 0.6), layout="constrained")
+    draw_grid(figure.add_subplot(title=title), images, names)
+    return figure
+
+
+def draw_grid(axes: Axes, images: Tensor, names: list[str]) -> None:
     """Lay out images (rows, columns, C, H, W) in [0, 1] with a name for each row."""
     rows, columns, channels, height, width = images.shape
     canvas = torch.nn.functional.pad(images, (1, 1, 1, 1), value=0.5)  # a grey line between images
     canvas = canvas.permute(0, 3, 1, 4, 2).reshape(rows * (height + 2), columns * (width + 2), channels)
-    figure = Figure(figsize=(0.75 * columns, 0.75 * rows + 0.6), layout="constrained")
-    axes = figure.add_subplot(title=title, xticks=[])
     axes.imshow(canvas.squeeze(2).numpy(), cmap="gray", vmin=0, vmax=1)
+    axes.set_xticks([])
     axes.set_yticks([(row + 0.5) * (height + 2) for row in range(rows)], names)
     axes.tick_params(length=0)
-    return figure

@@ -16,6 +16,7 @@ from infoae.evaluation import evaluate
 from infoae.model import InfoAE
 from infoae.runs import checkpoint
 from infoae.runs.run import Run
+from tests.helpers.models import sides_of
 
 
 class Oracle(InfoAE):
@@ -44,6 +45,13 @@ def test_a_perfect_answer_scores_one_whatever_its_category_numbers(tiny_config: 
     assert result.label_free.balance == pytest.approx(1)
     assert result.label_free.categories_used == 10
     assert result.category_sizes == [20] * 10
+
+
+def test_the_parameters_of_both_sides_are_counted(tiny_config: Config) -> None:
+    model = Oracle(tiny_config.model)
+    counted = sum(parameter.numel() for side in sides_of(model, tiny_config) for parameter in side)
+    found = evaluate.evaluate(model, painted(np.arange(20) % 10))
+    assert found.num_parameters == found.to_dict()["num_parameters"] == counted > 10_000
 
 
 def test_one_answer_for_everything_carries_no_information(tiny_config: Config) -> None:
