@@ -52,7 +52,7 @@ def read_named(source: str | Path, known: Mapping[str, Path], what: str) -> tupl
         return path, path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"no {what} or readable file {str(source)!r} ({one_line(error)}); {what}s: {', '.join(known)}"
+            f"no {what} or readable file {str(source)!r} ({one_line(error)}); there are {', '.join(known)}"
         ) from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a UTF-8 YAML file") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Iterator
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,7 +22,7 @@ def explain(error: ValidationError, section: type[BaseModel]) -> Iterator[str]:
             while isinstance(value, dict) and value:  # a section that is not there: the first key in it
                 inner, value = next(iter(value.items()))
                 name = f"{name}.{inner}"
-            yield f"unknown key {name} (given {value!r}); did you mean {_nearest(name, valid)}?"
+            yield f"unknown key {name} (given {value!r}); did you mean {_nearest(_unnumbered(name), valid)}?"
         else:
             given = "" if isinstance(first["input"], dict) else f" (given {first['input']!r})"
             messages = [item["msg"].removeprefix("Value error, ") for item in (first, *others)]
@@ -36,10 +37,23 @@ def _key(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
         if inside is None and str(part).startswith(("constrained-", "literal[")):
             break
         names.append(str(part))
-        field = None if inside is None else inside.model_fields.get(str(part))
-        annotation = None if field is None else field.annotation
-        inside = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+        if not isinstance(part, int):  # a place in a list of sections
+            field = None if inside is None else inside.model_fields.get(part)
+            inside = None if field is None else _section(field.annotation)
     return ".".join(names)
+
+
+def _section(annotation: object) -> type[BaseModel] | None:
+    """Return the section that a key holds, or may hold, or holds a list of; None for one that holds a value."""
+    for each in (annotation, *get_args(annotation)):
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            return each
+    return None
+
+
+def _unnumbered(key: str) -> str:
+    """Return a key without places in lists."""
+    return ".".join(part for part in key.split(".") if not part.isdigit())
 
 
 def _nearest(key: str, valid: list[str]) -> str:
@@ -62,7 +76,8 @@ def _nearest(key: str, valid: list[str]) -> str:
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yield the dotted key of every value."""
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _keys(field.annotation, f"{prefix}{name}.")
-        else:
+        inside = _section(field.annotation)
+        if inside is None:
             yield prefix + name
+        else:
+            yield from _keys(inside, f"{prefix}{name}.")

@@ -160,7 +160,7 @@ def test_current_values_outside_the_space_are_no_first_trial() -> None:
 
 
 def test_a_file_that_is_missing_or_no_text_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"'none\.yaml' \(No such file or directory\); search spaces: lambdas"):
+    with pytest.raises(UsageError, match=r"'none\.yaml' \(No such file or directory\); there are lambdas"):
         space.load("none.yaml", BASE)
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="not a UTF-8 YAML file"):
