@@ -14,39 +14,71 @@ from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, wa
 
 def reproduce(
     config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="Recipe: a name of infoae config list, or a YAML file.")
+        str,
+        typer.Argument(
+            metavar="CONFIG",
+            help="Recipe, a name of infoae config list, or table, such as table1; or a YAML file of either.",
+        ),
     ],
     seeds: Annotated[str, typer.Option(help="Seeds to train, as in 0-9 or 0,3,7.")] = "0-9",
     settings: SetOption = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Of a table: only its budget quick, on the first seed.")
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the results; default: results/CONFIG.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the results; default: results/CONFIG, or results/CONFIG-quick."),
     ] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Train a recipe on several seeds, and report mean, deviation and worst.
+    """Train a recipe, or every row of a table, on several seeds, and report mean, deviation and worst.
 
     Each seed's result is a file; repeat the command to go on after an interruption, or with more seeds.
     """
     from infoae.config import recipes
+    from infoae.errors import UsageError
+    from infoae.reproduce import comparison, tables
     from infoae.reproduce.seeds import MEASURES, parse_seeds, run_seeds
     from infoae.reproduce.summary import summarize
 
-    warn_unused(recipes.load(config, settings or []), settings or [])
-    wanted = parse_seeds(seeds)
-    recipe = Path(config).stem
-    folder = out or Path("results") / recipe
-    results = list(run_seeds(config, settings or [], wanted, folder, runs, lambda line: typer.echo(line, err=as_json)))
-    if len(results) < len(wanted):
-        typer.echo(f"stopped with {len(results)} of {len(wanted)} seeds; repeat the command to go on", err=True)
-        raise typer.Exit(130)
-    extra = [argument for setting in settings or [] for argument in ("--set", setting)]
+    changes, wanted, name = settings or [], parse_seeds(seeds), Path(config).stem
+    extra = [argument for setting in changes for argument in ("--set", setting)] + ["--quick"] * quick
     command = shlex.join(["infoae", "reproduce", config, "--seeds", seeds, *extra])
-    summary = summarize(command, recipe, results, folder)
-    if as_json:
-        print_json(summary.to_dict())
+    folder = out or Path("results") / (f"{name}-{tables.QUICK}" if quick else name)
+
+    def say(line: str) -> None:
+        typer.echo(line, err=as_json)
+
+    table = tables.load(config)
+    if table is None:
+        if quick:
+            raise UsageError(f"--quick is of tables ({', '.join(tables.available())}); {config} is a recipe")
+        warn_unused(recipes.load(config, changes), changes)
+        results = list(run_seeds(config, changes, wanted, folder, runs, say))
+        _go_on_unless(len(results), len(wanted), "seeds")
+        summary = summarize(command, name, results, folder)
+        if as_json:
+            print_json(summary.to_dict())
+            return
+        for measure, statistic in summary.measures.items():
+            values = ", ".join(f"{each} {value:.4f}" for each, value in asdict(statistic).items())
+            typer.echo(f"{MEASURES[measure]}: {values}")
+        typer.echo(f"results: {folder}/summary.md, {folder}/seeds.png")
         return
-    for name, statistic in summary.measures.items():
-        values = ", ".join(f"{each} {value:.4f}" for each, value in asdict(statistic).items())
-        typer.echo(f"{MEASURES[name]}: {values}")
-    typer.echo(f"results: {folder}/summary.md, {folder}/seeds.png")
+    entries = tables.entries(table, quick, changes)
+    rows = list(comparison.train(entries, wanted[:1] if quick else wanted, command, folder, runs, say))
+    _go_on_unless(len(rows), len(entries), "rows")
+    found = comparison.Comparison(command, table, rows)
+    written = comparison.write(found, folder, name, runs, say)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    typer.echo(found.to_markdown())
+    typer.echo(f"results: {', '.join(map(str, written))}")
+
+
+def _go_on_unless(done: int, wanted: int, what: str) -> None:
+    if done < wanted:
+        typer.echo(f"stopped with {done} of {wanted} {what}; repeat the command to go on", err=True)
+        raise typer.Exit(130)

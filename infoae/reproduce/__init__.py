@@ -1,1 +1,1 @@
-"""Recipes on many seeds: a result file a seed, and their summary."""
+"""Recipes on many seeds: a result file a seed, their summary, and tables of several recipes."""
