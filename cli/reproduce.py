@@ -56,7 +56,7 @@ def reproduce(
             raise UsageError(f"--quick is of tables ({', '.join(tables.available())}); {config} is a recipe")
         warn_unused(recipes.load(config, changes), changes)
         results = list(run_seeds(config, changes, wanted, folder, runs, say))
-        _go_on_unless(len(results), len(wanted), "seeds")
+        _stop_unless_done(len(results), len(wanted), "seeds")
         summary = summarize(command, name, results, folder)
         if as_json:
             print_json(summary.to_dict())
@@ -68,7 +68,7 @@ def reproduce(
         return
     entries = tables.entries(table, quick, changes)
     rows = list(comparison.train(entries, wanted[:1] if quick else wanted, command, folder, runs, say))
-    _go_on_unless(len(rows), len(entries), "rows")
+    _stop_unless_done(len(rows), len(entries), "rows")
     found = comparison.Comparison(command, table, rows)
     written = comparison.write(found, folder, name, runs, say)
     if as_json:
@@ -78,7 +78,7 @@ def reproduce(
     typer.echo(f"results: {', '.join(map(str, written))}")
 
 
-def _go_on_unless(done: int, wanted: int, what: str) -> None:
+def _stop_unless_done(done: int, wanted: int, what: str) -> None:
     if done < wanted:
         typer.echo(f"stopped with {done} of {wanted} {what}; repeat the command to go on", err=True)
         raise typer.Exit(130)
