@@ -35,7 +35,7 @@ def test_train_evaluate_and_figures_in_a_fresh_folder(tmp_path: Path) -> None:
     assert json.loads((latest / "evaluation.json").read_text()) == result
 
     table = call("evaluate", cwd=tmp_path, COLUMNS="200")
-    assert "accuracy" in table.stdout
+    assert {"accuracy", "many-to-one", "nmi", "ari"} <= set(table.stdout.split())
     assert "purity" in table.stdout
 
     drawn = call("figures", "--json", cwd=tmp_path)
