@@ -99,7 +99,7 @@ def test_a_resumed_run_can_be_given_more_epochs(tmp_path: Path) -> None:
         (["train", "--name", "a/b", "--config", "smoke"], 2, "run name 'a/b'"),
         (["evaluate"], 1, "no run in runs: start one with infoae train"),
         (["figures", "none"], 1, "no run 'none'"),
-        (["config", "show", "none"], 2, "recipes: mnist"),
+        (["config", "show", "none"], 2, "recipes: aae, "),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing_behind(
