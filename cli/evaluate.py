@@ -60,8 +60,8 @@ def _print_tables(found: RunEvaluation) -> None:
     console, result = Console(), found.measures
     measures = Table("measure", "value", title=f"{found.run} {found.checkpoint}, {result.num_images} test images")
     if result.labelled is not None:
-        for name in ("accuracy", "nmi", "ari"):
-            measures.add_row(name, f"{getattr(result.labelled, name):.4f}")
+        for name in ("accuracy", "many_to_one", "nmi", "ari"):
+            measures.add_row(name.replace("_", "-"), f"{getattr(result.labelled, name):.4f}")
     if result.frechet_distance is not None:
         measures.add_row("Fréchet distance", f"{result.frechet_distance:.3f}")
     for group, values in (("label-free", asdict(result.label_free)), ("generated", asdict(result.generated))):

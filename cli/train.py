@@ -106,7 +106,7 @@ def train(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train the six networks on unlabelled images.
+    """Train the networks of a method on unlabelled images.
 
     Ctrl-C saves and says how to go on. One worker trains in this process; more need Ray (docs/distributed.md).
     """

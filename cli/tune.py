@@ -52,12 +52,12 @@ def tune(
         int | None, typer.Option(min=1, help="Number of trials; default 20. A grid tries all of its points.")
     ] = None,
     space: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME|FILE",
-            help="Search space: a name or a YAML file (docs/tune.md). lambdas varies alpha, beta and gamma.",
+            help="Search space: a name or a YAML file (docs/tune.md). Default: the λs of the recipe's method.",
         ),
-    ] = "lambdas",
+    ] = None,
     search: Annotated[
         Search, typer.Option(help=r"How values are chosen; optuna needs: pip install 'infoae\[optuna]'.")
     ] = Search.random,

@@ -115,6 +115,8 @@ class CategoryModel(nn.Module, ABC):
 
     def generate(self, category: int, count: int, seed: int = 0) -> Tensor:
         """Draw `count` images (count, C, H, W) in [0, 1] of one category in 0..K-1."""
+        if self.no_generator is not None:
+            raise NotImplementedError(self.no_generator)
         if not 0 <= category < self.num_categories:
             raise ValueError(f"category must be in 0..{self.num_categories - 1}, not {category}")
         return self.draw_images(torch.full((count,), category), seed)

@@ -158,15 +158,12 @@ def initialise(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def perceptron(inputs: int, hidden_dim: int, outputs: int) -> list[nn.Module]:
-    """Return the layers of a network of two hidden layers: (B, `inputs`) -> (B, `outputs`)."""
-    return [
-        nn.Linear(inputs, hidden_dim),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden_dim, hidden_dim),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden_dim, outputs),
-    ]
+def perceptron(inputs: int, hidden_dim: int, outputs: int, normalised: bool = False) -> list[nn.Module]:
+    """Return the layers of a network of two hidden layers, `normalised` or not: (B, `inputs`) -> (B, `outputs`)."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise((inputs, hidden_dim, hidden_dim, outputs)):
+        layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if normalised else []), nn.ReLU(inplace=True)]
+    return layers[:-1]
 
 
 class Generator(nn.Module):

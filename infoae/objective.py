@@ -53,6 +53,10 @@ class Terms:
     """Of real and fake images alike: 0.5 is chance, 1 is a decoder that has lost."""
 
 
+ON_LATENTS = ("mutual_information", "pseudo_label", "latent_matching")
+"""Losses that need no generated image, and no judge of one."""
+
+
 def latent_stage(model: InfoAE, config: Objective, wanted: Collection[str], batch: Batch) -> Terms:
     """Return the `wanted` losses of a stage in which no image is generated or judged; x may be augmented.
 
@@ -153,7 +157,7 @@ def _latent_terms(
 ) -> dict[str, Tensor]:
     """Return the losses of the answers and of the latents' distribution, which need no image."""
     terms: dict[str, Tensor] = {}
-    if not {"mutual_information", "pseudo_label", "latent_matching"} & set(wanted):
+    if not set(ON_LATENTS) & set(wanted):
         return terms
     head_logits = model.head_logits(torch.cat([z, *z_twin]))
     if "mutual_information" in wanted and z_twin:

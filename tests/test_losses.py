@@ -10,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from scipy.special import softmax
+from scipy.stats import entropy, norm
 
 from infoae import losses
 
@@ -51,6 +53,38 @@ def test_reconstruction_distances(logits: np.ndarray, image: np.ndarray) -> None
     for name, value in expected.items():
         result = losses.reconstruction(torch.tensor(logits), torch.tensor(image), name)  # type: ignore[arg-type]
         np.testing.assert_allclose(result, value, rtol=2e-3, atol=1e-4)
+        mean = losses.reconstruction(torch.tensor(logits), torch.tensor(image), name, mean=True)  # type: ignore[arg-type]
+        np.testing.assert_allclose(mean * 32, result, rtol=1e-5, atol=1e-6)
+
+
+@given(*[npst.arrays(np.float32, (4, 3), elements=st.floats(-3, 3, width=32)) for _ in range(3)])
+def test_gaussian_is_minus_log_of_the_density(mean: np.ndarray, log_deviation: np.ndarray, value: np.ndarray) -> None:
+    expected = -norm.logpdf(value.astype(np.float64), mean, np.exp(log_deviation.astype(np.float64))).sum(1)
+    result = losses.gaussian(*(torch.tensor(array) for array in (mean, log_deviation, value)))
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+
+
+@given(npst.arrays(np.float32, (6, 4), elements=st.floats(-20, 20, width=32)))
+def test_entropies_of_answers(logits: np.ndarray) -> None:
+    """CatGAN's objective is their difference, the mutual information of image and answer."""
+    p = softmax(logits.astype(np.float64), 1)
+    conditional = losses.conditional_entropy(torch.tensor(logits)).item()
+    marginal = losses.marginal_entropy(torch.tensor(logits)).item()
+    assert conditional == pytest.approx(entropy(p, axis=1).mean(), abs=1e-5)
+    assert marginal == pytest.approx(entropy(p.mean(0)), abs=1e-5)
+    assert -1e-5 <= conditional <= marginal + 1e-5 <= math.log(4) + 2e-5
+
+
+def test_entropies_have_finite_gradients_for_certain_answers() -> None:
+    logits = torch.tensor([[200.0, -200.0, 0.0], [200.0, -200.0, 0.0]], requires_grad=True)
+    (losses.conditional_entropy(logits) - losses.marginal_entropy(logits)).backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_discriminator_accuracy_counts_both_kinds_alike() -> None:
+    real, fake = torch.tensor([1.0, 2.0, -1.0, 3.0]), torch.tensor([-1.0, 1.0])
+    assert losses.discriminator_accuracy(real, fake).item() == pytest.approx((3 / 4 + 1 / 2) / 2)
 
 
 def test_classification_is_minus_log_of_the_softmax() -> None:

@@ -36,6 +36,12 @@ def test_more_categories_than_classes_leave_some_unmatched_and_wrong() -> None:
     assert metrics.accuracy(confusion, matching) == pytest.approx(11 / 15)
 
 
+def test_many_to_one_gives_each_category_its_commonest_class() -> None:
+    confusion = np.array([[5, 1, 0], [4, 0, 0], [0, 2, 3], [0, 0, 0]])
+    assert metrics.many_to_one(confusion) == pytest.approx((5 + 4 + 3) / 15)
+    assert metrics.accuracy(confusion, metrics.match_categories(confusion)) == pytest.approx((5 + 0 + 3) / 15)
+
+
 def test_confusion_counts_by_category_and_class() -> None:
     counts = metrics.confusion_matrix(np.array([0, 0, 2]), np.array([1, 1, 0]), 3, 2)
     assert counts.tolist() == [[0, 2], [0, 0], [1, 0]]

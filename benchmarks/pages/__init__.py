@@ -4,6 +4,6 @@
     python -m benchmarks.pages --check    # a line for each table that is stale; exit 1 if there is any
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Its figures come from docs/results/*.json; command,
-hardware and commit of each from docs/results/sources.json. Only the standard library is used, so that this runs where
-nothing is installed.
+hardware and commit of each from docs/results/sources.json. The table of settings comes from the source of
+infoae/config. Only the standard library is used, so that this runs where nothing is installed.
 """

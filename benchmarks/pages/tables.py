@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.pages import experiments, recipes, speed
+from benchmarks.pages import experiments, recipes, settings, speed
 from benchmarks.pages.results import Results
 
 TABLES: dict[str, Callable[[Results], list[str]]] = {
@@ -30,4 +30,5 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "unbalanced": experiments.unbalanced("unbalanced"),
     "unbalanced-cut": experiments.unbalanced("unbalanced-cut"),
     "score": experiments.score,
+    "settings-by-method": settings.by_method,
 }

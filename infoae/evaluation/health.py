@@ -27,7 +27,7 @@ WINNING, CHANCE = 0.98, 0.55
 RIVAL = 0.9  # of the sharpest bend of the curve that auto reads
 FOOLED = 8.0  # nats: the self-critic believes no pair of the encoder's
 
-_SETTING = re.compile(r"\b(?:model|objective|optim|stages)\.[a-z_.]*[a-z_]")
+_SETTING = re.compile(r"\b[a-z_]+(?:\.[a-z_]+)+")
 VOTE = (metric_names.HEADS_AGREEING, metric_names.PSEUDO_LABELLED)
 WATCHED = (
     (metric_names.DISCRIMINATOR_ACCURACY,),
@@ -76,6 +76,7 @@ def of_measures(measures: Mapping[str, float], method: str) -> Iterator[str]:
                 method,
                 "raise objective.weights.mutual_information or stages.mutual_information_epochs",
                 "raise objective.weights.category_information",
+                "raise objective.weights.category_adversarial",
                 "ask for fewer",
             )
         )
@@ -93,8 +94,8 @@ def of_measures(measures: Mapping[str, float], method: str) -> Iterator[str]:
     if min(agreeing, labelled) < AGREEING:
         yield (
             f"the heads agree little: a category is shared by {agreeing:.0%} of them on "
-            f"average, and {labelled:.0%} of the images were given one by their vote; raise "
-            "stages.mutual_information_epochs, or ask for another number of categories"
+            f"average, and {labelled:.0%} of the images were given one by their vote; "
+            + _remedies(method, "raise stages.mutual_information_epochs", "ask for another number of categories")
         )
     recovered = measures.get(metric_names.RECOVERED)
     if recovered is not None and recovered < RECOVERED:
@@ -118,16 +119,17 @@ def of_measures(measures: Mapping[str, float], method: str) -> Iterator[str]:
     right = measures.get(metric_names.DISCRIMINATOR_ACCURACY)
     if right is not None and right > WINNING:
         yield (
-            f"the discriminator tells {right:.0%} of images apart, so little is learnt from it: "
+            f"the discriminator tells {right:.0%} of what it sees apart, so little is learnt from it: "
             + _remedies(method, "lower optim.critic_learning_rate", "set model.critic_norm=spectral")
         )
     if right is not None and right < CHANCE:
-        yield f"the discriminator is at chance ({right:.0%}): raise optim.critic_learning_rate"
+        remedy = _remedies(method, "raise optim.critic_learning_rate")
+        yield f"the discriminator is at chance ({right:.0%}): {remedy}"
     fooled = measures.get(metric_names.ENCODER_ADVERSARIAL)
     if fooled is not None and fooled > FOOLED:
         yield (
-            f"the self-critic believes none of the encoder's pairs (encoder_adversarial {fooled:.1f} nats): lower "
-            "optim.critic_learning_rate, or set objective.self_critic_fakes=reconstructed"
+            f"the self-critic believes none of the encoder's pairs (encoder_adversarial {fooled:.1f} nats): "
+            + _remedies(method, "lower optim.critic_learning_rate", "set objective.self_critic_fakes=reconstructed")
         )
 
 

@@ -33,7 +33,10 @@ class AAE(CategoryModel):
         self.style_dim = style_dim
         num_pixels, hidden_dim = self.channels * self.image_size**2, config.hidden_dim
         self.encoder = nn.Sequential(
-            nn.Flatten(), *networks.perceptron(num_pixels, hidden_dim, self.latent_dim), softmaxed(num_categories)
+            nn.Flatten(),
+            # Normalised to the last layer, so that no category starts with all images, or none.
+            *networks.perceptron(num_pixels, hidden_dim, self.latent_dim, normalised=True),
+            softmaxed(num_categories),
         )
         self.classifier = CategoryCode(num_categories)
         self.decoder = nn.Sequential(

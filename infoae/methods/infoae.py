@@ -56,7 +56,7 @@ class InfoAEMethod:
 
     def compute(self, model: InfoAE, config: Config, stage: Stage, batch: Batch, subset: Subset | None) -> Terms:
         """Return the losses of the stage (`objective`)."""
-        if stage.adversarial:
+        if stage.adversarial and not set(stage.losses) <= set(objective.ON_LATENTS):
             return objective.adversarial_stage(model, config.objective, stage.losses, batch, subset)
         return objective.latent_stage(model, config.objective, stage.losses, batch)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.figure import Figure
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer
 
 from infoae import metric_names, metrics
 from infoae.config import Config, recipes, renamed
@@ -79,6 +79,10 @@ class Sweep(BaseModel):
     workers_per_node: int = 1
     trials: list[Trial] = []
 
+    @field_serializer("config")
+    def _settings(self, config: Config) -> dict[str, Any]:
+        return config.settings()  # those of other methods would be refused when it is read
+
     @property
     def num_left(self) -> int:
         """Trials that have not ended, those not begun among them."""
@@ -139,18 +143,18 @@ def load(name: str, runs: Path) -> tuple[Sweep, Path]:
     return sweep, folder.resolve()
 
 
-def epochs(run: Run, metric: Metric) -> list[Epoch]:
+def epochs(run: Run, metric: Metric, first_scored: int) -> list[Epoch]:
     """Read from a run's metrics what it had reached at the end of each epoch.
 
-    That is its best checkpoint by the score (`metrics.choose`), which evaluate and export would use. Epochs before the
-    adversarial stage have no such checkpoint: their score is 0.
+    That is its best checkpoint by the score (`metrics.choose`), which evaluate and export would use. Epochs before
+    `first_scored`, counted from 0, have no such checkpoint: their score is 0.
     """
     found: list[Epoch] = []
     scored: list[dict[str, Any]] = []
     for line in run.metrics():
         if SCORE not in line:
             continue
-        if metric_names.of_evaluation(metric_names.RECOVERED) in line:
+        if len(found) >= first_scored:
             scored.append(line)
         best = scored[metrics.choose([each[SCORE] for each in scored])] if scored else {}
         found.append(Epoch(epoch=len(found) + 1, score=best.get(metric_names.of_evaluation(metric), 0.0)))

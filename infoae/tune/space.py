@@ -18,8 +18,8 @@ from infoae.errors import UsageError
 Value = bool | int | float | str
 Values = dict[str, Value]
 Bound = Annotated[float, Field(allow_inf_nan=False)]
-DEFAULT = "lambdas"
 FIXED = {
+    "method": "each has settings of its own: make a sweep of each",
     "data": "scores on different images cannot be compared",
     "model.num_categories": "the score's maximum is the logarithm of their number, so scores could not be compared",
     "train.epochs": "the scheduler gives each trial its epochs",
@@ -109,6 +109,11 @@ def spaces() -> dict[str, Path]:
     """Return the search spaces that come with infoae, name -> YAML file."""
     folder = Path(str(files("infoae") / "configs" / "spaces"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def default(config: Config) -> str:
+    """Return the name of the space that a sweep takes which is told none: that of the method's λs."""
+    return "lambdas" if config.method == "infoae" else config.method
 
 
 def load(source: str | Path, config: Config) -> Space:

@@ -26,6 +26,7 @@ from infoae.cluster import connect
 from infoae.cluster.connect import Layout, Request
 from infoae.config import recipes
 from infoae.errors import InfoAEError, UsageError
+from infoae.methods.registry import method_of
 from infoae.planning import checked
 from infoae.pseudolabels import pairs
 from infoae.reporting.images import progress as image_progress
@@ -44,7 +45,7 @@ DEFAULT_TRIALS = 20
 def planned(
     source: str,
     overrides: Sequence[str],
-    space: str,
+    space: str | None,
     how: tuple[Search, Scheduling, Metric],
     trials: int | None,
     request: Request,
@@ -53,7 +54,7 @@ def planned(
 ) -> tuple[Sweep, Path]:
     """Check a new sweep and make its folder; `request` is what each trial asks for.
 
-    Raises InfoAEError before anything is written if something is wrong.
+    `space` is that of the method if not given. Raises InfoAEError before anything is written if something is wrong.
     """
     search, scheduler, metric = how
     config = recipes.load(source, overrides)
@@ -64,8 +65,11 @@ def planned(
     if config.model.num_categories == "auto":
         raise UsageError(f"model.num_categories: auto cannot be swept: {searching.FIXED['model.num_categories']}")
     here = "auto" if request.needs_ray else None  # the cluster has the device asked for, or will say not
-    checked(config, runs, Path(source).stem, None, None, here)
-    found = searching.load(space, config)
+    plan = checked(config, runs, Path(source).stem, None, None, here)
+    reason = method_of(config).build(plan.config).no_generator if metric == "recovered" else None
+    if reason is not None:
+        raise UsageError(f"--metric recovered: {reason}; take mutual_information")
+    found = searching.load(space or searching.default(config), config)
     if search == "grid":
         points = sum(1 for _ in searching.grid(found))
         if trials not in (None, points):

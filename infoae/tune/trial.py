@@ -17,6 +17,7 @@ from torch import Tensor
 
 from infoae.cluster.connect import Layout
 from infoae.errors import InfoAEError, UnavailableError, one_line
+from infoae.methods.schedules import schedule_of
 from infoae.planning import Plan, checked
 from infoae.pseudolabels import pairs
 from infoae.reporting.training import TrainingProgress
@@ -92,7 +93,8 @@ class Training(tune.Trainable):
             saved = checkpoint.newest(run.checkpoints)
             run.forget_metrics_after(0 if saved is None else checkpoint.read(saved).step)
             self._training = _training(plan, run, self._task)
-        while len(known := epochs(Run(path), sweep.metric)) <= len(self._epochs):
+        first_scored = schedule_of(sweep.config_of(trial)).first_scored_epoch
+        while len(known := epochs(Run(path), sweep.metric, first_scored)) <= len(self._epochs):
             next(self._training)
         epoch = known[len(self._epochs)]
         self._epochs.append(epoch)

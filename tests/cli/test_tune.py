@@ -71,8 +71,10 @@ def test_a_sweep_ends_with_a_table_a_figure_and_a_recipe(tmp_path: Path) -> None
     [
         (["--space", "none"], 2, "no search space or readable file 'none'"),
         (["--space", "bad.yaml"], 2, "bad.yaml: gamma: unknown key gamma"),
+        (["--config", "aae", "--space", "lambdas"], 2, "method aae does not have objective.weights.classification_gen"),
+        (["--config", "catgan", "--metric", "recovered"], 2, "no category can be asked for; take mutual_information"),
         (["--search", "grid", "--trials", "4"], 2, "this grid has 27 trials"),
-        (["--config", "none"], 2, "recipes: mnist"),
+        (["--config", "none"], 2, "recipes: aae, "),
         (["--name", "a/b"], 2, "run name 'a/b'"),
         (["--set", "model.num_categories=auto"], 2, "auto cannot be swept: the score's maximum is the logarithm"),
         (["--resume", "none"], 1, "no sweep 'none'"),

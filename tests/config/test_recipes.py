@@ -11,7 +11,7 @@ from infoae.config import Config, recipes
 from infoae.errors import UsageError
 
 
-@pytest.mark.parametrize("name", ["mnist", "mnist-paper", "smoke"])
+@pytest.mark.parametrize("name", recipes.available())
 def test_every_recipe_is_valid_and_survives_a_round_trip(name: str) -> None:
     loaded = recipes.load(name)
     assert recipes.parse(recipes.dump(loaded), "dump") == loaded

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from infoae.distributed.batchnorm import synchronise
 
 
-def test_synchronised_batch_normalisation_is_the_usual_one(tmp_path: Path) -> None:
-    """One rank's SyncBatchNorm2d against BatchNorm2d: values, gradients and running statistics."""
+@pytest.mark.parametrize(("kind", "shape"), [(nn.BatchNorm2d, (8, 3, 5, 5)), (nn.BatchNorm1d, (64, 3))])
+def test_synchronised_batch_normalisation_is_the_usual_one(
+    kind: type[nn.Module], shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    """One rank's synchronised normalisation against PyTorch's: values, gradients and running statistics."""
     torch.manual_seed(0)
-    plain = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
-    synchronised = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    plain, synchronised = nn.Sequential(kind(3)), nn.Sequential(kind(3))
     synchronise(synchronised)
-    x = (torch.randn(8, 3, 5, 5) * 0.1 + 10).requires_grad_()  # a mean far from zero costs digits
+    x = (torch.randn(shape) * 0.1 + 10).requires_grad_()  # a mean far from zero costs digits
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         results = []

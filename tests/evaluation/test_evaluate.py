@@ -96,7 +96,7 @@ def test_samples_that_are_real_images_have_a_diversity_of_one(
     assert data.labels is not None
     real = [data.images[data.labels == k] for k in range(10)]
     drawn = np.concatenate([np.resize(images, (evaluate.SAMPLES_PER_CATEGORY, *images.shape[1:])) for images in real])
-    monkeypatch.setattr(model, "decode", lambda _: torch.tensor(drawn) / 255)
+    monkeypatch.setattr(model, "draw_images", lambda *_: torch.tensor(drawn) / 255)
     result = evaluate.generated(model, data.images, data.labels)
     assert result.diversity_pixels == pytest.approx(1, abs=0.1)
 
@@ -113,7 +113,7 @@ def test_how_the_two_sides_stood_at_the_end_is_said(
             file.write(json.dumps(line) + "\n")
     after = evaluate.evaluate_run(run, mnist[1], "best", cpu).measures.warnings
     found = [warning for warning in after if warning not in before]
-    assert any("the discriminator tells 100% of images apart" in warning for warning in found)
+    assert any("the discriminator tells 100% of what it sees apart" in warning for warning in found)
     assert any("encoder_adversarial 9.5 nats" in warning for warning in found)
     written = json.loads((run.path / "evaluation.json").read_text())
     assert written["warnings"] == after

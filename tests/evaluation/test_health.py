@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from infoae.config import Config
+from infoae.config.methods import METHODS, methods_of
 from infoae.evaluation import health
 from infoae.pseudolabels import merging
 from infoae.reporting.training import TrainingProgress
@@ -64,6 +70,74 @@ def test_each_measure_out_of_bounds_is_said_with_what_to_try(name: str, value: f
     assert list(health.of_measures(GOOD, "infoae")) == list(health.of_measures({}, "infoae")) == []
     (warning,) = health.of_measures(GOOD | {name: value}, "infoae")
     assert message in warning
+
+
+BAD = [
+    {"balance": 0.5},
+    {"categories_unused": 3.0},
+    {"least_told_apart": 0.1},
+    {"most_divided": 1.0},
+    {"heads_agreeing": 0.1},
+    {"recovered": 0.1},
+    {"diversity_pixels": 0.1},
+    {"discriminator_accuracy": 1.0},
+    {"discriminator_accuracy": 0.5},
+    {"loss/encoder_adversarial": 9.0},
+]
+
+
+def keys(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield from keys(value, f"{prefix}{key}.") if isinstance(value, dict) else (prefix + key,)
+
+
+def proposed(warning: str) -> list[str]:
+    """The settings that a warning names, all of them real."""
+    found = re.findall(r"[a-z_]+(?:\.[a-z_]+)+", warning)
+    assert set(found) <= set(keys(Config().model_dump()))
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_settings_of_the_method_are_proposed(method: str) -> None:
+    for measures in BAD:
+        (warning,) = health.of_measures(measures, method)
+        assert [key for key in proposed(warning) if method not in methods_of(key)] == [], warning
+        assert not warning.endswith((": ", "; ")), warning
+
+
+def test_each_method_is_told_of_its_own_weights() -> None:
+    told = {method: set(proposed(" ".join(health.of_measures(BAD[1] | BAD[5], method)))) for method in METHODS}
+    weights = "objective.weights"
+    assert told == {
+        "infoae": {
+            f"{weights}.mutual_information",
+            "stages.mutual_information_epochs",
+            f"{weights}.latent_matching",
+        },
+        "infogan": {f"{weights}.category_information"},
+        "aae": {f"{weights}.category_adversarial"},
+        "catgan": set(),
+        "pixelgan-ae": {f"{weights}.category_adversarial"},
+    }
+
+
+def test_what_is_proposed_about_a_number_of_categories_is_of_the_method_that_finds_it() -> None:
+    kept = {1: 0.0, 2: 0.7, 3: 1.09, 4: 1.1}
+    (warning, *_) = health.of_number(kept)
+    assert proposed(warning) == ["model.num_over_categories"]
+    assert methods_of("model.num_over_categories") == ("infoae",)
+
+
+def test_training_of_another_method_warns_with_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainingProgress("aae") as progress:
+        for epoch in range(1, 5):
+            moment = Moment(epoch, 4, epoch, 4, 0, 100.0)
+            progress.stepped(moment)
+            progress.logged(moment, {"discriminator_accuracy": 1.0})
+            progress.evaluated(moment, {"evaluation/mutual_information": 2.0}, torch.zeros(1, 1, 8, 8))
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert warning.endswith("so little is learnt from it: lower optim.critic_learning_rate")
 
 
 def test_a_side_that_keeps_winning_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:

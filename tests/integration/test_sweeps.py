@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+import infoae
 from infoae import launch, planning
 from infoae.cluster.connect import Request
 from infoae.config import recipes
@@ -168,6 +169,30 @@ def test_more_trials_of_a_finished_sweep_are_judged_by_what_the_others_reported(
     stopped = Run.open(more.trials[3].run, folder)
     assert InfoAE.of_run(stopped, "best").num_categories == 10
     assert checkpoint.read(stopped.checkpoint("newest")).epoch == 1
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_another_method_is_swept_over_a_space_of_its_own(tmp_path: Path) -> None:
+    sweep, folder = make(tmp_path / "runs", None, method="infogan", trials=2)
+    assert run(sweep, folder, HERE, "disabled")
+    names = {"category_information", "learning_rate", "critic_learning_rate"}
+    for trial in sweep.trials:
+        assert (trial.status, set(trial.values), len(trial.epochs)) == ("finished", names, 2)
+        trained = Run.open(trial.run, folder)
+        config = trained.config()
+        assert config.objective.weights.category_information == trial.values["category_information"]
+        assert config.optim.learning_rate == trial.values["learning_rate"]
+        assert infoae.load(trained.path).method == config.method == "infogan"
+        assert trial.score == checkpoint.read(trained.checkpoint("best")).score
+    assert sweep.trials[0].values != sweep.trials[1].values
+    best = sweep.best()
+    assert best is not None
+    assert recipes.load(record.write_best(sweep, best, folder)) == sweep.config_of(best)
+
+    more = extended(record.load(folder.name, folder.parent)[0], 3)
+    assert run(more, folder, HERE, "disabled")
+    assert [trial.status for trial in more.trials] == ["finished"] * 3
+    assert more.trials[:2] == sweep.trials
 
 
 @pytest.mark.usefixtures("ray_here")

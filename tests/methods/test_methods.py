@@ -139,6 +139,17 @@ def test_images_of_a_category_are_a_function_of_noise_and_category(method: str) 
     torch.testing.assert_close(images[1:], model.images_of(*noise(model, 3, seed=1, rows=slice(1, 3)), categories[1:]))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_model_cannot_do_says_why(method: str) -> None:
+    model: CategoryModel = registry.METHODS[method].build(tiny_config_of(method))
+    if model.no_decoder is not None:
+        with pytest.raises(NotImplementedError, match=model.no_decoder):
+            model.decode(torch.zeros(2, model.latent_dim))
+    if model.no_generator is not None:
+        with pytest.raises(NotImplementedError, match=model.no_generator):
+            model.generate(3, 2)
+
+
 def noise(model: CategoryModel, count: int, seed: int, rows: slice) -> tuple[torch.Tensor]:
     u = torch.rand(count, model.noise_dim, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return (u[rows],)

@@ -11,24 +11,49 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infoae.config import recipes
+from infoae.config.methods import METHODS, methods_of
 from infoae.errors import UsageError
 from infoae.tune import space
+from tests.helpers.methods import RECIPES
 
 BASE = recipes.load("mnist")
 RATE = "optim.learning_rate"
 
 
-def test_the_default_space_is_of_the_lambdas_and_holds_every_recipe() -> None:
-    assert list(space.spaces()) == ["lambdas", "neighbours", "paper"]
-    for recipe in recipes.available():
-        base = recipes.load(recipe)
-        found = space.load("lambdas", base)
+@pytest.mark.parametrize("recipe", recipes.available())
+def test_the_default_space_is_of_the_method_and_holds_its_recipes(recipe: str) -> None:
+    base = recipes.load(recipe)
+    found = space.load(space.default(base), base)
+    current = space.current(base, found)
+    assert current is not None
+    if base.method == "infoae":
         weights = base.objective.weights
-        assert space.current(base, found) == {
+        assert current == {
             "alpha": weights.reconstruction,
             "beta": weights.classification_generated,
             "gamma": weights.encoder_adversarial,
         }
+
+
+def test_every_space_is_the_default_of_a_method_or_of_infoae() -> None:
+    others = set(METHODS) - {"infoae"}
+    assert set(space.spaces()) == {"lambdas", "neighbours", "paper"} | others
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_space_of_another_method_is_refused_with_key_and_methods(method: str) -> None:
+    base = recipes.load(RECIPES[method])
+    for name in METHODS:
+        of_other = space.default(recipes.load(RECIPES[name]))
+        keys = {key for each in space.load(of_other, recipes.load(RECIPES[name])).values() for key in each.keys}
+        foreign = [key for key in keys if method not in methods_of(key)]
+        if not foreign:
+            continue
+        with pytest.raises(UsageError) as error:
+            space.load(of_other, base)
+        assert any(f"does not have {key} (of {', '.join(methods_of(key))}" in str(error.value) for key in foreign)
+        assert f"{of_other}.yaml: " in str(error.value)
+        assert "\n" not in str(error.value)
 
 
 def test_the_papers_space_holds_what_its_recipe_has() -> None:
@@ -77,6 +102,7 @@ def test_a_value_reaches_every_key_of_its_dimension_and_no_other() -> None:
         ("x: {keys: [seed], choices: [1]}\ny: {keys: [seed], choices: [2]}", "seed is set by both x and y"),
         ("data.limit: {choices: [10]}", "cannot be swept: scores on different images cannot be compared"),
         ("k: {keys: [model.num_categories], choices: [10]}", "cannot be swept"),
+        ("method: {choices: [infoae, aae]}", "cannot be swept: each has settings of its own"),
         ("train.epochs: {low: 1, high: 9}", "cannot be swept"),
         ("train.patience: {low: 1, high: 9}", "cannot be swept"),
         ("a/b: {keys: [seed], choices: [1]}", "should match pattern"),
@@ -160,7 +186,7 @@ def test_current_values_outside_the_space_are_no_first_trial() -> None:
 
 
 def test_a_file_that_is_missing_or_no_text_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"'none\.yaml' \(No such file or directory\); there are lambdas"):
+    with pytest.raises(UsageError, match=r"'none\.yaml' \(No such file or directory\); there are .*lambdas"):
         space.load("none.yaml", BASE)
     (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="not a UTF-8 YAML file"):

@@ -12,6 +12,8 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from infoae import data
+from infoae.config import recipes
+from infoae.config.methods import METHODS
 from infoae.errors import InfoAEError, UnavailableError, UsageError
 from infoae.pseudolabels import pairs
 from infoae.pseudolabels.neighbour_graph import nearest_neighbours
@@ -22,6 +24,7 @@ from infoae.tune import sweep as sweeping
 from infoae.tune.record import Sweep
 from infoae.tune.search import Numbered, make_scheduler
 from infoae.tune.trial import Training
+from tests.helpers.methods import RECIPES
 from tests.helpers.sweeps import make
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray")  # Ray's own
@@ -169,7 +172,30 @@ def test_epochs_of_information_alone_have_no_score(metric: Any, scores: list[flo
         {"step": 25, "evaluation/mutual_information": 1.795, "evaluation/recovered": 1.0},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert [epoch.score for epoch in record.epochs(Run(tmp_path), metric)] == scores
+    assert [epoch.score for epoch in record.epochs(Run(tmp_path), metric, 1)] == scores
+
+
+def test_epochs_of_a_method_that_draws_no_category_have_a_score(tmp_path: Path) -> None:
+    lines = [{"step": 5, "evaluation/mutual_information": 1.0}, {"step": 10, "evaluation/mutual_information": 1.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [epoch.score for epoch in record.epochs(Run(tmp_path), "mutual_information", 0)] == [1.0, 1.5]
+
+
+def test_what_a_method_cannot_draw_cannot_be_maximised(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--metric recovered: CatGAN .*; take mutual_information"):
+        make(tmp_path / "runs", None, method="catgan", metric="recovered")
+    assert not list((tmp_path / "runs").iterdir())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_sweep_of_each_method_is_kept_and_read_again(method: str, tmp_path: Path) -> None:
+    sweep, folder = make(tmp_path / "runs", None, method=method, trials=2)
+    numbered(sweep, folder, 2)
+    assert record.load(str(folder), tmp_path) == (sweep, folder)
+    base = recipes.load(RECIPES[method])
+    assert sweep.space == space.load(space.default(base), base)
+    assert sweep.trials[0].values == space.current(sweep.config, sweep.space)
+    assert sweep.config_of(sweep.trials[1]) != sweep.config
 
 
 def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
