@@ -40,12 +40,14 @@ class InfoAE(CategoryModel):
         self.discriminator = networks.Discriminator(networks.features(config, config.critic_norm))
         critic = networks.features(config, config.critic_norm)
         self.self_critic = networks.SelfCritic(critic, config.latent_dim, config.hidden_dim)
-        self.other_heads = nn.ModuleList(
+        if config.architecture == "infogan":
+            networks.initialise(self)
+        self.other_heads = nn.ModuleList(  # the last to be drawn, so that the other weights do not depend on them
             networks.Classifier(config.latent_dim, config.hidden_dim, self.num_over_categories)
             for _ in range(config.num_heads - 1)
         )
         if config.architecture == "infogan":
-            networks.initialise(self)
+            networks.initialise(self.other_heads)
 
         # Up to which noise in [-1, 1] a category chooses each of its over-categories.
         self.chosen_up_to: Tensor

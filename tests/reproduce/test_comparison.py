@@ -137,7 +137,7 @@ def test_quick_is_one_budget_on_one_seed_apart_from_the_rest(here: Path, trained
     ("arguments", "message"),
     [
         (["tabel1"], "no recipe, table or readable file 'tabel1'"),
-        (["smoke", "--quick"], "--quick is of tables (table1); smoke is a recipe"),
+        (["smoke", "--quick"], "--quick is of tables (ablation, table1); smoke is a recipe"),
         (["table1", "--set", "model.style_dim=3"], "own, InfoGAN, 10 categories: "),
         (["table1", "--seeds", "x"], "--seeds 'x': give numbers and ranges"),
     ],

@@ -9,6 +9,7 @@ import pytest
 
 from infoae.config import recipes
 from infoae.errors import UsageError
+from infoae.methods.schedules import schedule_of
 from infoae.reproduce import tables
 
 WRONG = {
@@ -39,6 +40,31 @@ def written(tmp_path: Path, *lines: str) -> str:
     path = tmp_path / "table.yaml"
     path.write_text("\n".join(line for line in keys.values() if line != "title:"), encoding="utf-8")
     return str(path)
+
+
+@pytest.mark.parametrize("name", tables.available())
+def test_every_table_that_comes_with_infoae_can_be_trained(name: str) -> None:
+    for quick in (False, True):
+        assert entries(name, quick=quick)
+
+
+def test_the_ablation_leaves_out_what_its_rows_say() -> None:
+    configs = {entry.row.heading: entry.config for entry in entries("ablation")}
+    whole = configs["recipe mnist"]
+    assert whole == recipes.load("mnist")
+    assert not configs["without neighbours"].compares_neighbours()
+    assert configs["without the vote"].objective.weights.pseudo_label == 0
+    assert configs["without over-categories"].model.num_over_categories == whole.model.num_categories
+    assert set(schedule_of(configs["without the generator side"]).stages[-1].losses) == {
+        "mutual_information",
+        "pseudo_label",
+    }
+    for row, names in {
+        "without the self-critic": {"encoder_adversarial", "self_critic"},
+        "without reconstruction": {"reconstruction"},
+    }.items():
+        losses = [set(schedule_of(config).stages[-1].losses) for config in (whole, configs[row])]
+        assert losses[0] - losses[1] == names
 
 
 def loaded(source: str) -> tables.Table:
