@@ -50,7 +50,7 @@ class Terms:
 
     losses: dict[str, Tensor]
     discriminator_accuracy: Tensor | None
-    """Of real and fake images alike: 0.5 is chance, 1 is a decoder that has lost."""
+    """Of real and fake images alike: 0.5 is chance, 1 is a decoder that has lost. None where no image is judged."""
 
 
 ON_LATENTS = ("mutual_information", "pseudo_label", "latent_matching")

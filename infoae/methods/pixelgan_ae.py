@@ -89,7 +89,4 @@ class PixelGANAEMethod:
             "category_adversarial": losses.real(fake).mean(),
             "category_discriminator": losses.real(real).mean() + losses.generated(fake).mean(),
         }
-        return Terms(
-            {name: loss for name, loss in terms.items() if name in stage.losses},
-            losses.discriminator_accuracy(real, fake),
-        )
+        return Terms({name: loss for name, loss in terms.items() if name in stage.losses}, None)

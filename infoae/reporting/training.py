@@ -21,6 +21,9 @@ SHOWN = {
     "reconstruction": metric_names.of_loss("reconstruction"),
     "mutual information": metric_names.of_loss("mutual_information"),
     "classification": metric_names.of_loss("classification_encoded"),
+    "generator": metric_names.of_loss("generator"),
+    "category information": metric_names.of_loss("category_information"),
+    "category adversarial": metric_names.of_loss("category_adversarial"),
     "discriminator accuracy": metric_names.DISCRIMINATOR_ACCURACY,
 }
 
