@@ -27,6 +27,7 @@ class Statistic:
     deviation: float
     """Of a sample (n - 1), 0 for a single seed."""
     worst: float
+    median: float
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _table(summary: Summary, results: Sequence[SeedResult]) -> str:
     rows = [(str(result.seed), result.measures) for result in results]
     rows += [
         (f"**{statistic}**", {name: getattr(summary.measures[name], statistic) for name in names})
-        for statistic in ("mean", "deviation", "worst")
+        for statistic in ("mean", "deviation", "worst", "median")
         if len(results) > 1  # of a single seed they would claim a certainty that is not there
     ]
     lines += [f"| {row} | " + " | ".join(_text(name, values[name]) for name in names) + " |" for row, values in rows]
@@ -117,7 +118,8 @@ def _figure(recipe: str, results: Sequence[SeedResult]) -> Figure:
 
 def _statistic(name: str, values: Sequence[float]) -> Statistic:
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return Statistic(statistics.fmean(values), deviation, max(values) if name in LOWER_IS_BETTER else min(values))
+    worst = max(values) if name in LOWER_IS_BETTER else min(values)
+    return Statistic(statistics.fmean(values), deviation, worst, statistics.median(values))
 
 
 def _text(name: str, value: float) -> str:

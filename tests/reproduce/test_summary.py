@@ -22,6 +22,7 @@ def test_the_summary_is_that_of_all_seeds(tmp_path: Path) -> None:
     found = summary.measures["accuracy"]
     assert found.mean == pytest.approx(sum(accuracies) / 3)
     assert found.deviation == pytest.approx(statistics.stdev(accuracies))
+    assert found.median == pytest.approx(statistics.median(accuracies))
     assert found.worst == min(accuracies)
     assert summary.measures["seconds_training"].worst == max(result.measures["seconds_training"] for result in results)
     assert summary.oracle is not None
