@@ -34,7 +34,10 @@ class PixelGANAE(CategoryModel):
         channels, image_size = config.image_shape()
         super().__init__(config, num_categories, features.num_features, channels * image_size**2)
         self.encoder = features
-        self.classifier = nn.Linear(features.num_features, num_categories)
+        # Normalised, so that no category starts with all images, or none.
+        self.classifier = nn.Sequential(
+            nn.Linear(features.num_features, num_categories), nn.BatchNorm1d(num_categories)
+        )
         self.decoder = PixelCNN(channels, image_size, config.pixelcnn_width, config.pixelcnn_blocks, num_categories)
         discriminator = networks.perceptron(num_categories, config.hidden_dim, 1)
         self.category_discriminator = nn.Sequential(*discriminator)
