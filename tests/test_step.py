@@ -230,21 +230,22 @@ def test_images_reach_the_networks_scaled_to_one(tiny_config: Config) -> None:
 def test_config_is_the_only_source_of_learning_rates(tiny_config: Config) -> None:
     step = make_step(tiny_config, learning_rate=0.5, critic_learning_rate=0.25, beta1=0.1, beta2=0.2)
     groups = [group for player in step._players for group in player.optimizer.param_groups]
-    assert [group["lr"] for group in groups] == [0.5, 0.5, 0.25]
-    assert [group["betas"] for group in groups] == [(0.1, 0.2)] * 3
+    assert [group["lr"] for group in groups] == [0.5, 0.5, 0.25, 0.25]
+    assert [group["betas"] for group in groups] == [(0.1, 0.2)] * 4
     step.scale_learning_rates(0.5)
-    assert [group["lr"] for group in groups] == [0.25, 0.25, 0.125]
+    assert [group["lr"] for group in groups] == [0.25, 0.25, 0.125, 0.125]
     assert isinstance(config.Config().optim.learning_rate, float)
 
 
-def test_decoder_and_generator_may_have_a_learning_rate_of_their_own(tiny_config: Config) -> None:
-    step = make_step(tiny_config, learning_rate=0.5, critic_learning_rate=0.25, generator_learning_rate=0.125)
+def test_some_networks_may_have_a_learning_rate_of_their_own(tiny_config: Config) -> None:
+    rates_of_their_own = {"generator_learning_rate": 0.125, "self_critic_learning_rate": 0.0625}
+    step = make_step(tiny_config, learning_rate=0.5, critic_learning_rate=0.25, **rates_of_their_own)
     model, rates = step.model, dict[torch.nn.Parameter, float]()
     for player in step._players:
         for group in player.optimizer.param_groups:
             rates |= dict.fromkeys(group["params"], group["lr"])
     of_network = {name: {rates[p] for p in network.parameters()} for name, network in model.named_children()}
-    expected = {"decoder": 0.125, "generator": 0.125, "discriminator": 0.25, "self_critic": 0.25}
+    expected = {"decoder": 0.125, "generator": 0.125, "discriminator": 0.25, "self_critic": 0.0625}
     for name, found in of_network.items():
         assert found <= {expected.get(name, 0.5)}, name
 

@@ -61,6 +61,7 @@ _OF: dict[str, tuple[Method, ...]] = {
     "pseudo_labels": _INFOAE,
     "augment": _INFOAE,
     "optim.generator_learning_rate": _INFOAE,
+    "optim.self_critic_learning_rate": _INFOAE,
     "train.adversarial_fraction": _INFOAE,
 }
 """Methods by dotted key, or by section; a key that is not here is of all methods."""

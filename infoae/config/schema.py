@@ -242,6 +242,8 @@ class Optim(Section):
     """Learning rate of discriminator and self-critic."""
     generator_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Learning rate of decoder and generator; learning_rate if not given."""
+    self_critic_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate of the self-critic; critic_learning_rate if not given. One that learns fast believes no pair."""
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
     """How learning rates follow the batch: times (train.batch_size / reference_batch) to the power 0, 1/2 or 1."""
     reference_batch: PositiveInt = 128
@@ -378,6 +380,12 @@ class Config(Section):
         optim = self.optim
         rate = optim.learning_rate if optim.generator_learning_rate is None else optim.generator_learning_rate
         return rate * self._rate_factor()
+
+    def self_critic_learning_rate(self) -> float:
+        """Return the learning rate of the self-critic for this batch size."""
+        optim = self.optim
+        rate = optim.self_critic_learning_rate
+        return (optim.critic_learning_rate if rate is None else rate) * self._rate_factor()
 
     def _rate_factor(self) -> float:
         exponent = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}[self.optim.learning_rate_scaling]

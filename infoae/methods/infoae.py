@@ -28,12 +28,12 @@ class InfoAEMethod:
     def sides(self, model: InfoAE, config: Config) -> tuple[Side, ...]:
         """Return encoder, decoder, generator and classifier (equation 1), then discriminator and self-critic."""
         rate, critic_rate = config.learning_rates()
-        drawing = parameters(model.decoder, model.generator)
         answering = parameters(model.encoder, model.classifier, model.other_heads)
-        critics = parameters(model.discriminator, model.self_critic)
+        drawing = parameters(model.decoder, model.generator)
+        discriminator, self_critic = parameters(model.discriminator), parameters(model.self_critic)
         return (
             Side(((answering, rate), (drawing, config.generator_learning_rate())), MODEL_LOSSES),
-            Side(((critics, critic_rate),), CRITIC_LOSSES),
+            Side(((discriminator, critic_rate), (self_critic, config.self_critic_learning_rate())), CRITIC_LOSSES),
         )
 
     def draw(
