@@ -238,8 +238,9 @@ def test_config_is_the_only_source_of_learning_rates(tiny_config: Config) -> Non
 
 
 def test_some_networks_may_have_a_learning_rate_of_their_own(tiny_config: Config) -> None:
-    rates_of_their_own = {"generator_learning_rate": 0.125, "self_critic_learning_rate": 0.0625}
-    step = make_step(tiny_config, learning_rate=0.5, critic_learning_rate=0.25, **rates_of_their_own)
+    own = {"generator_learning_rate": 0.125, "self_critic_learning_rate": 0.0625}
+    changed = tiny_config.model_copy(update={"optim": tiny_config.optim.model_copy(update=own)})
+    step = make_step(changed, learning_rate=0.5, critic_learning_rate=0.25)
     model, rates = step.model, dict[torch.nn.Parameter, float]()
     for player in step._players:
         for group in player.optimizer.param_groups:
