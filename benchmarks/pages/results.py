@@ -105,7 +105,7 @@ def percent(value: float) -> str:
 
 def shown(key: str, value: float) -> str:
     """Return one measure of a run as tables have it."""
-    if key in ("accuracy", "recovered"):
+    if key in ("accuracy", "many_to_one", "recovered"):
         return percent(value)
     return {"seconds_training": f"{value:,.0f}", "frechet_distance": f"{value:.1f}"}.get(key, f"{value:.3f}")
 

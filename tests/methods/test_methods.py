@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -28,7 +30,8 @@ from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
 from infoae.step import Step
 from infoae.trainer import Trainer
-from tests.helpers.methods import RECIPES, tiny_config_of
+from tests.helpers.commands import invoke
+from tests.helpers.methods import RECIPES, tiny, tiny_config_of
 from tests.helpers.models import sides_of
 
 CPU = torch.device("cpu")
@@ -125,6 +128,31 @@ def test_a_loss_of_weight_zero_is_not_computed(method: str, mnist: tuple[ImageSe
     for name in losses_of(config, images):
         without = recipes.replaced(config, {f"objective.weights.{name}": 0.0}, "test")
         assert name not in losses_of(without, images)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_a_step_in_half_precision_has_the_losses_of_full_precision(
+    method: str, precision: torch.dtype, mnist: tuple[ImageSet, ImageSet]
+) -> None:
+    config, images = tiny_config_of(method), torch.tensor(mnist[0].images[:50])
+    stage, losses = schedule_of(config).stages[-1], []
+    for number_format in (torch.float32, precision):
+        torch.manual_seed(0)
+        step = Step(registry.method_of(config).build(config), config, CPU, number_format)
+        losses.append({name: loss.item() for name, loss in step(images, 0, stage).losses.items()})
+    assert losses[1] == pytest.approx(losses[0], rel=0.05, abs=0.05)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_restarts_and_seeds_are_of_every_method(method: str, tmp_path: Path) -> None:
+    settings = [setting for value in tiny(method) for setting in ("--set", value)]
+    arguments = ["train", "--config", RECIPES[method], *settings, "--set", "train.epochs=1", "--restarts", "2"]
+    done = invoke(*arguments, "--name", "tried", "--runs", str(tmp_path), "--json")
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert set(result["tried"]) == {"tried-0", "tried-1"}
+    assert result["score"] == max(result["tried"].values())
 
 
 @pytest.mark.parametrize("method", METHODS)
