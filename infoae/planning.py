@@ -138,6 +138,11 @@ def describe_batch(config: Config) -> str:
     train = config.train
     micro = train.micro_batch_size
     parts = f" in micro-batches of about {micro}" if micro and round(train.batch_size / micro) > 1 else ""
-    rates = f"batch {train.batch_size} in all{parts}, learning rates {rate:g} and {critic_rate:g} (scaling: {rule})"
+    rates = f"batch {train.batch_size} in all{parts}, learning rates {rate:g} and {critic_rate:g}"
+    if config.optim.generator_learning_rate is not None:
+        rates += f", of decoder and generator {config.generator_learning_rate():g}"
+    if config.optim.self_critic_learning_rate is not None:
+        rates += f", of the self-critic {config.self_critic_learning_rate():g}"
+    rates += f" (scaling: {rule})"
     decay = config.optim.decay_epochs
     return f"{rates}, which fall to 0 over the last {decay} epochs" if decay else rates
