@@ -81,10 +81,15 @@ def adversarial_stage(
     z_gen = model.generator(batch.u, _one_hot(batch.c, model))
     x_gen = torch.sigmoid(model.decoder(z_gen[rows]))
 
-    # Encode real and generated images in one batch, so that both are normalised as they will be with the running
-    # statistics.
-    images = [batch.x, x_gen] if batch.x_twin is None else [batch.x, x_gen, batch.x_twin]
-    z, z_cycle, *z_twin = model.encoder(torch.cat(images)).split([len(each) for each in images])
+    # Encode real and generated images: in one batch, so that both are normalised as they will be with the running
+    # statistics; or apart, so that what is learnt of generated images holds for real ones however both differ.
+    real = [batch.x] if batch.x_twin is None else [batch.x, batch.x_twin]
+    if config.encoder_batches == "apart":
+        z_cycle = model.encoder(x_gen)  # first, so that the running statistics are rather those of real images
+        z, *z_twin = model.encoder(torch.cat(real)).split(len(batch.x))
+    else:
+        images = [batch.x, x_gen, *real[1:]]
+        z, z_cycle, *z_twin = model.encoder(torch.cat(images)).split([len(each) for each in images])
 
     # Losses on latents, of all samples.
     terms: dict[str, Tensor] = {}

@@ -100,6 +100,22 @@ def test_a_side_without_losses_has_no_total(model: InfoAE, batch: Batch) -> None
     assert objective.weighted_sum(terms, settings, CRITIC_LOSSES) is None
 
 
+def test_real_and_generated_images_may_be_normalised_apart(model: InfoAE, batch: Batch) -> None:
+    """In evaluation mode it is all the same; in training a generated image moves no real image's latent."""
+    weights = Weights(mutual_information=1.0)
+    apart, together = (config.Objective(encoder_batches=way, weights=weights) for way in ("apart", "together"))
+    model.eval()
+    for name, loss in adversarial(model, together, batch).losses.items():
+        torch.testing.assert_close(adversarial(model, apart, batch).losses[name], loss, rtol=1e-4, atol=1e-5)
+
+    def information(settings: config.Objective, u: Tensor) -> Tensor:
+        return adversarial(model.train(), settings, replace(batch, u=u)).losses["mutual_information"]
+
+    other = torch.rand_like(batch.u)
+    assert torch.equal(information(apart, batch.u), information(apart, other))
+    assert not torch.equal(information(together, batch.u), information(together, other))
+
+
 def test_the_losses_follow_the_paper_term_by_term(model: InfoAE, labelled: Batch) -> None:
     """Every tensor of section 2 computed again, by hand, in evaluation mode so that batches do not mix."""
     model.eval()

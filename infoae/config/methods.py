@@ -55,6 +55,7 @@ _OF: dict[str, tuple[Method, ...]] = {
     "objective.reconstruction_distance": ("infoae", "aae"),
     "objective.reconstruction_reduction": ("infoae", "aae"),
     "objective.encoder_gradient": _INFOAE,
+    "objective.encoder_batches": _INFOAE,
     "objective.self_critic_fakes": _INFOAE,
     "stages": _INFOAE,
     "neighbours": _INFOAE,

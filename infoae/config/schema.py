@@ -162,6 +162,8 @@ class Objective(Section):
     """Whether R_l is the sum or the mean over pixels and channels (reading)."""
     encoder_gradient: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Share of the reconstruction's gradient that passes from the decoder to the encoder; 1 in the paper."""
+    encoder_batches: Literal["together", "apart"] = "together"
+    """Whether the encoder sees real and generated images in one batch, normalised together, or apart (reading)."""
     self_critic_fakes: Literal["encoded", "reconstructed", "cycle"] = "encoded"
     """The self-critic's fake pairs (reading): encoded (x, z), reconstructed (x_recon, z), cycle (x_gen, z_cycle)."""
 
