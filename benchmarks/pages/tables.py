@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.pages import experiments, recipes, settings, speed
+from benchmarks.pages import experiments, methods, recipes, settings, speed
 from benchmarks.pages.results import Results
 
 TABLES: dict[str, Callable[[Results], list[str]]] = {
@@ -31,4 +31,5 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "unbalanced-cut": experiments.unbalanced("unbalanced-cut"),
     "score": experiments.score,
     "settings-by-method": settings.by_method,
+    "methods": methods.so_far,
 }
