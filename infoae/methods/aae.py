@@ -16,7 +16,7 @@ from infoae import losses, networks
 from infoae.category_model import CategoryModel
 from infoae.config import Config, Model
 from infoae.distributed.collectives import Share, Subset
-from infoae.methods.codes import CategoryCode, normal, softmaxed
+from infoae.methods.codes import CategoryCode, SoftmaxCode, normal
 from infoae.methods.method import Side, drawn, number_of_categories, parameters
 from infoae.objective import Batch, Terms
 from infoae.stages import Stage
@@ -36,7 +36,7 @@ class AAE(CategoryModel):
             nn.Flatten(),
             # Normalised to the last layer, so that no category starts with all images, or none.
             *networks.perceptron(num_pixels, hidden_dim, self.latent_dim, normalised=True),
-            softmaxed(num_categories),
+            SoftmaxCode(num_categories),
         )
         self.classifier = CategoryCode(num_categories)
         self.decoder = nn.Sequential(

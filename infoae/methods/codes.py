@@ -10,7 +10,7 @@ from torch import Tensor, nn
 _TINY = 1e-12
 
 
-class _Softmaxed(nn.Module):
+class SoftmaxCode(nn.Module):
     """Logits of K categories and what else there is (B, K + S) -> probabilities and the rest (B, K + S)."""
 
     def __init__(self, num_categories: int) -> None:
@@ -18,13 +18,9 @@ class _Softmaxed(nn.Module):
         self.num_categories = num_categories
 
     def forward(self, code: Tensor) -> Tensor:
+        """Return the code (B, K + S) with its first K values as probabilities, in float32."""
         logits = code[:, : self.num_categories]
         return torch.cat([logits.float().softmax(1), code[:, self.num_categories :].float()], 1)
-
-
-def softmaxed(num_categories: int) -> nn.Module:
-    """Return a layer that turns the first `num_categories` values of a code (B, Z) into probabilities."""
-    return _Softmaxed(num_categories)
 
 
 class CategoryCode(nn.Module):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from infoae.methods.codes import CategoryCode, normal, softmaxed
+from infoae.methods.codes import CategoryCode, SoftmaxCode, normal
 from infoae.methods.pixelcnn import PixelCNN
 
 
@@ -22,7 +22,7 @@ def test_normal_noise_is_normal_and_its_values_are_independent() -> None:
 
 
 def test_a_category_code_answers_with_its_own_probabilities() -> None:
-    code = softmaxed(3)(torch.tensor([[1.0, 2.0, 0.0, 7.0, -4.0]]))
+    code = SoftmaxCode(3)(torch.tensor([[1.0, 2.0, 0.0, 7.0, -4.0]]))
     torch.testing.assert_close(code[:, :3], torch.tensor([[1.0, 2.0, 0.0]]).softmax(1))
     assert code[0, 3:].tolist() == [7.0, -4.0]
     torch.testing.assert_close(CategoryCode(3)(code).softmax(1), code[:, :3])
