@@ -29,7 +29,7 @@ def so_far(results: Results) -> list[str]:
         what = [f"`{model['method']}`", str(model["model"]["num_categories"]), numbers]
         rows.append([*what, *(shown(key, mean) for key, mean in means.items())])
         sources += results.source(name)
-    return table(["method", "categories", "seeds", *SHOWN.values()], rows) + ["", *sources]
+    return [*table(["method", "categories", "seeds", *SHOWN.values()], rows), "", *sources]
 
 
 def _seeds(results: Results, name: str) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ CONFIG = Path(__file__).resolve().parents[2] / "infoae" / "config"
 def by_method(_: Results) -> list[str]:
     """The settings, or sections of them, that not every method has: who has them, the default, and what they are."""
     methods, methods_of = _methods()
-    sections = {each.name: each for each in _read("schema.py") if isinstance(each, ast.ClassDef)}
+    read = [*_read("sections.py"), *_read("schema.py")]
+    sections = {each.name: each for each in read if isinstance(each, ast.ClassDef)}
     known = {key: rest for key, *rest in _settings(sections, "Config")}
     rows = [
         [f"`{key}`", *("•" if method in having else "" for method in methods), *known[key]]

@@ -1,8 +1,8 @@
 """Configurations: what every section holds, how a recipe, YAML and `--set` become one, and what is wrong in words."""
 
-from infoae.config.schema import (
+from infoae.config.schema import Config
+from infoae.config.sections import (
     Augment,
-    Config,
     Data,
     DataName,
     MergingCriterion,
