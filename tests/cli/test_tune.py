@@ -74,7 +74,7 @@ def test_a_sweep_ends_with_a_table_a_figure_and_a_recipe(tmp_path: Path) -> None
         (["--config", "aae", "--space", "lambdas"], 2, "method aae does not have objective.weights.classification_gen"),
         (["--config", "catgan", "--metric", "recovered"], 2, "no category can be asked for; take mutual_information"),
         (["--search", "grid", "--trials", "4"], 2, "this grid has 27 trials"),
-        (["--config", "none"], 2, "recipes: aae, "),
+        (["--config", "none"], 2, "there are aae, "),
         (["--name", "a/b"], 2, "run name 'a/b'"),
         (["--set", "model.num_categories=auto"], 2, "auto cannot be swept: the score's maximum is the logarithm"),
         (["--resume", "none"], 1, "no sweep 'none'"),

@@ -72,8 +72,9 @@ def test_a_gpu_is_given_batches_of_one_size(bundle: Path, monkeypatch: pytest.Mo
     latent = np.random.default_rng(1).normal(size=(3, LATENT)).astype(np.float32)
     plain = classifier.classify(random_images(20)), generator.generate(3, 300, seed=5), generator.decode(latent)
     monkeypatch.setattr(onnx_session, "device_of", lambda _: "cuda")
-    for holder, name in ((classifier, "_session"), (generator, "_generator"), (generator, "_decoder")):
-        monkeypatch.setattr(holder, name, Watched(getattr(holder, name)))
+    monkeypatch.setattr(classifier, "_session", Watched(classifier._session))
+    for role, session in generator._sessions.items():
+        monkeypatch.setitem(generator._sessions, role, Watched(session))
     answers = classifier.classify(random_images(20))
     assert sizes == [7] * 3
     np.testing.assert_allclose(answers.probabilities, plain[0].probabilities, atol=1e-6)

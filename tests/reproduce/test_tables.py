@@ -90,7 +90,8 @@ def test_table_1_has_every_row_in_both_budgets_and_one_that_is_our_own() -> None
     ]  # fmt: skip
     published = {entry.row.published.error for entry in equal if entry.row.published}
     assert published == {"5", "4.10 (± 1.12)", "4.27", "5.27 (± 1.81)", "1.1 (± 0.1)"}
-    assert {(entry.config.train.epochs, entry.config.optim.decay_epochs) for entry in equal} == {(12, 4)}
+    assert len({entry.config.train.epochs for entry in equal}) == 1, "all see the same number of images"
+    assert all(entry.config.optim.decay_epochs == entry.config.train.epochs // 3 for entry in equal)
     for entry in own:
         assert entry.config == recipes.load(entry.row.recipe, entry.row.settings)
     quick = entries("table1", quick=True)
