@@ -43,6 +43,11 @@ class Plan:
 
     def summary(self) -> dict[str, Any]:
         """Return what --dry-run prints."""
+        of_their_own = {
+            name: getattr(self.config, name)()
+            for name in ("generator_learning_rate", "self_critic_learning_rate")
+            if getattr(self.config.optim, name) is not None
+        }
         return {
             "recipe": self.recipe,
             "data": self.config.data.name,
@@ -56,7 +61,7 @@ class Plan:
             "micro_batch": self.config.train.micro_batch_size,
             "learning_rates": self.config.learning_rates(),
             "learning_rate_scaling": self.config.optim.learning_rate_scaling,
-        }
+        } | of_their_own
 
 
 def planned(source: str, overrides: Sequence[str], runs: Path, name: str | None, device: str | None = None) -> Plan:

@@ -170,6 +170,13 @@ def test_a_dry_run_plans_and_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_tells_every_learning_rate() -> None:
+    told = json.loads(invoke("train", "--config", "mnist-paper", "--dry-run", "--json").stdout)
+    rates = [*told["learning_rates"], told["generator_learning_rate"], told["self_critic_learning_rate"]]
+    assert rates == [5e-4, 2e-4, 1e-3, 4e-5]
+    assert "generator_learning_rate" not in json.loads(invoke("train", "--dry-run", "--json").stdout)
+
+
 def test_wandb_offline_works_without_an_account_and_disabled_leaves_no_trace(tmp_path: Path) -> None:
     environment = {"WANDB_API_KEY": "", "HOME": str(tmp_path)}
     base = ["train", "--config", "smoke", *SETTINGS, "--name"]
