@@ -17,7 +17,7 @@ from infoae.category_model import CategoryModel
 from infoae.config import Config, Model
 from infoae.distributed.collectives import Share, Subset
 from infoae.methods.codes import CategoryCode, SoftmaxCode, normal
-from infoae.methods.method import Side, drawn, number_of_categories, parameters
+from infoae.methods.method import Side, drawn, number_of_categories, parameters, wanted
 from infoae.objective import Batch, Terms
 from infoae.stages import Stage
 
@@ -112,4 +112,4 @@ class AAEMethod:
             "category_discriminator": losses.real(categories[0]).mean() + losses.generated(categories[1]).mean(),
             "style_discriminator": losses.real(styles[0]).mean() + losses.generated(styles[1]).mean(),
         }
-        return Terms({name: loss for name, loss in terms.items() if name in stage.losses}, None)
+        return wanted(terms, stage)

@@ -15,7 +15,7 @@ from infoae import losses, networks
 from infoae.category_model import CategoryModel
 from infoae.config import Config, Model
 from infoae.distributed.collectives import Share, Subset
-from infoae.methods.method import Side, drawn, number_of_categories, parameters
+from infoae.methods.method import Side, drawn, number_of_categories, parameters, wanted
 from infoae.objective import Batch, Terms
 from infoae.stages import Stage
 
@@ -82,4 +82,4 @@ class CatGANMethod:
             "generator": unsure - losses.marginal_entropy(fake),
             "discriminator": losses.conditional_entropy(real) - losses.marginal_entropy(real) - unsure,
         }
-        return Terms({name: loss for name, loss in terms.items() if name in stage.losses}, None)
+        return wanted(terms, stage)

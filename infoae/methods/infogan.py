@@ -14,7 +14,7 @@ from infoae import losses, networks
 from infoae.category_model import CategoryModel
 from infoae.config import Config, Model
 from infoae.distributed.collectives import Share, Subset
-from infoae.methods.method import Side, drawn, number_of_categories, parameters
+from infoae.methods.method import Side, drawn, number_of_categories, parameters, wanted
 from infoae.networks import Features
 from infoae.objective import Batch, Terms
 from infoae.stages import Stage
@@ -103,7 +103,4 @@ class InfoGANMethod:
             mean, log_deviation = model.codes(z).chunk(2, 1)
             codes = batch.u[:, -model.num_codes :]
             terms["continuous_information"] = losses.gaussian(mean, log_deviation, codes).mean()
-        return Terms(
-            {name: loss for name, loss in terms.items() if name in stage.losses},
-            losses.discriminator_accuracy(real_logits, fake_logits),
-        )
+        return wanted(terms, stage, losses.discriminator_accuracy(real_logits, fake_logits))

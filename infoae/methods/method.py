@@ -72,6 +72,11 @@ def drawn(model: CategoryModel, images: Tensor, share: Share, random: torch.Gene
     return Batch(images, None, u, category)
 
 
+def wanted(losses: dict[str, Tensor], stage: Stage, discriminator_accuracy: Tensor | None = None) -> Terms:
+    """Return those of the losses by name that a stage minimises."""
+    return Terms({name: loss for name, loss in losses.items() if name in stage.losses}, discriminator_accuracy)
+
+
 def number_of_categories(config: Model) -> int:
     """Return K of a method that cannot look for it."""
     assert isinstance(config.num_categories, int)  # auto is InfoAE's alone, and refused elsewhere

@@ -16,7 +16,7 @@ from infoae import losses, networks
 from infoae.category_model import CategoryModel
 from infoae.config import Config, Model
 from infoae.distributed.collectives import Share, Subset
-from infoae.methods.method import Side, drawn, number_of_categories, parameters
+from infoae.methods.method import Side, drawn, number_of_categories, parameters, wanted
 from infoae.methods.pixelcnn import PixelCNN
 from infoae.objective import Batch, Terms
 from infoae.stages import Stage
@@ -92,4 +92,4 @@ class PixelGANAEMethod:
             "category_adversarial": losses.real(fake).mean(),
             "category_discriminator": losses.real(real).mean() + losses.generated(fake).mean(),
         }
-        return Terms({name: loss for name, loss in terms.items() if name in stage.losses}, None)
+        return wanted(terms, stage)
