@@ -5,5 +5,5 @@
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Its figures come from docs/results/*.json; command,
 hardware and commit of each from docs/results/sources.json. The table of settings comes from the source of
-infoae/config. Only the standard library is used, so that this runs where nothing is installed.
+infoae/config. Nothing of infoae is imported, so that this runs where PyYAML alone is installed.
 """

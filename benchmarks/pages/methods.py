@@ -1,37 +1,104 @@
-"""What the methods come to on the seeds of the paper's Table 1 that were trained so far."""
+"""The paper's Table 1: what was published of each method, and what its seeds came to here."""
 
 from __future__ import annotations
 
 import json
+import re
 import statistics
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from benchmarks.pages.results import Results, shown, table
 
+TABLE = Path(__file__).resolve().parents[2] / "configs" / "tables" / "table1.yaml"
 FOLDER = "table1/own"
-SHOWN = {
-    "accuracy": "one-to-one",
-    "many_to_one": "many-to-one",
+PROTOCOLS = {"one-to-one": "accuracy", "many-to-one": "many_to_one"}
+MEANS = {
     "nmi": "NMI",
-    "frechet_distance": "Fréchet distance",
+    "diversity_pixels": "diversity",
+    "frechet_distance": "Fréchet",
     "seconds_training": "training (s)",
 }
 
 
-def so_far(results: Results) -> list[str]:
-    """Each method's means over its seeds, and the worst many-to-one accuracy; then how each was made."""
-    names = [name for name in results.sources if name.startswith(f"{FOLDER}/")]
-    rows, sources = [], list[str]()
-    for name in names:
-        seeds = _seeds(results, name)
-        means = {key: statistics.fmean(seed[key] for seed in seeds) for key in SHOWN}
-        model, numbers = seeds[0]["config"], ", ".join(str(seed["seed"]) for seed in seeds)
-        what = [f"`{model['method']}`", str(model["model"]["num_categories"]), numbers]
-        rows.append([*what, *(shown(key, mean) for key, mean in means.items())])
-        sources += results.source(name)
-    return [*table(["method", "categories", "seeds", *SHOWN.values()], rows), "", *sources]
+def table1(results: Results) -> list[str]:
+    """A row for each of configs/tables/table1.yaml that has seeds, with every measure."""
+    rows = [
+        [
+            row["heading"],
+            _published(row),
+            *(_error(seeds, measure) for measure in PROTOCOLS.values()),
+            *(_mean(seeds, key) for key in MEANS),
+            _numbers(seeds),
+        ]
+        for row, _, seeds in _rows(results)
+        if seeds
+    ]
+    return table(
+        ["row", "published error, %", *(f"error {each}, %" for each in PROTOCOLS), *MEANS.values(), "seeds"], rows
+    )
 
 
-def _seeds(results: Results, name: str) -> list[dict[str, Any]]:
-    paths = sorted((results.folder / name).glob("seed-*.json"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+def table1_short(results: Results) -> list[str]:
+    """The same by the protocol of what was published, or by both; rows without seeds, too."""
+    rows = [[row["heading"], _published(row), _ours(row, seeds), _numbers(seeds)] for row, _, seeds in _rows(results)]
+    return table(["method", "published error, %", "here, %", "seeds"], rows)
+
+
+def table1_sources(results: Results) -> list[str]:
+    """How the seeds of each row were made."""
+    return results.source(*(name for _, name, seeds in _rows(results) if seeds))
+
+
+def _rows(results: Results) -> list[tuple[dict[str, Any], str, list[dict[str, Any]]]]:
+    """Each row as the file has it, the name of its results, and its seeds, or none."""
+    found = []
+    for row in yaml.safe_load(TABLE.read_text(encoding="utf-8"))["rows"]:
+        slug = re.sub(r"[^a-z0-9]+", "-", row["heading"].lower()).strip("-")
+        name = f"{FOLDER}/{slug}" if (results.folder / FOLDER / slug).is_dir() else row["recipe"]
+        paths = sorted((results.folder / name).glob("seed-*.json")) if name != "mnist-paper" else []
+        seeds = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        found.append((row, name, [seed | seed["generated"] | {"many_to_one": _many_to_one(seed)} for seed in seeds]))
+    return found
+
+
+def _many_to_one(seed: dict[str, Any]) -> float:
+    """Share of images whose class is that of most images of their category; older results have the confusion alone."""
+    return float(sum(map(max, seed["confusion"])) / sum(map(sum, seed["confusion"])))
+
+
+def _published(row: dict[str, Any]) -> str:
+    published = row.get("published")
+    return f"{published['error']} {published['protocol']} ({published['source']})" if published else "–"
+
+
+def _ours(row: dict[str, Any], seeds: list[dict[str, Any]]) -> str:
+    if not seeds:
+        return "not trained yet"
+    more_than_classes = "many-to-one" if "settings" in row else "one-to-one"
+    protocol = row.get("published", {}).get("protocol", more_than_classes)
+    return f"{_error(seeds, PROTOCOLS[protocol])} {protocol}"
+
+
+def _error(seeds: list[dict[str, Any]], measure: str) -> str:
+    """Mean error with its deviation, and the worst."""
+    errors = [100 * (1 - seed[measure]) for seed in seeds]
+    if len(errors) == 1:
+        return f"{errors[0]:.2f}"
+    return f"{statistics.fmean(errors):.2f} (± {statistics.stdev(errors):.2f}), worst {max(errors):.2f}"
+
+
+def _mean(seeds: list[dict[str, Any]], measure: str) -> str:
+    """Of what a method has: one that draws no category has no diversity."""
+    values = [seed[measure] for seed in seeds if seed.get(measure) is not None]
+    return shown(measure, statistics.fmean(values)) if values else "–"
+
+
+def _numbers(seeds: list[dict[str, Any]]) -> str:
+    """Seeds as ranges: 100 to 104."""
+    numbers = sorted(seed["seed"] for seed in seeds)
+    if numbers and numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 2:
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers)) or "–"

@@ -49,19 +49,6 @@ def readme(results: Results) -> list[str]:
     return table(header, rows)
 
 
-def published(results: Results) -> list[str]:
-    """The paper's Table 1, as the summary of `mnist` has it, and the three recipes' error rates under it."""
-    text = (results.folder / "mnist" / "summary.md").read_text(encoding="utf-8")
-    lines = text.partition("| model |")[2].splitlines()[2:]
-    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|") and "infoae, " not in line]
-    for name in ("mnist", "mnist-best", "mnist-paper"):
-        summary = results.summary(name)
-        accuracy = summary["measures"]["accuracy"]
-        error = f"{100 - 100 * accuracy['mean']:.2f} (± {100 * accuracy['deviation']:.2f})"
-        rows.append([f"infoae, `{name}`, {len(summary['seeds'])} seeds", error])
-    return table(["model", "error rate, %"], rows)
-
-
 @dataclass(frozen=True)
 class Bound:
     """A figure, and what was asked of it."""

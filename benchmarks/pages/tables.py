@@ -10,7 +10,6 @@ from benchmarks.pages.results import Results
 TABLES: dict[str, Callable[[Results], list[str]]] = {
     "readme": recipes.readme,
     "claims": recipes.claims,
-    "published": recipes.published,
     "mnist": recipes.seeds("mnist"),
     "mnist-best": recipes.seeds("mnist-best", one_more=("mnist-best-two-cores", 145)),
     "mnist-best-width-16": recipes.seeds("mnist-best-width-16"),
@@ -31,5 +30,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "unbalanced-cut": experiments.unbalanced("unbalanced-cut"),
     "score": experiments.score,
     "settings-by-method": settings.by_method,
-    "methods": methods.so_far,
+    "table1": methods.table1,
+    "table1-short": methods.table1_short,
+    "table1-sources": methods.table1_sources,
 }
