@@ -38,8 +38,9 @@ class InfoAE(CategoryModel):
         )
         self.classifier = networks.Classifier(config.latent_dim, config.hidden_dim, self.num_over_categories)
         self.discriminator = networks.Discriminator(networks.features(config, config.critic_norm))
-        critic = networks.features(config, config.critic_norm)
-        self.self_critic = networks.SelfCritic(critic, config.latent_dim, config.hidden_dim)
+        critic = networks.features(config, config.self_critic_norm or config.critic_norm)
+        spectral = config.self_critic_norm == "spectral"
+        self.self_critic = networks.SelfCritic(critic, config.latent_dim, config.hidden_dim, spectral)
         if config.architecture == "infogan":
             networks.initialise(self)
         self.other_heads = nn.ModuleList(  # the last to be drawn, so that the other weights do not depend on them

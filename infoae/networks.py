@@ -150,10 +150,14 @@ def decoder(config: Model, latent_dim: int) -> Decoder:
 
 @torch.no_grad()
 def initialise(model: nn.Module) -> None:
-    """Draw every weight anew from a normal distribution of deviation 0.02, as Chen et al. (2016) do; biases are 0."""
+    """Draw every weight anew from a normal distribution of deviation 0.02, as Chen et al. (2016) do; biases are 0.
+
+    Weights under spectral normalisation, whose scale has no effect, stay as they were drawn.
+    """
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.normal_(module.weight, 0, 0.02)
+            if not nn.utils.parametrize.is_parametrized(module):
+                nn.init.normal_(module.weight, 0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
@@ -231,14 +235,13 @@ class Discriminator(nn.Module):
 class SelfCritic(nn.Module):
     """S: images (B, C, H, W) with latents (B, Z) -> logits (B,) of "this pair came from the generator"."""
 
-    def __init__(self, features: Features, latent_dim: int, hidden_dim: int) -> None:
+    def __init__(self, features: Features, latent_dim: int, hidden_dim: int, spectral: bool = False) -> None:
         super().__init__()
         self.features = features
-        self.joint = nn.Sequential(
-            nn.Linear(features.num_features + latent_dim, hidden_dim),
-            nn.LeakyReLU(0.2, inplace=True),
-            nn.Linear(hidden_dim, 1),
-        )
+        first, last = nn.Linear(features.num_features + latent_dim, hidden_dim), nn.Linear(hidden_dim, 1)
+        if spectral:
+            first, last = _spectral(first), _spectral(last)
+        self.joint = nn.Sequential(first, nn.LeakyReLU(0.2, inplace=True), last)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """Return logits (B,) of images x (B, C, H, W) with latents z (B, Z) being the generator's."""

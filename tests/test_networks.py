@@ -76,6 +76,25 @@ def test_critics_without_batch_normalisation_have_none(norm: str) -> None:
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.encoder.modules())
 
 
+def test_a_self_critic_of_its_own_normalisation_has_it_in_every_layer() -> None:
+    model = InfoAE(Model(channels=1, image_size=28, architecture="infogan", self_critic_norm="spectral"))
+    layers = [m for m in model.self_critic.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    assert len(layers) == 5
+    assert all(nn.utils.parametrize.is_parametrized(layer, "weight") for layer in layers)
+    assert not any(isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) for module in model.self_critic.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in model.discriminator.modules())
+
+
+def test_initial_weights_have_the_deviation_of_infogan_but_where_their_scale_has_no_effect() -> None:
+    model = InfoAE(Model(channels=1, image_size=28, architecture="infogan", self_critic_norm="spectral"))
+    deviation = {
+        name: p.detach().std().item() for name, p in model.named_parameters() if p.ndim > 1 and p.numel() > 9000
+    }
+    plain = {name: value for name, value in deviation.items() if "parametrizations" not in name}
+    assert len(plain) >= 6
+    assert all(abs(value - 0.02) < 0.001 for value in plain.values()), plain
+
+
 def test_the_two_sides_share_no_parameter_and_leave_none_out() -> None:
     model = InfoAE(Model(channels=1, image_size=28))
     sides = [{id(p) for p in side} for side in sides_of(model, Config())]

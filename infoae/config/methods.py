@@ -33,6 +33,7 @@ _OF: dict[str, tuple[Method, ...]] = {
     "model.input_dropout": ("aae",),
     "model.image_noise": ("catgan",),
     "model.critic_norm": _ON_IMAGES,
+    "model.self_critic_norm": _INFOAE,
     "objective.weights.reconstruction": ("infoae", *_ON_CODES),
     "objective.weights.classification_generated": _INFOAE,
     "objective.weights.classification_encoded": _INFOAE,

@@ -82,6 +82,8 @@ class Model(Section):
     """Deviation of the normal noise on the images that the discriminator sees in training."""
     critic_norm: Norm = "batch"
     """Normalisation inside discriminator and self-critic; the paper's is batch."""
+    self_critic_norm: Norm | None = None
+    """Normalisation inside the self-critic, spectral in all its layers; if not given, its features have critic_norm."""
 
     def image_shape(self) -> tuple[int, int]:
         """Return channels and image_size. Raises ValueError where they are not known yet."""
