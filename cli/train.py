@@ -139,7 +139,7 @@ def train(
     if resume is not None:
         refuse_changes(context, MAY_CHANGE, "a run", "--epochs")
         if store is not None:
-            store.pull(Run(runs / Path(resume).name))
+            store.fetch(Run(runs / Path(resume).name))
         plan = resumed(resume, runs, epochs, here)
     else:
         over = [] if categories is None else recipes.over_categories(config, settings or [], categories)

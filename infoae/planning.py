@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,15 @@ def with_image_shape(config: Config, train: ImageSet | ShardSet) -> Config:
     return config.model_copy(update={"model": model})
 
 
-def start(plan: Plan) -> Run:
-    """Make the folder of a new run, or return the one to go on with, as it was."""
-    return plan.resumed or Run.create(plan.runs, plan.name, plan.recipe, plan.config)
+@contextmanager
+def started(plan: Plan) -> Iterator[Run]:
+    """Make the folder of a new run, or take the one to go on with as it was; no other command writes to it meanwhile.
+
+    Raises InfoAEError, as if another command trains it.
+    """
+    run = plan.resumed or Run.create(plan.runs, plan.name, plan.recipe, plan.config)
+    with run.locked():
+        yield run
 
 
 def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,12 +19,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from infoae import metrics
 from infoae.errors import InfoAEError, one_line
-from infoae.files import atomic_folder, write_json
+from infoae.files import atomic_folder, remove, remove_leftovers, write_json
 
 FORMAT = 1
 
@@ -67,10 +66,12 @@ def save(folder: Path, checkpoint: Checkpoint, state: State) -> Path:
             hashes = {}
             for name, values in state.tensors.items():
                 file = temporary / f"{name}.safetensors"
-                save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, file)
-                hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
-            content = asdict(checkpoint) | {"sha256": hashes, "scaler": state.scaler}
-            write_json(temporary / "checkpoint.json", content)
+                # Not save_file: what a disk says is an error of safetensors' own there, which names no file.
+                content = to_bytes({key: value.detach().cpu().contiguous() for key, value in values.items()})
+                file.write_bytes(content)
+                hashes[file.name] = hashlib.sha256(content).hexdigest()
+            described = asdict(checkpoint) | {"sha256": hashes, "scaler": state.scaler}
+            write_json(temporary / "checkpoint.json", described)
     _prune(folder)
     return path
 
@@ -152,9 +153,9 @@ def _all(folder: Path) -> list[Path]:
 def _prune(folder: Path) -> None:
     highest = max(_scored(folder), default=(0.0, None))[1]  # what later scores are compared with
     keep = {newest(folder), best(folder), highest}
-    unfinished = set(folder.glob(".step-*"))  # of a process that died while it wrote
-    for path in {*_all(folder), *unfinished} - keep:
-        shutil.rmtree(path)
+    for path in set(_all(folder)) - keep:
+        remove(path)
+    remove_leftovers(folder)
 
 
 def _tensors(path: Path, name: str, checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
-import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infoae import files, locks
 from infoae.config import Config, recipes
-from infoae.errors import InfoAEError, UsageError, one_line
+from infoae.errors import InfoAEError, Notice, UsageError, one_line
 from infoae.files import atomic_file, write_json
 from infoae.runs import checkpoint as checkpoints
 
@@ -27,6 +30,7 @@ CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 NAMES = "names.json"
 FIGURES = "figures"
+LOCK = ".lock"
 
 STATE_FILES = (CONFIG, ENVIRONMENT, METRICS, NEIGHBOURS, PSEUDO_LABELS, OLD_PSEUDO_LABELS, CATEGORIES)
 """What a run goes on from beside its checkpoints; each is replaced whole."""
@@ -70,8 +74,7 @@ class Run:
     @staticmethod
     def create(root: Path, name: str | None, recipe: str, config: Config) -> Run:
         """Make a new run folder and point `root`/latest to it. Raises UsageError if the name is taken or unfit."""
-        run = Run(new_folder(root, name, recipe))
-        run.write_config(config)
+        run = Run(new_folder(root, name, recipe, lambda folder, _: Run(folder).write_config(config)))
         run.point_latest()
         return run
 
@@ -84,6 +87,17 @@ class Run:
         if str(run) == "latest" or Path(run) == root / "latest":
             raise InfoAEError(f"no run in {root}: start one with infoae train, or say which with RUN or --runs")
         raise InfoAEError(f"no run {str(run)!r}, neither that folder nor in {root}: ls {root} shows what there is")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let no other command write to the run, and remove what killed ones left unfinished in it.
+
+        Raises UnavailableError if another one does.
+        """
+        with locks.held(self.path / LOCK, self.path):
+            for folder in (self.path.parent, self.path, self.checkpoints, self.figures):
+                files.remove_leftovers(folder)
+            yield
 
     def write_config(self, config: Config) -> None:
         """Write the resolved configuration."""
@@ -175,32 +189,42 @@ class Run:
         write_json(self.path / ENVIRONMENT, [*self.environments(), entry])
 
     def point_latest(self) -> None:
-        """Let `latest` beside the run's folder be this run. Raises InfoAEError."""
+        """Let `latest` beside the run's folder be this run; where that cannot be, a Notice says so."""
         link = self.path.parent / "latest"
-        with tempfile.TemporaryDirectory(dir=self.path.parent) as folder:
-            temporary = Path(folder) / "latest"
-            try:
-                temporary.symlink_to(self.path.name, target_is_directory=True)
-                temporary.replace(link)
-            except OSError as error:
-                raise InfoAEError(
-                    f"cannot point {link} to {self.name} ({one_line(error)}): remove it if it is no link"
-                ) from None
+        try:
+            files.link(link, self.name)
+        except OSError as error:
+            why = f"no link {link} to {self.name} ({one_line(error)})"
+            warnings.warn(Notice(f"{why}: give commands the name of the run"), stacklevel=2)
 
 
-def new_folder(root: Path, name: str | None, stem: str) -> Path:
-    """Make the folder `name` under `root`; `stem` and the time if not given. Raises UsageError if taken or unfit."""
+def new_folder(root: Path, name: str | None, stem: str, fill: Callable[[Path, str], object]) -> Path:
+    """Make the folder `name` under `root`, `stem` and the time if not given; it appears once `fill` has filled it.
+
+    `fill` is told the folder that it is to write to, and the name that it will have. An empty folder of that name is
+    taken. Raises UsageError if the name is taken or unfit.
+    """
     if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "latest"):
         raise UsageError(f"run name {name!r}: use letters, digits, . _ -, and not 'latest'")
-    root.mkdir(parents=True, exist_ok=True)
     stamp = dt.datetime.now().strftime("%Y%m%d-%H%M%S")
     for candidate in [name] if name is not None else _candidates(f"{stem}-{stamp}"):
-        try:
-            (root / candidate).mkdir()
-        except FileExistsError:
+        path = (root / candidate).absolute()
+        if not _vacant(path):
             continue
-        return (root / candidate).absolute()
+        try:
+            with files.atomic_folder(path) as folder:
+                fill(folder, candidate)
+        except OSError:
+            if _vacant(path):
+                raise
+            continue  # another command was faster
+        return path
     raise UsageError(f"run {name!r} exists in {root}: continue it with --resume {name}, or give another --name")
+
+
+def _vacant(path: Path) -> bool:
+    """Whether there is nothing, or but an empty folder."""
+    return not os.path.lexists(path) or (path.is_dir() and not path.is_symlink() and not any(path.iterdir()))
 
 
 def _candidates(stem: str) -> Iterator[str]:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from infoae.cluster import connect
 from infoae.cluster.connect import Layout, Request
 from infoae.config import recipes
 from infoae.errors import InfoAEError, UsageError
+from infoae.files import scratch_folder
 from infoae.methods.registry import method_of
 from infoae.planning import checked
 from infoae.pseudolabels import pairs
@@ -92,8 +91,12 @@ def planned(
     )
     if search == "optuna":
         optuna_search(sweep)
-    folder = new_folder(runs, name, f"tune-{recipe}")
-    return sweep.model_copy(update={"name": folder.name}), folder
+
+    def fill(folder: Path, called: str) -> None:
+        sweep.name = called
+        save(sweep, folder)
+
+    return sweep, new_folder(runs, name, f"tune-{recipe}", fill)
 
 
 def extended(sweep: Sweep, trials: int | None) -> Sweep:
@@ -110,11 +113,13 @@ def extended(sweep: Sweep, trials: int | None) -> Sweep:
 def run(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> bool:
     """Run the trials that are left, writing sweep.json whenever one gets on. Returns whether all have ended.
 
-    Raises InfoAEError at once if the cluster is too small, and at the end if no trial succeeded.
+    Raises InfoAEError at once if the cluster is too small or another command runs the sweep, and at the end if no
+    trial succeeded.
     """
-    save(sweep, folder)
-    if sweep.num_left:
-        _run_left(sweep, folder, request, wandb)
+    with Run(folder).locked():
+        save(sweep, folder)
+        if sweep.num_left:
+            _run_left(sweep, folder, request, wandb)
     failed = [trial for trial in sweep.trials if trial.status == "failed"]
     if failed and len(failed) == sweep.num_trials:
         raise InfoAEError(f"all {len(failed)} trials failed, the first with: {failed[0].message}")
@@ -125,9 +130,12 @@ def _run_left(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> None
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # metrics are in the run folders
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours
     log = folder / "ray.log"
-    scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))  # Tune's own state, on the shared storage it wants
     try:
-        with connect.connected(request, log), terminated_as_interrupted():
+        with (
+            scratch_folder(folder / "tune") as scratch,  # Tune's own state, on the shared storage it wants
+            connect.connected(request, log),
+            terminated_as_interrupted(),
+        ):
             with connect.quiet(log):
                 layout, at_once = _layout(request, sweep)
                 connect.check_nodes(folder)
@@ -144,7 +152,6 @@ def _run_left(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> None
     except KeyboardInterrupt:
         pass
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
         save(sweep, folder)
 
 

@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from infoae.pseudolabels import pairs
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
 from infoae.runs import checkpoint, environment
-from infoae.runs.run import Run
+from infoae.runs.run import CONFIG, Run
 from infoae.trainer import Metrics, Moment, Reporter, Trainer
 from infoae.tune.record import Epoch, Sweep, Trial, epochs
 from infoae.tune.space import Values
@@ -47,7 +48,7 @@ class Training(tune.Trainable):
 
     def setup(self, config: dict[str, Any], task: Task) -> None:  # type: ignore[override]  # with_parameters adds it
         """Begin the first trial in this process."""
-        self._task = task
+        self._task, self._training, self._lock = task, None, ExitStack()
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -77,9 +78,9 @@ class Training(tune.Trainable):
 
     def cleanup(self) -> None:
         """Stop training, if it is still going on."""
-        training = getattr(self, "_training", None)
-        if training is not None:
-            training.close()
+        if self._training is not None:
+            self._training.close()
+        self._lock.close()
 
     def _next(self) -> dict[str, Any]:
         sweep = self._task.sweep
@@ -88,8 +89,11 @@ class Training(tune.Trainable):
         if self._training is None:
             here = "auto" if self._task.layout.max_workers > 1 else None  # its workers have the GPUs
             plan = checked(sweep.config_of(trial), path.parent, sweep.recipe, None, None, here)
-            run = Run(path) if path.exists() else Run.create(path.parent, path.name, sweep.recipe, plan.config)
-            run.write_config(plan.config)  # also where the command was killed before it was written
+            run = (
+                Run(path) if (path / CONFIG).exists() else Run.create(path.parent, path.name, sweep.recipe, plan.config)
+            )
+            self._lock.enter_context(run.locked())
+            run.write_config(plan.config)
             saved = checkpoint.newest(run.checkpoints)
             run.forget_metrics_after(0 if saved is None else checkpoint.read(saved).step)
             self._training = _training(plan, run, self._task)

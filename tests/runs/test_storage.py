@@ -105,6 +105,7 @@ def test_storage_out_of_reach_may_be_reached_later(
     monkeypatch.setattr(storage, "_copy", unreachable)
     with pytest.raises(UnavailableError, match=r"cannot write .*: timeout"):
         store.push(finished_run)
+    monkeypatch.setattr(storage, "_read", unreachable)
     with pytest.raises(UnavailableError, match=r"cannot read .*: timeout"):
         store.pull(Run(tmp_path / finished_run.name))
 

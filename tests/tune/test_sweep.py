@@ -127,7 +127,7 @@ def test_neighbours_that_trials_share_are_found_once(
     neighbours = ("objective.pairs=neighbours", "objective.weights.mutual_information=1", "data.limit=60")
     sweep, folder = make(tmp_path / "runs", text, *neighbours, trials=2)
     (folder / ".tune-1").mkdir()
-    sweeping._find_neighbours(sweep, Run(folder / ".tune-1"))
+    sweeping._find_neighbours(sweep, Run(folder / "scratch"))
     assert len(found) == searches
     trial = Run(folder / "trial")
     images = data.load_training(sweep.config.data).images
