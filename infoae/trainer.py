@@ -21,6 +21,7 @@ from infoae.data.sampler import batches, steps_an_epoch
 from infoae.distributed import collectives
 from infoae.errors import InfoAEError, UsageError
 from infoae.evaluation import evaluate
+from infoae.files import naming
 from infoae.methods.registry import method_of
 from infoae.methods.schedules import schedule_of
 from infoae.pseudolabels import pairs
@@ -233,7 +234,7 @@ class Trainer:
 
     def _write(self, metrics: Metrics) -> None:
         line = {"step": self.done, "epoch": self.done / self.steps_per_epoch, "seconds": self.seconds} | metrics
-        with (self.run.path / METRICS).open("a", encoding="utf-8") as file:
+        with naming(self.run.path / METRICS), (self.run.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def _moment(self, images_per_second: float) -> Moment:

@@ -23,7 +23,7 @@ from infoae import data
 from infoae.cluster import connect
 from infoae.cluster.connect import Layout, Request
 from infoae.config import recipes
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import InfoAEError, MachineError, UsageError
 from infoae.files import scratch_folder
 from infoae.methods.registry import method_of
 from infoae.planning import checked
@@ -32,7 +32,6 @@ from infoae.reporting.images import progress as image_progress
 from infoae.reporting.training import SweepProgress
 from infoae.reporting.wandb import Mode
 from infoae.runs.run import Run, new_folder
-from infoae.signals import terminated_as_interrupted
 from infoae.tune import space as searching
 from infoae.tune.record import Epoch, Metric, Scheduling, Search, Sweep, save
 from infoae.tune.search import Numbered, make_scheduler, optuna_search
@@ -134,7 +133,6 @@ def _run_left(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> None
         with (
             scratch_folder(folder / "tune") as scratch,  # Tune's own state, on the shared storage it wants
             connect.connected(request, log),
-            terminated_as_interrupted(),
         ):
             with connect.quiet(log):
                 layout, at_once = _layout(request, sweep)
@@ -148,7 +146,10 @@ def _run_left(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> None
                     f"sweep {folder}: {sweep.num_left} of {sweep.num_trials} trials to run, "
                     f"{at_once} at once, {workers}{each} each"
                 )
-                _tuner(task, at_once, scratch, _Following(sweep, folder, progress)).fit()
+                following = _Following(sweep, folder, progress)
+                _tuner(task, at_once, scratch, following).fit()
+        if following.refused is not None:
+            raise MachineError(f"{following.refused}; go on with: infoae tune --resume {sweep.name}")
     except KeyboardInterrupt:
         pass
     finally:
@@ -168,7 +169,7 @@ def _find_neighbours(sweep: Sweep, beside: Run) -> None:
         pairs.find(beside, images, config.neighbours, config.augment, advance)
 
 
-def _tuner(task: Task, at_once: int, scratch: Path, following: tune.Callback) -> tune.Tuner:
+def _tuner(task: Task, at_once: int, scratch: Path, following: _Following) -> tune.Tuner:
     layout = task.layout
     # Any resource but a CPU: Tune refuses a trial that asks for nothing.
     wanted = layout.resources_per_worker if layout.max_workers == 1 else {"memory": 1.0}
@@ -189,6 +190,7 @@ def _tuner(task: Task, at_once: int, scratch: Path, following: tune.Callback) ->
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # checkpoints are in the run folders
             callbacks=[following],
+            stop=following,
             verbose=0,
         ),
     )
@@ -211,11 +213,21 @@ def _layout(request: Request, sweep: Sweep) -> tuple[Layout, int]:
     return dataclasses.replace(layout, cpus_per_worker=cpus), at_once
 
 
-class _Following(tune.Callback):
-    """Runs beside Tune's controller: keeps sweep.json and the progress true."""
+class _Following(tune.Callback, tune.Stopper):
+    """Runs beside Tune's controller: keeps sweep.json and the progress true.
+
+    Ends all trials once a machine `refused` one what every trial asks for, as space on a full disk.
+    """
 
     def __init__(self, sweep: Sweep, folder: Path, progress: SweepProgress) -> None:
         self._sweep, self._folder, self._progress = sweep, folder, progress
+        self.refused: str | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+        return False
+
+    def stop_all(self) -> bool:
+        return self.refused is not None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune keeps a pickle of all it is given; nobody reads it
@@ -224,8 +236,9 @@ class _Following(tune.Callback):
         known = self._sweep.trials[result["number"]]
         if "failed" in result:
             known.status, known.message = "failed", result["failed"]
-        elif "lost" in result:
-            known.message = result["lost"]
+        elif "lost" in result or "refused" in result:
+            known.message = result.get("lost") or result["refused"]
+            self.refused = result.get("refused")
         else:
             known.message = None
             del known.epochs[result["epoch"] - 1 :]  # of an earlier start

@@ -17,7 +17,7 @@ from ray import tune
 from torch import Tensor
 
 from infoae.cluster.connect import Layout
-from infoae.errors import InfoAEError, UnavailableError, one_line
+from infoae.errors import InfoAEError, MachineError, UnavailableError, machine_errors, one_line
 from infoae.methods.schedules import schedule_of
 from infoae.planning import Plan, checked
 from infoae.pseudolabels import pairs
@@ -48,7 +48,8 @@ class Training(tune.Trainable):
 
     def setup(self, config: dict[str, Any], task: Task) -> None:  # type: ignore[override]  # with_parameters adds it
         """Begin the first trial in this process."""
-        self._task, self._training, self._lock = task, None, ExitStack()
+        self._task, self._lock = task, ExitStack()
+        self._training: Iterator[None] | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -57,23 +58,25 @@ class Training(tune.Trainable):
         self._number: int = new_config["number"]
         self._values: Values = new_config["values"]
         self._epochs: list[Epoch] = []
-        self._training: Iterator[None] | None = None
+        self._training = None
         return True
 
     def step(self) -> dict[str, Any]:
         """Report the next epoch, training it unless an earlier start of this trial did.
 
         An error ends the trial, not the sweep, and is not tried again: it would come again. Its score is the lowest.
-        Only where machines were lost may a resumed sweep go on with the trial.
+        Only where machines were lost, or refused what every trial asks for, may a resumed sweep go on with the trial.
         """
         try:
-            return self._next()
+            with machine_errors():
+                return self._next()
         except Exception as error:
             if not isinstance(error, InfoAEError):
                 traceback.print_exc()
             ours = isinstance(error, InfoAEError)
             message = str(error) if ours else f"{type(error).__name__}: {one_line(error, first=True)}"
-            outcome = "lost" if isinstance(error, UnavailableError) else "failed"
+            kinds = {MachineError: "refused", UnavailableError: "lost"}
+            outcome = next((name for kind, name in kinds.items() if isinstance(error, kind)), "failed")
             return {"number": self._number, outcome: message, "epoch": 0, "score": 0.0, "done": True}
 
     def cleanup(self) -> None:
