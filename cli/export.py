@@ -12,6 +12,7 @@ from infoae.cli.options import (
     CheckpointOption,
     JsonOption,
     LabelsOption,
+    MovedDataOption,
     RunArgument,
     RunsOption,
     print_json,
@@ -39,6 +40,7 @@ def export(
     ] = False,
     labels: LabelsOption = None,
     checkpoint: CheckpointOption = CheckpointChoice.best,
+    data_root: MovedDataOption = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
@@ -69,6 +71,7 @@ def export(
             precision=precision,
             names=None if given is None else names.display(given),
             which=checkpoint.value,
+            data_root=data_root,
             triton=triton,
             say=lambda text: typer.echo(text, err=True),
         )

@@ -69,6 +69,10 @@ class JobFolder:
             return json.loads((self.path / DESCRIPTION).read_text(encoding="utf-8"))
         except FileNotFoundError:  # of an earlier infoae, which called it otherwise
             return None
+        except (ValueError, RecursionError) as error:
+            raise InfoAEError(
+                f"{self.path / DESCRIPTION} is damaged ({one_line(error)}): delete {self.path} to start again"
+            ) from None
 
     def delete_leftovers(self) -> None:
         """Remove the beginnings of files whose writers were killed; readers of the result would stumble over them."""

@@ -110,6 +110,12 @@ class Trainer:
             raise InfoAEError(f"the workers see different checkpoints of {self.run.name}: put --runs on shared storage")
         if not collectives.same_everywhere(len(self.images), self.step.device):
             raise InfoAEError(f"the workers see different images: put {self.config.data.root} on shared storage")
+        if saved.step > self.total_steps or saved.epoch != saved.step // self.steps_per_epoch:
+            raise InfoAEError(
+                f"checkpoint {path} is of step {saved.step} in epoch {saved.epoch}: {len(self.images)} images and the "
+                f"run's config.yaml make {self.steps_per_epoch} steps an epoch, {self.total_steps} in all: one was "
+                "changed"
+            )
         self.done, self.seconds = saved.step, saved.seconds
         self.pseudo_labels.restore(self.done // self.steps_per_epoch)
         if collectives.is_main():

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, FiniteFloat, TypeAdapter
+
 from infoae import files, locks
 from infoae.config import Config, recipes
 from infoae.errors import InfoAEError, Notice, UsageError, one_line
@@ -21,6 +23,7 @@ from infoae.runs import checkpoint as checkpoints
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
+IMAGES = "images.json"
 METRICS = "metrics.jsonl"
 NEIGHBOURS = "neighbours.npz"
 PSEUDO_LABELS = "pseudo_labels.npy"
@@ -32,12 +35,16 @@ NAMES = "names.json"
 FIGURES = "figures"
 LOCK = ".lock"
 
-STATE_FILES = (CONFIG, ENVIRONMENT, METRICS, NEIGHBOURS, PSEUDO_LABELS, OLD_PSEUDO_LABELS, CATEGORIES)
+STATE_FILES = (CONFIG, ENVIRONMENT, IMAGES, METRICS, NEIGHBOURS, PSEUDO_LABELS, OLD_PSEUDO_LABELS, CATEGORIES)
 """What a run goes on from beside its checkpoints; each is replaced whole."""
+
+_ENVIRONMENTS = TypeAdapter(list[dict[str, Any]])
+_METRICS = TypeAdapter(dict[str, int | float], config=ConfigDict(strict=True))
 
 CONTENTS = {
     CONFIG: "the resolved configuration",
     ENVIRONMENT: "versions, device and threads of each start",
+    IMAGES: "number, shape and fingerprint of the training images, which a resumed run must find again",
     METRICS: "a line of losses every few steps, and of measures at the end of each epoch",
     CHECKPOINTS: "the newest and the best step: weights, optimizer, and a checkpoint.json with the score",
     NEIGHBOURS: "the nearest neighbours of each training image, where they are compared",
@@ -141,15 +148,21 @@ class Run:
             )
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of metrics.jsonl, oldest first."""
+        """Yield the lines of metrics.jsonl, oldest first. Raises InfoAEError if one is damaged."""
         path = self.path / METRICS
         if path.exists():
-            with path.open(encoding="utf-8") as lines:
-                for line in lines:
+            with path.open(encoding="utf-8", errors="replace") as lines:
+                for number, line in enumerate(lines, start=1):
                     try:
-                        yield json.loads(line)
-                    except ValueError:  # the line being written when the machine went down
-                        return
+                        found = _METRICS.validate_json(line)
+                        found["step"]  # raises KeyError
+                    except (ValueError, KeyError):
+                        if not line.endswith("\n"):  # being written when the process was killed
+                            return
+                        raise InfoAEError(
+                            f"line {number} of {path} is damaged: remove that line, only what it says is lost"
+                        ) from None
+                    yield found
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that will be done again."""
@@ -166,9 +179,9 @@ class Run:
         if not path.exists():
             return {}
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))["information_kept"]
-            return {int(number): float(nats) for number, nats in kept.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return TypeAdapter(dict[int, FiniteFloat]).validate_python(content["information_kept"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InfoAEError(
                 f"{path} is damaged ({one_line(error)}): remove it, only the curve in it is lost"
             ) from None
@@ -177,9 +190,8 @@ class Run:
         """Return what each start and resume of the run ran on. Raises InfoAEError if its file is damaged."""
         path = self.path / ENVIRONMENT
         try:
-            entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-            return [dict(entry) for entry in entries]
-        except (ValueError, TypeError) as error:
+            return _ENVIRONMENTS.validate_json(path.read_bytes()) if path.exists() else []
+        except ValueError as error:
             raise InfoAEError(
                 f"{path} is damaged ({one_line(error)}): remove it, only what the run ran on is lost"
             ) from None

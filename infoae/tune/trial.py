@@ -23,7 +23,7 @@ from infoae.planning import Plan, checked
 from infoae.pseudolabels import pairs
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
-from infoae.runs import checkpoint, environment
+from infoae.runs import checkpoint, environment, images
 from infoae.runs.run import CONFIG, Run
 from infoae.trainer import Metrics, Moment, Reporter, Trainer
 from infoae.tune.record import Epoch, Sweep, Trial, epochs
@@ -96,6 +96,7 @@ class Training(tune.Trainable):
                 Run(path) if (path / CONFIG).exists() else Run.create(path.parent, path.name, sweep.recipe, plan.config)
             )
             self._lock.enter_context(run.locked())
+            images.keep(run, images.identify(plan.train.images), plan.config.data)
             run.write_config(plan.config)
             saved = checkpoint.newest(run.checkpoints)
             run.forget_metrics_after(0 if saved is None else checkpoint.read(saved).step)

@@ -96,7 +96,7 @@ def test_a_damaged_description_is_one_clear_line(text: str, tmp_path: Path, step
 def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, step: Step) -> None:
     path = save(tmp_path, step, 1)
     content = json.loads((path / "checkpoint.json").read_text())
-    (path / "checkpoint.json").write_text(json.dumps(content | {"format": 2}))
+    (path / "checkpoint.json").write_text(json.dumps(content | {"format": 3}))
     with pytest.raises(InfoAEError, match="upgrade"):
         checkpoint.read(path)
 
