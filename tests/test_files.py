@@ -37,6 +37,14 @@ def elsewhere(program: str, *arguments: object) -> Iterator[subprocess.Popen[str
         process.send_signal(signal.SIGKILL)
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def unfinished(folder: Path) -> list[str]:
+    return [name for name in names(folder) if ".tmp-" in name]
+
+
 WRITES = """
 import sys, time
 from pathlib import Path
@@ -55,7 +63,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one
     path = tmp_path / "x.json"
     (tmp_path / ".x.json.backup.json").touch()  # of somebody else
     with elsewhere(WRITES, path, kind):
-        held = [name for name in os.listdir(tmp_path) if ".tmp-" in name]
+        held = unfinished(tmp_path)
         assert len(held) == 1
         files.remove_leftovers(tmp_path)
         if kind == "atomic_folder":
@@ -63,18 +71,18 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_what_a_living_one
                 pass
         else:
             write_json(path, 1)
-        assert [name for name in os.listdir(tmp_path) if ".tmp-" in name] == held
+        assert unfinished(tmp_path) == held
         path.unlink(missing_ok=True)
     with getattr(files, kind)(path):
-        assert len([name for name in os.listdir(tmp_path) if ".tmp-" in name]) == 1
-    assert sorted(os.listdir(tmp_path)) == [".x.json.backup.json", "x.json"]
+        assert len(unfinished(tmp_path)) == 1
+    assert names(tmp_path) == [".x.json.backup.json", "x.json"]
 
 
 def test_a_lock_is_of_one_process_and_ends_with_it(tmp_path: Path) -> None:
     with elsewhere(WRITES, tmp_path, "held"):
-        with pytest.raises(UnavailableError, match=f"another command is writing {tmp_path} now"):
-            with locks.held(tmp_path / ".lock", tmp_path):
-                pass
+        refused = pytest.raises(UnavailableError, match=f"another command is writing {tmp_path} now")
+        with refused, locks.held(tmp_path / ".lock", tmp_path):
+            pass
     with locks.held(tmp_path / ".lock", tmp_path):
         pass
 
@@ -97,12 +105,13 @@ def test_a_folder_is_removed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr("shutil.rmtree", killed)
-        remove(tmp_path / "x")
+        with pytest.raises(KeyboardInterrupt):
+            remove(tmp_path / "x")
     assert not (tmp_path / "x").exists()
     files.remove_leftovers(tmp_path)
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("make", [atomic_file, atomic_folder])
@@ -112,7 +121,7 @@ def test_an_error_names_what_was_to_be_written(make: Callable[[Path], Any], tmp_
             raise error
         assert caught.value.filename == str(tmp_path / "x")
         assert caught.value.strerror == str(error).removeprefix("[Errno 28] ")
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []
 
 
 def test_a_file_has_the_mode_that_the_user_wants(tmp_path: Path) -> None:
@@ -127,7 +136,7 @@ def test_a_file_has_the_mode_that_the_user_wants(tmp_path: Path) -> None:
 
 
 def refuse(code: int) -> Callable[..., Any]:
-    def refused(*arguments: Any, **_: Any) -> Any:
+    def refused(*_: Any, **__: Any) -> Any:
         raise OSError(code, os.strerror(code))
 
     return refused
@@ -170,4 +179,4 @@ def test_a_disk_that_fails_when_it_is_flushed_is_an_error(
     monkeypatch.setattr(os, "fsync", refuse(code))
     with pytest.raises(OSError, match=os.strerror(code)):
         write_json(tmp_path / "x", 1)
-    assert os.listdir(tmp_path) == []
+    assert names(tmp_path) == []

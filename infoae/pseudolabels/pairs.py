@@ -131,4 +131,5 @@ def _read(path: Path, shape: tuple[int, int], source: str | None = None) -> Indi
         found = file["neighbours"]
     if found.shape != shape or found.dtype.kind != "i" or found.min() < 0 or found.max() >= len(found):
         raise ValueError(f"{found.dtype} {found.shape}, or not of these images")
-    return found.astype(np.int32)
+    neighbours: Indices = found.astype(np.int32)
+    return neighbours

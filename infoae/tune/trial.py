@@ -6,7 +6,7 @@ import dataclasses
 import queue
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,7 +49,7 @@ class Training(tune.Trainable):
     def setup(self, config: dict[str, Any], task: Task) -> None:  # type: ignore[override]  # with_parameters adds it
         """Begin the first trial in this process."""
         self._task, self._lock = task, ExitStack()
-        self._training: Iterator[None] | None = None
+        self._training: Generator[None, None, None] | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -109,7 +109,7 @@ class Training(tune.Trainable):
         return epoch.model_dump() | {"number": self._number, "done": epoch.epoch == sweep.config.train.epochs}
 
 
-def _training(plan: Plan, run: Run, task: Task) -> Iterator[None]:
+def _training(plan: Plan, run: Run, task: Task) -> Generator[None, None, None]:
     """Train on from the run's newest checkpoint; yields whenever one is written."""
     train = _alone if task.layout.max_workers == 1 else _together
     with wandb_reporter(task.wandb, run, plan.config, task.sweep.name) as reporters:

@@ -186,7 +186,7 @@ TRAIN = Verb(
     ["train", "--config", "smoke", *settings(*SETTINGS), "--name", "r"],
     write_data, import_training, go_on, trained,
 )  # fmt: skip
-VERBS = {
+VERBS: dict[str, Verb] = {
     "train": TRAIN,
     "train-heads": Verb(
         ["train", "--config", "smoke", *settings(*SETTINGS, *HEADS), "--name", "r"],

@@ -53,7 +53,7 @@ def test_a_process_that_dies_while_it_stores_harms_nothing_stored(
     copy, reached = storage._copy, []
 
     def dying(left: int) -> Callable[..., None]:
-        def copy_or_die(source: str, destination: str, *systems: Any) -> None:
+        def copy_or_die(source: Path, destination: str, *systems: Any) -> None:
             nonlocal left
             if not left:
                 Path(destination + ".partial").write_bytes(b"half")
