@@ -123,7 +123,7 @@ def read(path: Path) -> Checkpoint:
             raise InfoAEError(f"checkpoint {path} has format {made_in}, this infoae reads {FORMAT}: upgrade")
         if made_in != 1 and content.pop("digest") != _digest(content):
             raise ValueError("checkpoint.json was changed")
-        checkpoint = _CHECKPOINT.validate_python(content)
+        checkpoint = _CHECKPOINT.validate_json(json.dumps(content))  # Python's own objects are no strict dataclass
         if path.name != _name(checkpoint.step):
             raise ValueError(f"checkpoint.json is of step {checkpoint.step}")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
