@@ -32,9 +32,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     with _temporary(path, folder=False) as temporary:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 @contextmanager
@@ -46,9 +46,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     with _temporary(path, folder=True) as temporary:
         yield temporary
         for file in temporary.iterdir():
-            _sync(file)
+            sync(file)
         temporary.rename(path)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 @contextmanager
@@ -172,7 +172,8 @@ def _remove_unless_held(path: Path) -> bool:
         os.close(descriptor)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flush a file or folder to its disk; a Notice says where that cannot be. Raises OSError if the disk fails."""
     if path.is_dir() and os.name == "nt":  # Windows cannot open a folder to flush it
         return
     try:
