@@ -39,7 +39,7 @@ MEASURES = {
 }
 """Key in a result file, and heading."""
 
-_OTHER = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError)
+_OTHER = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError)
 """What reading a file raises that is not what was written."""
 
 

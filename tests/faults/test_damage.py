@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -41,6 +42,7 @@ SHAPED = ANY | st.dictionaries(st.sampled_from([*KEYS, "score", "generated", "tr
 TEXT = st.binary(max_size=50) | SHAPED.map(lambda value: json.dumps(value).encode())
 MANY = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
+STATE = State({"model": {"w": torch.zeros(2)}})
 JOB: dict[str, Any] = {"model": 1}
 TAKEN: dict[str, Any] = {"stored": "5 rows", "resume": True, "differences": "model"}
 READERS: dict[str, tuple[str, Callable[[Run], Any]]] = {
@@ -58,14 +60,16 @@ READERS: dict[str, tuple[str, Callable[[Run], Any]]] = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def run(tmp_path: Path, tiny_config: Config) -> Run:
+    return Run.create(tmp_path, "run", "smoke", tiny_config)
+
+
 @pytest.mark.parametrize("kind", READERS)
 @given(content=TEXT)
 @MANY
-def test_any_content_is_read_or_refused_in_one_line(
-    kind: str, content: bytes, tmp_path_factory: pytest.TempPathFactory, tiny_config: Config
-) -> None:
+def test_any_content_is_read_or_refused_in_one_line(kind: str, content: bytes, run: Run) -> None:
     name, read = READERS[kind]
-    run = Run.create(tmp_path_factory.mktemp("any"), "run", "smoke", tiny_config)
     (run.path / name).parent.mkdir(parents=True, exist_ok=True)
     (run.path / name).write_bytes(content)
     try:
@@ -76,12 +80,13 @@ def test_any_content_is_read_or_refused_in_one_line(
 
 @given(st.data())
 @MANY
-def test_what_a_checkpoint_says_of_itself_cannot_be_changed(
-    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    state = State({"model": {"w": torch.zeros(2)}})
-    path = checkpoint.save(tmp_path_factory.mktemp("run"), Checkpoint(7, 1, 2.5, 0.25), state)
+def test_what_a_checkpoint_says_of_itself_cannot_be_changed(data: st.DataObject, run: Run) -> None:
+    path, saved = run.checkpoints / "step-00000007", run.path / "saved"
     file = path / "checkpoint.json"
+    if not saved.exists():
+        checkpoint.save(run.checkpoints, Checkpoint(7, 1, 2.5, 0.25), STATE)
+        shutil.copy(file, saved)
+    shutil.copy(saved, file)
     content = json.loads(file.read_text())
     assert checkpoint.load(path)[0].score == 0.25
     key = data.draw(st.sampled_from(sorted(content)))
@@ -92,17 +97,14 @@ def test_what_a_checkpoint_says_of_itself_cannot_be_changed(
 
 
 def test_a_checkpoint_is_of_the_step_in_its_name(tmp_path: Path) -> None:
-    path = checkpoint.save(tmp_path, Checkpoint(7, 1, 2.5, 0.25), State({"model": {"w": torch.zeros(2)}}))
+    path = checkpoint.save(tmp_path, Checkpoint(7, 1, 2.5, 0.25), STATE)
     with pytest.raises(InfoAEError, match=r"checkpoint\.json is of step 7"):
         checkpoint.read(path.rename(tmp_path / "step-00000008"))
 
 
 @given(st.data())
 @MANY
-def test_changed_pseudo_labels_are_refused(
-    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, tiny_config: Config
-) -> None:
-    run = Run.create(tmp_path_factory.mktemp("labels"), "run", "smoke", tiny_config)
+def test_changed_pseudo_labels_are_refused(data: st.DataObject, run: Run) -> None:
     labels = np.arange(20)
     pseudo_labels.save(run, labels, 1)
     assert (pseudo_labels.load(run, 20, 1, torch.device("cpu")) == labels).all()
@@ -113,8 +115,7 @@ def test_changed_pseudo_labels_are_refused(
         pseudo_labels.load(run, 20, 1, torch.device("cpu"))
 
 
-def test_only_the_line_that_was_being_written_may_be_broken(tmp_path: Path, tiny_config: Config) -> None:
-    run = Run.create(tmp_path, "one", "smoke", tiny_config)
+def test_only_the_line_that_was_being_written_may_be_broken(run: Run) -> None:
     lines = ['{"step": 1, "loss": NaN}\n', '{"step": 2, "loss": 0.5}\n']
     for end in range(len(lines[1])):
         (run.path / METRICS).write_text(lines[0] + lines[1][:end])
