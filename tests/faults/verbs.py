@@ -143,7 +143,7 @@ def import_tuning() -> None:
 def small_parts() -> None:
     from infoae.deploy import sinks
 
-    sinks.PART_ROWS = 8
+    sinks.PART_ROWS, sinks.PART_SECONDS = 8, float("inf")
 
 
 def without_ray() -> None:
