@@ -75,6 +75,10 @@ _PASSING = (errno.ESTALE, errno.EIO, errno.EAGAIN, errno.ENOTCONN, errno.EHOSTUN
 
 def _of_machine(error: BaseException) -> InfoAEError | None:
     """Return an error of the machine, or that an exception was raised from, as one of ours; None if it is none."""
+    if isinstance(error, OSError):
+        passing = isinstance(error, ConnectionError | TimeoutError) or error.errno in _PASSING
+        kind = UnavailableError if passing else MachineError
+        return kind(f"{one_line(error)}: {error.filename or 'reading or writing'}")
     if (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
@@ -82,10 +86,6 @@ def _of_machine(error: BaseException) -> InfoAEError | None:
     ):
         reason = one_line(error, first=True)
         return InfoAEError(f"not enough memory ({reason}): take smaller batches, models or images")
-    if isinstance(error, OSError):
-        passing = isinstance(error, ConnectionError | TimeoutError) or error.errno in _PASSING
-        kind = UnavailableError if passing else MachineError
-        return kind(f"{one_line(error)}: {error.filename or 'reading or writing'}")
     if match := _NUMBERED.search(str(error)):
         return MachineError(f"{os.strerror(int(match[1] or match[2]))}: {one_line(error, first=True)}")
     return None if error.__cause__ is None else _of_machine(error.__cause__)

@@ -68,7 +68,7 @@ def test_images_that_could_not_be_used_afterwards_are_refused_first(channels: in
 
 
 def test_data_that_moved_is_found_and_data_that_changed_is_refused(tmp_path: Path) -> None:
-    test = ImageSet(RANDOM.integers(0, 256, (20, 1, 28, 28), np.uint8), None)
+    test = ImageSet(RANDOM.integers(0, 256, (40, 1, 28, 28), np.uint8), None)
     pixels = RANDOM.integers(0, 256, (60, 1, 28, 28), np.uint8)
     write_shards(tmp_path / "here", pixels, 2, test)
     given = [*SETTINGS, "--data-root", "here", "--set", "data.limit=null", "--name", "r"]
