@@ -78,7 +78,7 @@ def test_any_content_is_read_or_refused_in_one_line(kind: str, content: bytes, r
         assert "\n" not in str(error)
 
 
-@given(st.data())
+@given(data=st.data())
 @MANY
 def test_what_a_checkpoint_says_of_itself_cannot_be_changed(data: st.DataObject, run: Run) -> None:
     path, saved = run.checkpoints / "step-00000007", run.path / "saved"
@@ -102,7 +102,7 @@ def test_a_checkpoint_is_of_the_step_in_its_name(tmp_path: Path) -> None:
         checkpoint.read(path.rename(tmp_path / "step-00000008"))
 
 
-@given(st.data())
+@given(data=st.data())
 @MANY
 def test_changed_pseudo_labels_are_refused(data: st.DataObject, run: Run) -> None:
     labels = np.arange(20)
@@ -127,7 +127,7 @@ def test_only_the_line_that_was_being_written_may_be_broken(run: Run) -> None:
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
-@given(st.data())
+@given(data=st.data())
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_part_of_a_job_is_made_again(
     ending: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
