@@ -12,6 +12,7 @@ from infoae.cli.options import (
     CheckpointOption,
     DeviceOption,
     JsonOption,
+    MovedDataOption,
     RunArgument,
     RunsOption,
     print_json,
@@ -29,6 +30,7 @@ MOST_CLASSES = 12  # that a terminal has columns for; evaluation.json and the fi
 def evaluate(
     run: RunArgument = "latest",
     checkpoint: CheckpointOption = CheckpointChoice.best,
+    data_root: MovedDataOption = None,
     device: DeviceOption = Device.AUTO,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
@@ -37,13 +39,13 @@ def evaluate(
 
     Categories are matched to classes one-to-one (Hungarian); the result is kept in evaluation.json.
     """
-    from infoae import data
     from infoae.device import resolve_device
     from infoae.evaluation.evaluate import evaluate_run
+    from infoae.runs import images
     from infoae.runs.run import Run
 
     found = Run.open(run, runs)
-    test = data.load(found.config().data, "test")
+    test = images.of_tests(found, data_root)
     result = evaluate_run(found, test, checkpoint.value, resolve_device(device.value))
     if as_json:
         print_json(result.to_dict())

@@ -12,6 +12,7 @@ from infoae.cli.options import (
     CheckpointOption,
     JsonOption,
     LabelsOption,
+    MovedDataOption,
     RunArgument,
     RunsOption,
     print_json,
@@ -39,6 +40,7 @@ def export(
     ] = False,
     labels: LabelsOption = None,
     checkpoint: CheckpointOption = CheckpointChoice.best,
+    data_root: MovedDataOption = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
@@ -57,18 +59,22 @@ def export(
     if not onnx:
         raise UsageError("say in which format: infoae export --onnx")
     found = Run.open(run, runs)
-    num_categories = model_of(found, checkpoint.value).num_categories
-    step = read(found.checkpoint(checkpoint.value)).step
-    given = names.stored(found, num_categories, step) if labels is None else names.read_names(labels, num_categories)
-    exported = export_run(
-        found,
-        out,
-        precision=precision,
-        names=None if given is None else names.display(given),
-        which=checkpoint.value,
-        triton=triton,
-        say=lambda text: typer.echo(text, err=True),
-    )
+    with found.locked():  # or training might replace the checkpoint meanwhile
+        num_categories = model_of(found, checkpoint.value).num_categories
+        step = read(found.checkpoint(checkpoint.value)).step
+        given = (
+            names.stored(found, num_categories, step) if labels is None else names.read_names(labels, num_categories)
+        )
+        exported = export_run(
+            found,
+            out,
+            precision=precision,
+            names=None if given is None else names.display(given),
+            which=checkpoint.value,
+            data_root=data_root,
+            triton=triton,
+            say=lambda text: typer.echo(text, err=True),
+        )
     if as_json:
         print_json(_to_json(exported))
     else:

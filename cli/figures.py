@@ -11,6 +11,7 @@ from infoae.cli.options import (
     CheckpointOption,
     DeviceOption,
     JsonOption,
+    MovedDataOption,
     RunArgument,
     RunsOption,
     print_json,
@@ -21,19 +22,20 @@ from infoae.gpu import Device
 def figures(
     run: RunArgument = "latest",
     checkpoint: CheckpointOption = CheckpointChoice.best,
+    data_root: MovedDataOption = None,
     device: DeviceOption = Device.AUTO,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
     """Draw a run's figures as PNG files: those of the paper, its losses and its confusion matrix."""
-    from infoae import data
     from infoae.device import resolve_device
     from infoae.evaluation.figures import draw_all
     from infoae.methods.registry import model_of
+    from infoae.runs import images
     from infoae.runs.run import Run
 
     found = Run.open(run, runs)
-    test = data.load(found.config().data, "test")
+    test = images.of_tests(found, data_root)
     model = model_of(found, checkpoint.value).to(resolve_device(device.value))
     written: dict[str, str] = {}
     for name, path in draw_all(found, model, test):

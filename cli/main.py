@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 import warnings
@@ -22,10 +21,11 @@ from infoae.cli import (
     generate,
     name,
     reproduce,
+    streams,
     train,
     tune,
 )
-from infoae.errors import InfoAEError, Notice, one_line
+from infoae.errors import InfoAEError, Notice, machine_errors
 from infoae.version import __version__
 
 app = typer.Typer(
@@ -69,19 +69,21 @@ def main() -> None:
     """Run the command; an error for people is one line on stderr and a non-zero exit, never a traceback."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to stop a job is to stop it tidily, as Ctrl-C does
     warnings.showwarning = _show_warning
+    streams.prepare()
     try:
-        app()
+        with machine_errors():
+            try:
+                app()
+            finally:
+                sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        streams.give_up_output()
+        raise SystemExit(1) from None
     except InfoAEError as error:
+        streams.give_up_output()
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output, such as head, has gone
-        sys.stderr.close()
-        raise SystemExit(1) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise
-        _fail(f"{one_line(error)}: {error.filename or 'writing a file'}", 1)
 
 
 def _show_warning(

@@ -41,17 +41,18 @@ def name(
     if (examples is None) == (labels is None):
         raise UsageError("give either --examples or --labels")
     found = Run.open(run, runs)
-    model = model_of(found, checkpoint.value)
-    naming, num_examples = None, 0
-    if labels is not None:
-        given = names.read_names(labels, model.num_categories)
-    else:
-        assert examples is not None
-        images, truth = names.read_examples(examples, model.image_shape)
-        answers = model.classify(images).argmax(1).numpy()
-        naming = names.by_majority(answers, truth, model.num_categories)
-        given, num_examples = naming.names, len(truth)
-    names.store(found, given, read(found.checkpoint(checkpoint.value)).step)
+    with found.locked():
+        model = model_of(found, checkpoint.value)
+        naming, num_examples = None, 0
+        if labels is not None:
+            given = names.read_names(labels, model.num_categories)
+        else:
+            assert examples is not None
+            images, truth = names.read_examples(examples, model.image_shape)
+            answers = model.classify(images).argmax(1).numpy()
+            naming = names.by_majority(answers, truth, model.num_categories)
+            given, num_examples = naming.names, len(truth)
+        names.store(found, given, read(found.checkpoint(checkpoint.value)).step)
     if as_json:
         content = {"run": str(found.path), "names": given, "num_examples": num_examples}
         if naming is not None:

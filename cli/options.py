@@ -36,6 +36,10 @@ SetOption = Annotated[
         "--set", metavar="KEY=VALUE", help="Set a configuration key, as optim.learning_rate=1e-4. Repeatable."
     ),
 ]
+MovedDataOption = Annotated[
+    Path | None,
+    typer.Option("--data-root", metavar="DIR", help="Folder that the run's data set lies in now, if it has moved."),
+]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto is a GPU if there is one.")]
 LabelsOption = Annotated[
     Path | None,

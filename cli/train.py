@@ -14,6 +14,7 @@ from infoae.gpu import Device
 MAY_CHANGE = {
     "resume",
     "epochs",
+    "data_root",
     "wandb",
     "nodes",
     "workers_per_node",
@@ -71,7 +72,9 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the run's folder; default: recipe and time.")] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Run to go on with, exactly where it stopped; only --epochs may change."),
+        typer.Option(
+            metavar="RUN", help="Run to go on with, exactly where it stopped; --epochs may change, and --data-root."
+        ),
     ] = None,
     wandb: Annotated[
         Wandb, typer.Option(help="Track with Weights & Biases; offline needs no account.")
@@ -137,10 +140,10 @@ def train(
     }
     overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
     if resume is not None:
-        refuse_changes(context, MAY_CHANGE, "a run", "--epochs")
+        refuse_changes(context, MAY_CHANGE, "a run", "--epochs and --data-root")
         if store is not None:
-            store.pull(Run(runs / Path(resume).name))
-        plan = resumed(resume, runs, epochs, here)
+            store.fetch(Run(runs / Path(resume).name))
+        plan = resumed(resume, runs, epochs, here, data_root)
     else:
         over = [] if categories is None else recipes.over_categories(config, settings or [], categories)
         plan = planned(config, [*(settings or []), *over, *overrides], runs, name, here)

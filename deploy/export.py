@@ -34,7 +34,7 @@ from infoae.deploy.verify import SAMPLE_IMAGES, Verification, verify
 from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_folder
 from infoae.methods.registry import model_of
-from infoae.runs import checkpoint
+from infoae.runs import checkpoint, images
 from infoae.runs.names import display
 from infoae.runs.run import Run
 from infoae.version import __version__
@@ -60,14 +60,15 @@ def export_run(
     precision: Precision = Precision.FP32,
     names: Sequence[str] | None = None,
     which: str = "best",
+    data_root: Path | None = None,
     triton: bool = False,
     say: Callable[[str], object] = lambda _: None,
 ) -> Exported:
     """Write the bundle of a run's checkpoint `which` ("best" or "newest") to the new folder `out`.
 
     `out` defaults to `bundle` (or `bundle-<precision>`) in the run's folder. `names` are those of the K categories, by
-    default "category 0", …; `say` is told of each stage. Raises InfoAEError, leaving nothing, if `out` exists or the
-    graphs do not give the answers of PyTorch.
+    default "category 0", …; `data_root` is where the run's data lies if it has moved; `say` is told of each stage.
+    Raises InfoAEError, leaving nothing, if `out` exists or the graphs do not give the answers of PyTorch.
     """
     out = out or run.path / ("bundle" if precision is Precision.FP32 else f"bundle-{precision}")
     if out.exists() or out.is_symlink():
@@ -75,13 +76,17 @@ def export_run(
     config = run.config()
     step = checkpoint.read(run.checkpoint(which)).step
     model = model_of(run, which)
-    test = data.load(config.data, "test")
+    test = images.of_tests(run, data_root)
     specs = describe(model)
     say(f"exporting {run.name}, step {step}, as {precision}")
     for role, reason in missing(model).items():
         say(f"no {role}: {reason}")
     plain = {role: to_onnx(graph, specs[role]) for role, graph in build_graphs(model).items()}
-    calibration = data.load_training(config.data).images[:CALIBRATION_IMAGES] if precision is Precision.INT8 else None
+    calibration = (
+        data.load_training(images.located(config.data, data_root)).images[:CALIBRATION_IMAGES]
+        if precision is Precision.INT8
+        else None
+    )
     graphs = {role: _reduce(role, graph, precision, calibration) for role, graph in plain.items()}
     manifest = Manifest(
         infoae_version=__version__,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from infoae import locks
 from infoae.errors import InfoAEError, one_line
 from infoae.files import write_json
 
@@ -69,6 +69,10 @@ class JobFolder:
             return json.loads((self.path / DESCRIPTION).read_text(encoding="utf-8"))
         except FileNotFoundError:  # of an earlier infoae, which called it otherwise
             return None
+        except (ValueError, RecursionError) as error:
+            raise InfoAEError(
+                f"{self.path / DESCRIPTION} is damaged ({one_line(error)}): delete {self.path} to start again"
+            ) from None
 
     def delete_leftovers(self) -> None:
         """Remove the beginnings of files whose writers were killed; readers of the result would stumble over them."""
@@ -87,26 +91,10 @@ def open_job(out: Path) -> Iterator[JobFolder]:
         if folder.given_up.exists():  # by a job that was killed while it tidied up
             shutil.rmtree(folder.given_up)
         folder.path.mkdir(parents=True, exist_ok=True)
-        with (folder.path / LOCK).open("ab") as lock:
-            hold(lock, out)
+        with locks.held(folder.path / LOCK, out):
             folder.delete_leftovers()
             yield folder
     except OSError as error:
         raise InfoAEError(f"cannot write {out}: {one_line(error)}") from error
     finally:
         shutil.rmtree(folder.given_up, ignore_errors=True)  # now that the lock is closed: NFS keeps a file that is open
-
-
-def hold(lock: IO[bytes], out: Path) -> None:
-    """Hold the file `lock` for the job that makes `out`, until it is closed or the process dies, however it dies.
-
-    Raises InfoAEError if another process holds it.
-    """
-    if sys.platform == "win32":
-        return  # there an open file cannot be replaced, which protects the parts well enough
-    import fcntl
-
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InfoAEError(f"another job is writing {out} now") from error

@@ -137,7 +137,10 @@ class _ShardClassifier:
     def _classify(self, number: int, shard: Shard) -> tuple[int, int]:
         work, image = self._work, self._classifier.manifest.image
         num_rows = num_failed = 0
-        with atomic_file(work.file(number)) as temporary, parquet.ParquetWriter(temporary, work.rows.schema) as writer:
+        with (
+            atomic_file(work.file(number)) as temporary,
+            parquet.ParquetWriter(temporary, work.rows.schema, write_page_checksum=True) as writer,
+        ):
             for block in _blocks(shard, work.batch_size):
                 decoded = decode(block, image)
                 answers = self._classifier.classify(decoded.images)
@@ -212,11 +215,13 @@ def _finished(
 
 
 def _counts(file: Path) -> tuple[int, int]:
+    """Return (rows, failed) of a shard, all of which is read to see that it is whole. Raises InfoAEError."""
     try:
-        metadata = parquet.read_metadata(file)
-    except pa.ArrowException as error:
+        with parquet.ParquetFile(file, page_checksum_verification=True) as stored:
+            num_rows = sum(len(rows) for rows in stored.iter_batches())
+            return num_rows, int((stored.metadata.metadata or {})[b"num_failed"])
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise InfoAEError(f"{file} is damaged ({one_line(error)}): delete it and repeat with --resume") from error
-    return metadata.num_rows, int((metadata.metadata or {})[b"num_failed"])
 
 
 def _shards(sources: Sequence[Source]) -> Iterator[Shard]:

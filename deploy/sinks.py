@@ -1,17 +1,19 @@
 """Where rows go: one CSV, JSONL or Parquet file that appears whole, or standard output.
 
 A file grows as parts in the hidden folder of its job (see `job_folder`). The name of a part says all that a resumed
-job must know: how many rows it holds, how many of them failed, and a digest of their keys. At the end the parts become
-the file.
+job must know: how many rows it holds, how many of them failed, a digest of their keys, and one of the part itself. At
+the end the parts become the file.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +24,13 @@ import pyarrow as pa
 
 from infoae.deploy.formats import FORMATS, Format, TextFormat
 from infoae.deploy.job_folder import open_job
-from infoae.errors import InfoAEError, UsageError, one_line
+from infoae.errors import InfoAEError, Notice, UsageError, one_line
 from infoae.files import atomic_file
 
 PART_ROWS = 65536
 PART_SECONDS = 30.0
 """A part ends at so many rows or so many seconds, whichever is first: this much work an interruption may cost."""
-_PART = re.compile(r"(\d{8})-(\d+)-(\d+)-([0-9a-f]{64})")
+_PART = re.compile(r"(\d{8})-(\d+)-(\d+)-([0-9a-f]{64})-([0-9a-f]{64})")
 
 
 class Sink(Protocol):
@@ -112,9 +114,12 @@ class FileSink:
             digest.update(keys)
         num_rows = sum(len(keys) for _, keys, _ in self._pending)
         num_failed = sum(failed for _, _, failed in self._pending)
-        file = self._folder / f"{len(self.parts):08d}-{num_rows}-{num_failed}-{digest.hexdigest()}"
-        with atomic_file(file) as temporary, temporary.open("wb") as stream:
-            self._format.write(stream, [rows for rows, _, _ in self._pending])
+        content = io.BytesIO()
+        self._format.write(content, [rows for rows, _, _ in self._pending])
+        hashed = hashlib.sha256(content.getbuffer()).hexdigest()
+        file = self._folder / f"{len(self.parts):08d}-{num_rows}-{num_failed}-{digest.hexdigest()}-{hashed}"
+        with atomic_file(file) as temporary:
+            temporary.write_bytes(content.getbuffer())
         part = Part(file, num_rows, num_failed, digest.hexdigest())
         self.parts, self._pending = [*self.parts, part], []  # nothing comes between the two
         self._num_pending, self._started = 0, time.monotonic()
@@ -161,10 +166,23 @@ def format_of(path: Path) -> Format:
 
 
 def _stored_parts(folder: Path) -> list[Part]:
-    parts = [
-        Part(file, int(match[2]), int(match[3]), match[4])
-        for file in sorted(folder.iterdir())
-        if (match := _PART.fullmatch(file.name))
-    ]
-    assert [int(part.file.name[:8]) for part in parts] == list(range(len(parts))), folder
+    """Return the parts in order; one that is damaged and all after it are removed, their rows made again."""
+    parts: list[Part] = []
+    for file in sorted(folder.iterdir()):
+        match = _PART.fullmatch(file.name)
+        if match is None:
+            continue
+        whole = int(match[1]) == len(parts) and _sha256(file) == match[5]
+        if not whole:
+            warnings.warn(
+                Notice(f"{file} is damaged or the one before it missing: these rows are made again"), stacklevel=3
+            )
+            file.unlink()
+            continue
+        parts.append(Part(file, int(match[2]), int(match[3]), match[4]))
     return parts
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

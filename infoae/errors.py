@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 LINE_LENGTH = 500
 """What another library says is cut at so many characters: some put whole graphs or traces into a message."""
@@ -16,6 +20,10 @@ class InfoAEError(Exception):
 
 class UnavailableError(InfoAEError):
     """Machines or their storage are gone or cannot be reached: the same may succeed later."""
+
+
+class MachineError(InfoAEError):
+    """The machine refuses something whatever is asked for: no space is left, a folder may not be written."""
 
 
 class UsageError(InfoAEError):
@@ -40,3 +48,44 @@ def one_line(error: BaseException, *, first: bool = False) -> str:
         text = text.partition("\n")[0]
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(text.split())) or type(error).__name__
     return text if len(text) <= LINE_LENGTH else text[: LINE_LENGTH - 1] + "…"
+
+
+@contextmanager
+def machine_errors() -> Iterator[None]:
+    """Make one line of an error of the machine, whatever library says it, and how.
+
+    Raises MachineError with the path for what the operating system refuses, UnavailableError where the same may succeed
+    later, InfoAEError for too little memory. A pipe whose reader has gone is none of them.
+    """
+    try:
+        yield
+    except (InfoAEError, BrokenPipeError):
+        raise
+    except Exception as error:
+        told = _of_machine(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+_NUMBERED = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
+"""How Rust (safetensors) and texts of others spell what the operating system said."""
+_PASSING = (errno.ESTALE, errno.EIO, errno.EAGAIN, errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH)
+
+
+def _of_machine(error: BaseException) -> InfoAEError | None:
+    """Return an error of the machine, or that an exception was raised from, as one of ours; None if it is none."""
+    if isinstance(error, OSError):
+        passing = isinstance(error, ConnectionError | TimeoutError) or error.errno in _PASSING
+        kind = UnavailableError if passing else MachineError
+        return kind(f"{one_line(error)}: {error.filename or 'reading or writing'}")
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "t allocate memory" in str(error)
+    ):
+        reason = one_line(error, first=True)
+        return InfoAEError(f"not enough memory ({reason}): take smaller batches, models or images")
+    if match := _NUMBERED.search(str(error)):
+        return MachineError(f"{os.strerror(int(match[1] or match[2]))}: {one_line(error, first=True)}")
+    return None if error.__cause__ is None else _of_machine(error.__cause__)

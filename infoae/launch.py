@@ -12,7 +12,7 @@ from infoae.errors import UsageError
 from infoae.planning import Plan
 from infoae.reporting.wandb import Mode
 from infoae.results import TrainingResult
-from infoae.runs.run import Run
+from infoae.runs.run import CONFIG, Run
 from infoae.runs.storage import Storage
 
 
@@ -73,7 +73,7 @@ def restarts(plan: Plan, count: int) -> list[Plan]:
 def _restart(plan: Plan, name: str, seed: int) -> Plan:
     config = plan.config.model_copy(update={"seed": seed})
     found = Run(plan.runs / name)
-    if not found.path.exists():
+    if not (found.path / CONFIG).exists():
         return replace(plan, config=config, name=name)
     if Run.open(found.path).config() != config:
         raise UsageError(f"{found.path} is of another configuration: give another --name or --seed, or delete it")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infoae.evaluation.evaluate import evaluate_run
-from infoae.planning import Plan, describe_batch, find_neighbours, start
+from infoae.planning import Plan, describe_batch, find_neighbours, started
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
 from infoae.results import TrainingResult
@@ -15,7 +15,11 @@ from infoae.trainer import Trainer
 
 def run(plan: Plan, wandb: Mode) -> TrainingResult:
     """Train, then evaluate the best checkpoint. A run that is finished is only evaluated. Raises InfoAEError."""
-    trained = start(plan)
+    with started(plan) as trained:
+        return _train(trained, plan, wandb)
+
+
+def _train(trained: Run, plan: Plan, wandb: Mode) -> TrainingResult:
     if plan.resumed is not None and trained.is_finished(plan.config):
         return _result(trained, plan, finished=True)
     find_neighbours(trained, plan)

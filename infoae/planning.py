@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from infoae.errors import UsageError
 from infoae.pseudolabels import knn, pairs
 from infoae.reporting.images import progress as image_progress
 from infoae.reporting.training import TrainingProgress
-from infoae.runs.run import Run
+from infoae.runs import images
+from infoae.runs.run import EVALUATION, Run
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,20 @@ def planned(source: str, overrides: Sequence[str], runs: Path, name: str | None,
     return checked(config, runs, Path(source).stem, name, None, device)
 
 
-def resumed(run: str, runs: Path, epochs: int | None, device: str | None = None) -> Plan:
-    """Check a stopped run that is to go on, for `epochs` in all if given. Raises InfoAEError."""
+def resumed(run: str, runs: Path, epochs: int | None, device: str | None = None, data_root: Path | None = None) -> Plan:
+    """Check a stopped run that is to go on, for `epochs` in all if given, with its data in `data_root` if it has moved.
+
+    Raises InfoAEError.
+    """
     found = Run.open(run, runs)
     config = found.config()
+    config = config.model_copy(update={"data": images.located(config.data, data_root)})
     if epochs is not None:
         if epochs < config.train.epochs:
             raise UsageError(f"run {found.name} was planned for {config.train.epochs} epochs; --epochs cannot go below")
         config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
-    found.refuse_finished(config)
+    if (found.path / EVALUATION).exists():  # or it was killed before it was evaluated, which is then done
+        found.refuse_finished(config)
     return checked(config, runs, found.name, None, found, device)
 
 
@@ -108,6 +115,8 @@ def checked(
 def with_image_shape(config: Config, train: ImageSet | ShardSet) -> Config:
     """Fill in the image's channels and size from the data. Raises UsageError if the config says otherwise."""
     _, channels, height, width = train.images.shape
+    if channels not in (1, 3):
+        raise UsageError(f"images have {channels} channels; grey (1) or RGB (3) are what can be used afterwards")
     if height != width:
         raise UsageError(f"images are {height} x {width} pixels; the networks need square ones")
     for key, found in (("channels", channels), ("image_size", height)):
@@ -118,9 +127,16 @@ def with_image_shape(config: Config, train: ImageSet | ShardSet) -> Config:
     return config.model_copy(update={"model": model})
 
 
-def start(plan: Plan) -> Run:
-    """Make the folder of a new run, or return the one to go on with, as it was."""
-    return plan.resumed or Run.create(plan.runs, plan.name, plan.recipe, plan.config)
+@contextmanager
+def started(plan: Plan) -> Iterator[Run]:
+    """Make the folder of a new run, or take the one to go on with as it was; no other command writes to it meanwhile.
+
+    Raises InfoAEError if another command writes to it, or its images are others than those it was begun with.
+    """
+    run = plan.resumed or Run.create(plan.runs, plan.name, plan.recipe, plan.config)
+    with run.locked():
+        images.keep(run, images.identify(plan.train.images), plan.config.data)
+        yield run
 
 
 def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None) -> None:

@@ -21,6 +21,7 @@ from infoae.data.sampler import batches, steps_an_epoch
 from infoae.distributed import collectives
 from infoae.errors import InfoAEError, UsageError
 from infoae.evaluation import evaluate
+from infoae.files import naming
 from infoae.methods.registry import method_of
 from infoae.methods.schedules import schedule_of
 from infoae.pseudolabels import pairs
@@ -109,6 +110,12 @@ class Trainer:
             raise InfoAEError(f"the workers see different checkpoints of {self.run.name}: put --runs on shared storage")
         if not collectives.same_everywhere(len(self.images), self.step.device):
             raise InfoAEError(f"the workers see different images: put {self.config.data.root} on shared storage")
+        if saved.step > self.total_steps or saved.epoch != saved.step // self.steps_per_epoch:
+            raise InfoAEError(
+                f"checkpoint {path} is of step {saved.step} in epoch {saved.epoch}: {len(self.images)} images and the "
+                f"run's config.yaml make {self.steps_per_epoch} steps an epoch, {self.total_steps} in all: one was "
+                "changed"
+            )
         self.done, self.seconds = saved.step, saved.seconds
         self.pseudo_labels.restore(self.done // self.steps_per_epoch)
         if collectives.is_main():
@@ -233,7 +240,7 @@ class Trainer:
 
     def _write(self, metrics: Metrics) -> None:
         line = {"step": self.done, "epoch": self.done / self.steps_per_epoch, "seconds": self.seconds} | metrics
-        with (self.run.path / METRICS).open("a", encoding="utf-8") as file:
+        with naming(self.run.path / METRICS), (self.run.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def _moment(self, images_per_second: float) -> Moment:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from infoae.errors import InfoAEError, UsageError, one_line
+from infoae.signals import keeping_sigterm
 
 HOW = (
     "start one with `ray start --head --disable-usage-stats` on one machine and `ray start --address=HOST:6379` on "
@@ -87,7 +88,7 @@ def connected(request: Request, log: Path) -> Iterator[None]:
 
     started = not ray.is_initialized()
     if started:
-        with quiet(log):
+        with quiet(log), keeping_sigterm():
             _connect(request)
     try:
         yield

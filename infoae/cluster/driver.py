@@ -31,7 +31,7 @@ from infoae.config import Config, recipes
 from infoae.data.sampler import check_shares
 from infoae.errors import InfoAEError, UnavailableError, UsageError, one_line
 from infoae.evaluation.evaluate import evaluate_run
-from infoae.planning import Plan, describe_batch, find_neighbours, start
+from infoae.planning import Plan, describe_batch, find_neighbours, started
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
 from infoae.results import Team, TrainingResult, counted
@@ -61,23 +61,23 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
             layout = connect.layout(request, plan.config.train.device)
             connect.check_nodes(None if storage else plan.runs.resolve())
         check_shares(len(plan.train), plan.config.train, layout.max_workers)
-        trained = start(plan)
-        go_on = _go_on(trained.name, plan.runs, request, storage)
-        find_neighbours(trained, plan, go_on)  # not by a worker: lost, it would begin anew
-        with TrainingProgress(plan.config.method) as progress, connect.quiet(log):
-            progress.say(_describe(plan, trained, layout))
-            with (
-                wandb_reporter(wandb, trained, plan.config) as reporters,
-                stop_on_signal(progress.say) as stop_wanted,
-            ):
-                following = Following(go_on, retries, progress, [progress, *reporters])
-                try:
-                    result = train(plan, trained, layout, storage, following, stop_wanted)
-                except InfoAEError:
-                    with suppress(InfoAEError):  # what ended the training says more
-                        _fetch(storage, trained)
-                    raise
-            _fetch(storage, trained)
+        with started(plan) as trained:
+            go_on = _go_on(trained.name, plan.runs, request, storage)
+            find_neighbours(trained, plan, go_on)  # not by a worker: lost, it would begin anew
+            with TrainingProgress(plan.config.method) as progress, connect.quiet(log):
+                progress.say(_describe(plan, trained, layout))
+                with (
+                    wandb_reporter(wandb, trained, plan.config) as reporters,
+                    stop_on_signal(progress.say) as stop_wanted,
+                ):
+                    following = Following(go_on, retries, progress, [progress, *reporters])
+                    try:
+                        result = train(plan, trained, layout, storage, following, stop_wanted)
+                    except InfoAEError:
+                        with suppress(InfoAEError):  # what ended the training says more
+                            _fetch(storage, trained)
+                        raise
+                _fetch(storage, trained)
     if not result.finished:
         return replace(result, go_on=go_on)
     return replace(result, evaluation=evaluate_run(trained, plan.test, "best", plan.device))
@@ -86,7 +86,7 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
 def _compare(plan: Plan, storage: Storage) -> None:
     """Bring a run that goes on up to the storage, which follows its folder from then on. Raises UsageError."""
     if plan.resumed is not None:
-        storage.pull(plan.resumed)
+        storage.fetch(plan.resumed)
     elif plan.name is not None and storage.holds(plan.name):
         raise UsageError(
             f"run {plan.name!r} exists in {storage.uri}: go on with --resume {plan.name} --storage {storage.uri}, "

@@ -24,7 +24,7 @@ from infoae import data
 from infoae.config import recipes
 from infoae.device import resolve_precision
 from infoae.distributed import collectives
-from infoae.errors import UsageError
+from infoae.errors import UsageError, machine_errors
 from infoae.results import Team
 from infoae.runs import checkpoint, environment
 from infoae.runs.run import Run
@@ -85,6 +85,11 @@ class Ended:
 
 def work(arguments: dict[str, Any]) -> None:
     """Train as one of the workers that Ray Train has started; `arguments` holds the job. Raises InfoAEError."""
+    with machine_errors():  # or a full disk would be a lost worker, and tried again
+        _work(arguments)
+
+
+def _work(arguments: dict[str, Any]) -> None:
     job: Job = arguments["job"]
     config = recipes.parse(job.config, "the run's configuration")
     device = ray.train.torch.get_device()

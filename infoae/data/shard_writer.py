@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from infoae.data.external_shuffle import Buckets
 from infoae.errors import InfoAEError
+from infoae.files import sync
 
 SHARD_BYTES = 64 * 1024 * 1024
 """A shard is no larger: the pages of the eight that training mixes at a time should fit in memory."""
@@ -45,8 +45,7 @@ def write_split(
                         classes.append(taken["class"].copy())
                     left -= len(taken)
                     advance(len(taken))
-                file.flush()
-                os.fsync(file.fileno())
+            sync(folder / split / f"{number:05}.npy")
     for _ in parts:  # the buckets after the last image are empty, and to be removed
         pass
     return np.concatenate(classes)

@@ -66,13 +66,13 @@ class Shards:
 
 
 def read_labels(path: Path, num_images: int) -> NDArray[np.int64]:
-    """Read the classes of so many images. Raises InfoAEError."""
+    """Read the classes of so many images, numbered from 0 by their distinct values. Raises InfoAEError."""
     labels = _load(path)
     if labels.shape != (num_images,) or labels.dtype.kind not in "iu":
         raise InfoAEError(f"{path} holds {labels.dtype} {labels.shape}: a whole number for each of {num_images} needed")
     if num_images and labels.min() < 0:
         raise InfoAEError(f"{path} holds {labels.min()}: classes are 0 and up")
-    return labels.astype(np.int64)
+    return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
 def _open(path: Path) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from infoae.data.shards import Shards
 
-DAMAGED = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile)
+HEADER = 65536  # bytes, the most that NumPy writes before an array
 
 Indices = NDArray[np.int32]
 
@@ -64,10 +65,10 @@ def load(run: Run, images: NDArray[np.uint8] | Shards, config: Config, device: t
     found = np.zeros((len(images), config.neighbours.num_kept()), np.int32)
     if collectives.is_main():
         find(run, images, config.neighbours, config.augment)
+        path = run.path / NEIGHBOURS
         try:
-            found = _read(run.path / NEIGHBOURS)["neighbours"].astype(np.int32).reshape(found.shape)
-        except DAMAGED as error:
-            path = run.path / NEIGHBOURS
+            found = _read(path, found.shape)
+        except Exception as error:  # whatever NumPy and zipfile make of the file
             raise InfoAEError(f"{path} is damaged ({one_line(error)}): remove it, it is computed again") from None
     return Pairs(collectives.from_main(torch.from_numpy(found), device).numpy(), config.neighbours.count)
 
@@ -94,7 +95,7 @@ def find(
         )
     every = images[np.arange(len(images))]
     source = _source(every, rule, augment)
-    found = _of_another_run(run, source)
+    found = _of_another_run(run, source, (len(images), kept))
     if found is None:
         found = nearest_neighbours(every, rule, augment, advance=advance)
     with atomic_file(path) as file, file.open("wb") as stream:
@@ -110,17 +111,25 @@ def _source(images: NDArray[np.uint8], rule: Neighbours, augment: Augment) -> st
     return digest.hexdigest()
 
 
-def _of_another_run(run: Run, source: str) -> Indices | None:
+def _of_another_run(run: Run, source: str, shape: tuple[int, int]) -> Indices | None:
     for path in sorted(run.path.parent.glob(f"*/{NEIGHBOURS}")):
-        try:
-            kept = _read(path)
-            if str(kept["source"]) == source:
-                return kept["neighbours"].astype(np.int32)
-        except DAMAGED:
-            continue
+        # Whatever is wrong with the file of another run, or with its folder, is nothing to this one.
+        with suppress(Exception):
+            return _read(path, shape, source)
     return None
 
 
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-        return {name: file[name] for name in ("neighbours", "source")}
+def _read(path: Path, shape: tuple[int, int], source: str | None = None) -> Indices:
+    """Read neighbours of `shape` (N, P), of `source` if given. Raises whatever damage makes of them."""
+    with zipfile.ZipFile(path) as archive:
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+    if sizes["source.npy"] > HEADER + 1024 or sizes["neighbours.npy"] > HEADER + 8 * shape[0] * shape[1]:
+        raise ValueError("larger than neighbours are")
+    with np.load(path, allow_pickle=False) as file:
+        if source is not None and str(file["source"]) != source:
+            raise ValueError("of other images or settings")
+        found = file["neighbours"]
+    if found.shape != shape or found.dtype.kind != "i" or found.min() < 0 or found.max() >= len(found):
+        raise ValueError(f"{found.dtype} {found.shape}, or not of these images")
+    neighbours: Indices = found.astype(np.int32)
+    return neighbours

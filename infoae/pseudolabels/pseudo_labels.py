@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -163,8 +165,10 @@ def save(run: Run, labels: Ints, version: int) -> None:
     Raises InfoAEError if those are missing or damaged.
     """
     before = _kept(run, len(labels), version - 1)
-    with atomic_file(run.path / PSEUDO_LABELS) as file, file.open("wb") as stream:
-        np.save(stream, np.concatenate([before, labels[None]]))
+    content = io.BytesIO()
+    np.save(content, np.concatenate([before, labels[None]]))
+    with atomic_file(run.path / PSEUDO_LABELS) as file:
+        file.write_bytes(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
 
 
 def load(run: Run, count: int, version: int, device: torch.device) -> Ints:
@@ -183,6 +187,14 @@ def _kept(run: Run, count: int, versions: int) -> Ints:
     path, old = run.path / PSEUDO_LABELS, run.path / OLD_PSEUDO_LABELS
     path = old if old.exists() and not path.exists() else path
     try:
-        return np.asarray(np.load(path, allow_pickle=False), np.int64).reshape(-1, count)[:versions, :].copy()
-    except (ValueError, OSError, EOFError) as error:
+        stream = io.BytesIO(path.read_bytes())
+        kept = np.load(stream, allow_pickle=False)
+        digest = stream.read()  # NumPy takes no notice of what follows the array; earlier versions wrote none
+        if digest and digest != hashlib.sha256(stream.getbuffer()[: -len(digest)]).digest():
+            raise ValueError("its SHA-256 differs")
+        kept = np.atleast_2d(kept)
+        if kept.dtype.kind != "i" or kept.shape[1:] != (count,) or len(kept) < versions or kept.min() < -1:
+            raise ValueError(f"{kept.dtype} {kept.shape} for {versions} times {count} labels")
+        return np.asarray(kept[:versions], np.int64)
+    except Exception as error:  # whatever NumPy makes of the file
         raise InfoAEError(f"{path} is missing or damaged ({one_line(error)}): train anew") from None

@@ -6,6 +6,7 @@ A seed that has its file is not trained again and a run that was stopped goes on
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,9 @@ MEASURES = {
 }
 """Key in a result file, and heading."""
 
+_OTHER = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError)
+"""What reading a file raises that is not what was written."""
+
 
 @dataclass(frozen=True)
 class SeedResult:
@@ -69,13 +73,17 @@ class SeedResult:
 
     @staticmethod
     def from_dict(content: dict[str, Any]) -> SeedResult:
-        """Take the content of a file. Raises KeyError, TypeError or AttributeError if it is of something else."""
+        """Take the content of a file. Raises a KeyError, TypeError, ValueError or AttributeError for anything else."""
         known = {"seed", "config", "environment", "seconds_training"}
         evaluation = {name: value for name, value in content.items() if name not in known}
         values = evaluation["generated"] | evaluation | {"seconds_training": content["seconds_training"]}
         measures = {name: float(values[name]) for name in MEASURES if values.get(name) is not None}
         if not {"score", "seconds_training"} <= measures.keys():
             raise KeyError("score, seconds_training")
+        if not all(map(math.isfinite, measures.values())):
+            raise ValueError("a measure is not finite")
+        if [type(content[name]) for name in ("seed", "config", "environment")] != [int, dict, dict]:
+            raise TypeError("seed, config, environment")
         return SeedResult(content["seed"], content["config"], content["environment"], measures, evaluation)
 
 
@@ -128,7 +136,7 @@ def read(path: Path) -> SeedResult:
     """Return a result file. Raises InfoAEError if it is none."""
     try:
         return SeedResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except _OTHER as error:
         raise InfoAEError(
             f"{path} is no result of infoae reproduce ({one_line(error)}): delete it, it is made again"
         ) from None
@@ -158,7 +166,11 @@ def _result(run: Run, config: Config, seed: int) -> SeedResult:
         "environment": environments[-1] if environments else {},
         "seconds_training": checkpoint.read(run.checkpoint("newest")).seconds,
     }
-    return SeedResult.from_dict(facts | json.loads((run.path / EVALUATION).read_text(encoding="utf-8")))
+    path = run.path / EVALUATION
+    try:
+        return SeedResult.from_dict(facts | json.loads(path.read_text(encoding="utf-8")))
+    except _OTHER as error:
+        raise InfoAEError(f"{path} is damaged ({one_line(error)}): infoae evaluate {run.path} makes it again") from None
 
 
 def _config_of(result: SeedResult, path: Path) -> Config:

@@ -3,7 +3,7 @@
     step-00001407/  model.safetensors      every weight and buffer of the six networks
                     average.safetensors    their running average, where one is kept
                     optimizer.safetensors  Adam's moments, by parameter name
-                    checkpoint.json        step, epoch, seconds trained, score, SHA-256 of the files
+                    checkpoint.json        step, epoch, seconds trained, score, SHA-256 of the files and of itself
 
 Random state needs no file: order, noise and augmentation follow from the seed and the step (see `random_streams`).
 """
@@ -12,41 +12,50 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
+from pydantic import ConfigDict, Field, TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from infoae import metrics
 from infoae.errors import InfoAEError, one_line
-from infoae.files import atomic_folder, write_json
+from infoae.files import atomic_folder, remove, remove_leftovers, write_json
 
-FORMAT = 1
+FORMAT = 2
+"""Of format 1, of version 0.1, checkpoint.json has no digest of itself."""
+
+Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """What checkpoint.json says about a saved step."""
 
-    step: int
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    step: Count
     """Steps done."""
-    epoch: int
+    epoch: Count
     """Whole epochs done."""
-    seconds: float
+    seconds: Annotated[float, Field(ge=0)]
     """Time spent training so far."""
     score: float | None
     """The mutual information in nats that chooses the best; None where it was saved between evaluations, or before
     everything was trained."""
     scaler: dict[str, float] = field(default_factory=dict)
     """State of the fp16 gradient scaler; empty otherwise."""
-    sha256: dict[str, str] = field(default_factory=dict)
+    sha256: dict[Annotated[str, Field(pattern=r"^[a-z]+\.safetensors$")], str] = field(default_factory=dict)
     format: int = FORMAT
+
+
+_CHECKPOINT = TypeAdapter(Checkpoint)
 
 
 @dataclass(frozen=True)
@@ -61,16 +70,18 @@ class State:
 
 def save(folder: Path, checkpoint: Checkpoint, state: State) -> Path:
     """Write a checkpoint under `folder`, then remove what neither is nor decides the newest or best. Returns it."""
-    path = folder / f"step-{checkpoint.step:08d}"
+    path = folder / _name(checkpoint.step)
     if not path.exists():
         with atomic_folder(path) as temporary:
             hashes = {}
             for name, values in state.tensors.items():
                 file = temporary / f"{name}.safetensors"
-                save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, file)
-                hashes[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
-            content = asdict(checkpoint) | {"sha256": hashes, "scaler": state.scaler}
-            write_json(temporary / "checkpoint.json", content)
+                # Not save_file: what a disk says is an error of safetensors' own there, which names no file.
+                content = to_bytes({key: value.detach().cpu().contiguous() for key, value in values.items()})
+                file.write_bytes(content)
+                hashes[file.name] = hashlib.sha256(content).hexdigest()
+            described = asdict(checkpoint) | {"sha256": hashes, "scaler": state.scaler}
+            write_json(temporary / "checkpoint.json", described | {"digest": _digest(described)})
     _prune(folder)
     return path
 
@@ -107,14 +118,27 @@ def read(path: Path) -> Checkpoint:
     """Return what checkpoint.json says. Raises InfoAEError if it is missing, damaged, or of a newer infoae."""
     try:
         content = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
-        checkpoint = Checkpoint(**content)
-    except (OSError, ValueError, TypeError) as error:
+        made_in = content["format"]
+        if type(made_in) is int and made_in > FORMAT:
+            raise InfoAEError(f"checkpoint {path} has format {made_in}, this infoae reads {FORMAT}: upgrade")
+        if made_in != 1 and content.pop("digest") != _digest(content):
+            raise ValueError("checkpoint.json was changed")
+        checkpoint = _CHECKPOINT.validate_json(json.dumps(content))  # Python's own objects are no strict dataclass
+        if path.name != _name(checkpoint.step):
+            raise ValueError(f"checkpoint.json is of step {checkpoint.step}")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InfoAEError(
             f"checkpoint {path} is damaged ({one_line(error)}): remove that folder to use an older one"
         ) from None
-    if checkpoint.format > FORMAT:
-        raise InfoAEError(f"checkpoint {path} has format {checkpoint.format}, this infoae reads {FORMAT}: upgrade")
     return checkpoint
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def newest(folder: Path) -> Path | None:
@@ -152,9 +176,9 @@ def _all(folder: Path) -> list[Path]:
 def _prune(folder: Path) -> None:
     highest = max(_scored(folder), default=(0.0, None))[1]  # what later scores are compared with
     keep = {newest(folder), best(folder), highest}
-    unfinished = set(folder.glob(".step-*"))  # of a process that died while it wrote
-    for path in {*_all(folder), *unfinished} - keep:
-        shutil.rmtree(path)
+    for path in set(_all(folder)) - keep:
+        remove(path)
+    remove_leftovers(folder)
 
 
 def _tensors(path: Path, name: str, checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from infoae.data.decode import UnreadableImageError, read_image
 from infoae.errors import InfoAEError, one_line
@@ -41,6 +42,15 @@ class Naming:
         """Categories whose commonest names are equally common, and those names."""
         leaders = {category: _leaders(votes) for category, votes in enumerate(self.votes)}
         return {category: found for category, found in leaders.items() if len(found) > 1}
+
+
+class _Stored(BaseModel):
+    """The content of names.json."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    checkpoint_step: int
+    names: list[str | None]
 
 
 def by_majority(categories: NDArray[np.int64], names: Sequence[str], num_categories: int) -> Naming:
@@ -108,18 +118,17 @@ def stored(run: Run, num_categories: int, step: int) -> list[str | None] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(_read(path))
-        made_at, names = content["checkpoint_step"], content["names"]
-        if len(names) != num_categories:
-            raise ValueError(f"{len(names)} names for {num_categories} categories")
-    except (ValueError, KeyError, TypeError) as error:
+        found = _Stored.model_validate_json(_read(path))
+        if len(found.names) != num_categories:
+            raise ValueError(f"{len(found.names)} names for {num_categories} categories")
+    except ValueError as error:
         raise InfoAEError(f"{path} is damaged ({one_line(error)}): name the categories again, or delete it") from None
-    if made_at != step:
+    if found.checkpoint_step != step:
         raise InfoAEError(
-            f"{path} names the categories of step {made_at}, and this checkpoint is of step {step}: name them again, "
-            "or delete it"
+            f"{path} names the categories of step {found.checkpoint_step}, and this checkpoint is of step {step}: name "
+            "them again, or delete it"
         )
-    return list(names)
+    return [None if name is None else _checked(name, path) for name in found.names]
 
 
 def display(names: Sequence[str | None]) -> list[str]:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
-import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, FiniteFloat, TypeAdapter
+
+from infoae import files, locks
 from infoae.config import Config, recipes
-from infoae.errors import InfoAEError, UsageError, one_line
+from infoae.errors import InfoAEError, Notice, UsageError, one_line
 from infoae.files import atomic_file, write_json
 from infoae.runs import checkpoint as checkpoints
 
 CONFIG = "config.yaml"
 ENVIRONMENT = "environment.json"
+IMAGES = "images.json"
 METRICS = "metrics.jsonl"
 NEIGHBOURS = "neighbours.npz"
 PSEUDO_LABELS = "pseudo_labels.npy"
@@ -27,13 +33,18 @@ CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 NAMES = "names.json"
 FIGURES = "figures"
+LOCK = ".lock"
 
-STATE_FILES = (CONFIG, ENVIRONMENT, METRICS, NEIGHBOURS, PSEUDO_LABELS, OLD_PSEUDO_LABELS, CATEGORIES)
+STATE_FILES = (CONFIG, ENVIRONMENT, IMAGES, METRICS, NEIGHBOURS, PSEUDO_LABELS, OLD_PSEUDO_LABELS, CATEGORIES)
 """What a run goes on from beside its checkpoints; each is replaced whole."""
+
+_ENVIRONMENTS = TypeAdapter(list[dict[str, Any]])
+_METRICS = TypeAdapter(dict[str, int | float], config=ConfigDict(strict=True))
 
 CONTENTS = {
     CONFIG: "the resolved configuration",
     ENVIRONMENT: "versions, device and threads of each start",
+    IMAGES: "number, shape and fingerprint of the training images, which a resumed run must find again",
     METRICS: "a line of losses every few steps, and of measures at the end of each epoch",
     CHECKPOINTS: "the newest and the best step: weights, optimizer, and a checkpoint.json with the score",
     NEIGHBOURS: "the nearest neighbours of each training image, where they are compared",
@@ -70,8 +81,7 @@ class Run:
     @staticmethod
     def create(root: Path, name: str | None, recipe: str, config: Config) -> Run:
         """Make a new run folder and point `root`/latest to it. Raises UsageError if the name is taken or unfit."""
-        run = Run(new_folder(root, name, recipe))
-        run.write_config(config)
+        run = Run(new_folder(root, name, recipe, lambda folder, _: Run(folder).write_config(config)))
         run.point_latest()
         return run
 
@@ -84,6 +94,17 @@ class Run:
         if str(run) == "latest" or Path(run) == root / "latest":
             raise InfoAEError(f"no run in {root}: start one with infoae train, or say which with RUN or --runs")
         raise InfoAEError(f"no run {str(run)!r}, neither that folder nor in {root}: ls {root} shows what there is")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let no other command write to the run, and remove what killed ones left unfinished in it.
+
+        Raises UnavailableError if another one does.
+        """
+        with locks.held(self.path / LOCK, self.path):
+            for folder in (self.path.parent, self.path, self.checkpoints, self.figures):
+                files.remove_leftovers(folder)
+            yield
 
     def write_config(self, config: Config) -> None:
         """Write the resolved configuration."""
@@ -127,15 +148,21 @@ class Run:
             )
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of metrics.jsonl, oldest first."""
+        """Yield the lines of metrics.jsonl, oldest first. Raises InfoAEError if one is damaged."""
         path = self.path / METRICS
         if path.exists():
-            with path.open(encoding="utf-8") as lines:
-                for line in lines:
+            with path.open(encoding="utf-8", errors="replace") as lines:
+                for number, line in enumerate(lines, start=1):
                     try:
-                        yield json.loads(line)
-                    except ValueError:  # the line being written when the machine went down
-                        return
+                        found = _METRICS.validate_json(line)
+                        found["step"]  # raises KeyError
+                    except (ValueError, KeyError):
+                        if not line.endswith("\n"):  # being written when the process was killed
+                            return
+                        raise InfoAEError(
+                            f"line {number} of {path} is damaged: remove that line, only what it says is lost"
+                        ) from None
+                    yield found
 
     def forget_metrics_after(self, step: int) -> None:
         """Drop the metrics of steps that will be done again."""
@@ -152,9 +179,9 @@ class Run:
         if not path.exists():
             return {}
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))["information_kept"]
-            return {int(number): float(nats) for number, nats in kept.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return TypeAdapter(dict[int, FiniteFloat]).validate_python(content["information_kept"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InfoAEError(
                 f"{path} is damaged ({one_line(error)}): remove it, only the curve in it is lost"
             ) from None
@@ -163,9 +190,8 @@ class Run:
         """Return what each start and resume of the run ran on. Raises InfoAEError if its file is damaged."""
         path = self.path / ENVIRONMENT
         try:
-            entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-            return [dict(entry) for entry in entries]
-        except (ValueError, TypeError) as error:
+            return _ENVIRONMENTS.validate_json(path.read_bytes()) if path.exists() else []
+        except ValueError as error:
             raise InfoAEError(
                 f"{path} is damaged ({one_line(error)}): remove it, only what the run ran on is lost"
             ) from None
@@ -175,32 +201,42 @@ class Run:
         write_json(self.path / ENVIRONMENT, [*self.environments(), entry])
 
     def point_latest(self) -> None:
-        """Let `latest` beside the run's folder be this run. Raises InfoAEError."""
+        """Let `latest` beside the run's folder be this run; where that cannot be, a Notice says so."""
         link = self.path.parent / "latest"
-        with tempfile.TemporaryDirectory(dir=self.path.parent) as folder:
-            temporary = Path(folder) / "latest"
-            try:
-                temporary.symlink_to(self.path.name, target_is_directory=True)
-                temporary.replace(link)
-            except OSError as error:
-                raise InfoAEError(
-                    f"cannot point {link} to {self.name} ({one_line(error)}): remove it if it is no link"
-                ) from None
+        try:
+            files.link(link, self.name)
+        except OSError as error:
+            why = f"no link {link} to {self.name} ({one_line(error)})"
+            warnings.warn(Notice(f"{why}: give commands the name of the run"), stacklevel=2)
 
 
-def new_folder(root: Path, name: str | None, stem: str) -> Path:
-    """Make the folder `name` under `root`; `stem` and the time if not given. Raises UsageError if taken or unfit."""
+def new_folder(root: Path, name: str | None, stem: str, fill: Callable[[Path, str], object]) -> Path:
+    """Make the folder `name` under `root`, `stem` and the time if not given; it appears once `fill` has filled it.
+
+    `fill` is told the folder that it is to write to, and the name that it will have. An empty folder of that name is
+    taken. Raises UsageError if the name is taken or unfit.
+    """
     if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "latest"):
         raise UsageError(f"run name {name!r}: use letters, digits, . _ -, and not 'latest'")
-    root.mkdir(parents=True, exist_ok=True)
     stamp = dt.datetime.now().strftime("%Y%m%d-%H%M%S")
     for candidate in [name] if name is not None else _candidates(f"{stem}-{stamp}"):
-        try:
-            (root / candidate).mkdir()
-        except FileExistsError:
+        path = (root / candidate).absolute()
+        if not _vacant(path):
             continue
-        return (root / candidate).absolute()
+        try:
+            with files.atomic_folder(path) as folder:
+                fill(folder, candidate)
+        except OSError:
+            if _vacant(path):
+                raise
+            continue  # another command was faster
+        return path
     raise UsageError(f"run {name!r} exists in {root}: continue it with --resume {name}, or give another --name")
+
+
+def _vacant(path: Path) -> bool:
+    """Whether there is nothing, or but an empty folder."""
+    return not os.path.lexists(path) or (path.is_dir() and not path.is_symlink() and not any(path.iterdir()))
 
 
 def _candidates(stem: str) -> Iterator[str]:

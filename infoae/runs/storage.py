@@ -8,7 +8,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from infoae.errors import UnavailableError, UsageError, one_line
-from infoae.files import atomic_folder
+from infoae.files import atomic_file, atomic_folder
 from infoae.runs.run import CHECKPOINTS, CONFIG, STATE_FILES, Run
 
 LAST = "checkpoint.json"  # a checkpoint counts once this is there: object storage cannot rename a folder
@@ -44,19 +44,26 @@ class Storage:
             system.create_dir(root)
             for name in STATE_FILES:
                 if (run.path / name).exists():
-                    _copy(str(run.path / name), f"{root}/{name}", fs.LocalFileSystem(), system)
+                    _copy(run.path / name, f"{root}/{name}", system)
             known = self._checkpoints(system, root)
             here = {path.name: path for path in run.checkpoints.glob("step-*")}
             for name in here.keys() - known:
                 system.create_dir(f"{root}/{CHECKPOINTS}/{name}")
                 files = sorted(here[name].iterdir(), key=lambda file: file.name == LAST)
                 for file in files:
-                    _copy(str(file), f"{root}/{CHECKPOINTS}/{name}/{file.name}", fs.LocalFileSystem(), system)
+                    _copy(file, f"{root}/{CHECKPOINTS}/{name}/{file.name}", system)
             for name in known - here.keys():
                 system.delete_file(f"{root}/{CHECKPOINTS}/{name}/{LAST}")
                 system.delete_dir(f"{root}/{CHECKPOINTS}/{name}")
         except OSError as error:
             raise UnavailableError(f"cannot write {self.uri}: {one_line(error)}") from None
+
+    def fetch(self, run: Run) -> None:
+        """Do what `pull` does, unless another command writes to the run's folder here. Raises UnavailableError."""
+        if self.holds(run.name):
+            run.path.mkdir(parents=True, exist_ok=True)
+            with run.locked():
+                self.pull(run)
 
     def pull(self, run: Run) -> None:
         """Copy the stored run into the run's folder. Does nothing if there is none yet. Raises UnavailableError."""
@@ -67,7 +74,9 @@ class Storage:
             run.path.mkdir(parents=True, exist_ok=True)
             for name in STATE_FILES:
                 if system.get_file_info(f"{root}/{name}").type == fs.FileType.File:
-                    _copy(f"{root}/{name}", str(run.path / name), system, fs.LocalFileSystem())
+                    content = _read(system, f"{root}/{name}")
+                    with atomic_file(run.path / name) as temporary:
+                        temporary.write_bytes(content)
             for name in self._checkpoints(system, root):
                 folder = run.checkpoints / name
                 if not folder.exists():
@@ -99,9 +108,15 @@ def parse(given: str) -> Storage:
     return Storage(given if "://" in given else str(Path(given).resolve()))
 
 
-def _copy(source: str, destination: str, source_system: fs.FileSystem, destination_system: fs.FileSystem) -> None:
-    """Copy a file; `destination` is the old one or the new one whenever the process dies."""
+def _read(system: fs.FileSystem, path: str) -> bytes:
+    with system.open_input_stream(path) as file:
+        content: bytes = file.read()
+        return content
+
+
+def _copy(source: Path, destination: str, system: fs.FileSystem) -> None:
+    """Copy a file into the storage; `destination` is the old one or the new one whenever the process dies."""
     partial = f"{destination}.partial"
-    with source_system.open_input_stream(source) as reader, destination_system.open_output_stream(partial) as writer:
-        writer.write(reader.read())
-    destination_system.move(partial, destination)
+    with system.open_output_stream(partial) as writer:
+        writer.write(source.read_bytes())
+    system.move(partial, destination)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from matplotlib.figure import Figure
-from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer
+from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, model_validator
 
 from infoae import metric_names, metrics
 from infoae.config import Config, recipes, renamed
@@ -32,7 +32,7 @@ SCORE = metric_names.of_evaluation(metric_names.MUTUAL_INFORMATION)
 class Epoch(BaseModel):
     """What a trial had reached at the end of an epoch."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     epoch: int
     score: float
@@ -78,6 +78,19 @@ class Sweep(BaseModel):
     """Of each trial."""
     workers_per_node: int = 1
     trials: list[Trial] = []
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if [trial.number for trial in self.trials] != list(range(len(self.trials))) or len(
+            self.trials
+        ) > self.num_trials:
+            raise ValueError(f"trials are numbered from 0, at most {self.num_trials}")
+        for trial in self.trials:
+            if [epoch.epoch for epoch in trial.epochs] != list(range(1, len(trial.epochs) + 1)):
+                raise ValueError(f"epochs of trial {trial.number} are numbered from 1")
+            if trial.values.keys() != self.space.keys():
+                raise ValueError(f"trial {trial.number} has other values than the space")
+        return self
 
     @field_serializer("config")
     def _settings(self, config: Config) -> dict[str, Any]:
@@ -138,7 +151,7 @@ def load(name: str, runs: Path) -> tuple[Sweep, Path]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InfoAEError(f"{folder / 'sweep.json'} is damaged or of another infoae: {where} {first['msg']}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InfoAEError(f"{folder / 'sweep.json'} is damaged or of another infoae: {one_line(error)}") from None
     return sweep, folder.resolve()
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,8 @@ from infoae import data
 from infoae.cluster import connect
 from infoae.cluster.connect import Layout, Request
 from infoae.config import recipes
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import InfoAEError, MachineError, UsageError
+from infoae.files import scratch_folder
 from infoae.methods.registry import method_of
 from infoae.planning import checked
 from infoae.pseudolabels import pairs
@@ -33,7 +32,6 @@ from infoae.reporting.images import progress as image_progress
 from infoae.reporting.training import SweepProgress
 from infoae.reporting.wandb import Mode
 from infoae.runs.run import Run, new_folder
-from infoae.signals import terminated_as_interrupted
 from infoae.tune import space as searching
 from infoae.tune.record import Epoch, Metric, Scheduling, Search, Sweep, save
 from infoae.tune.search import Numbered, make_scheduler, optuna_search
@@ -92,8 +90,12 @@ def planned(
     )
     if search == "optuna":
         optuna_search(sweep)
-    folder = new_folder(runs, name, f"tune-{recipe}")
-    return sweep.model_copy(update={"name": folder.name}), folder
+
+    def fill(folder: Path, called: str) -> None:
+        sweep.name = called
+        save(sweep, folder)
+
+    return sweep, new_folder(runs, name, f"tune-{recipe}", fill)
 
 
 def extended(sweep: Sweep, trials: int | None) -> Sweep:
@@ -110,11 +112,13 @@ def extended(sweep: Sweep, trials: int | None) -> Sweep:
 def run(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> bool:
     """Run the trials that are left, writing sweep.json whenever one gets on. Returns whether all have ended.
 
-    Raises InfoAEError at once if the cluster is too small, and at the end if no trial succeeded.
+    Raises InfoAEError at once if the cluster is too small or another command runs the sweep, and at the end if no
+    trial succeeded.
     """
-    save(sweep, folder)
-    if sweep.num_left:
-        _run_left(sweep, folder, request, wandb)
+    with Run(folder).locked():
+        save(sweep, folder)
+        if sweep.num_left:
+            _run_left(sweep, folder, request, wandb)
     failed = [trial for trial in sweep.trials if trial.status == "failed"]
     if failed and len(failed) == sweep.num_trials:
         raise InfoAEError(f"all {len(failed)} trials failed, the first with: {failed[0].message}")
@@ -125,9 +129,11 @@ def _run_left(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> None
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # metrics are in the run folders
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is ours
     log = folder / "ray.log"
-    scratch = Path(tempfile.mkdtemp(prefix=".tune-", dir=folder))  # Tune's own state, on the shared storage it wants
     try:
-        with connect.connected(request, log), terminated_as_interrupted():
+        with (
+            scratch_folder(folder / "tune") as scratch,  # Tune's own state, on the shared storage it wants
+            connect.connected(request, log),
+        ):
             with connect.quiet(log):
                 layout, at_once = _layout(request, sweep)
                 connect.check_nodes(folder)
@@ -140,11 +146,13 @@ def _run_left(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> None
                     f"sweep {folder}: {sweep.num_left} of {sweep.num_trials} trials to run, "
                     f"{at_once} at once, {workers}{each} each"
                 )
-                _tuner(task, at_once, scratch, _Following(sweep, folder, progress)).fit()
+                following = _Following(sweep, folder, progress)
+                _tuner(task, at_once, scratch, following).fit()
+        if following.refused is not None:
+            raise MachineError(f"{following.refused}; go on with: infoae tune --resume {sweep.name}")
     except KeyboardInterrupt:
         pass
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
         save(sweep, folder)
 
 
@@ -161,7 +169,7 @@ def _find_neighbours(sweep: Sweep, beside: Run) -> None:
         pairs.find(beside, images, config.neighbours, config.augment, advance)
 
 
-def _tuner(task: Task, at_once: int, scratch: Path, following: tune.Callback) -> tune.Tuner:
+def _tuner(task: Task, at_once: int, scratch: Path, following: _Following) -> tune.Tuner:
     layout = task.layout
     # Any resource but a CPU: Tune refuses a trial that asks for nothing.
     wanted = layout.resources_per_worker if layout.max_workers == 1 else {"memory": 1.0}
@@ -182,6 +190,7 @@ def _tuner(task: Task, at_once: int, scratch: Path, following: tune.Callback) ->
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # checkpoints are in the run folders
             callbacks=[following],
+            stop=following,
             verbose=0,
         ),
     )
@@ -204,11 +213,21 @@ def _layout(request: Request, sweep: Sweep) -> tuple[Layout, int]:
     return dataclasses.replace(layout, cpus_per_worker=cpus), at_once
 
 
-class _Following(tune.Callback):
-    """Runs beside Tune's controller: keeps sweep.json and the progress true."""
+class _Following(tune.Callback, tune.Stopper):
+    """Runs beside Tune's controller: keeps sweep.json and the progress true.
+
+    Ends all trials once a machine `refused` one what every trial asks for, as space on a full disk.
+    """
 
     def __init__(self, sweep: Sweep, folder: Path, progress: SweepProgress) -> None:
         self._sweep, self._folder, self._progress = sweep, folder, progress
+        self.refused: str | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+        return False
+
+    def stop_all(self) -> bool:
+        return self.refused is not None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune keeps a pickle of all it is given; nobody reads it
@@ -217,8 +236,9 @@ class _Following(tune.Callback):
         known = self._sweep.trials[result["number"]]
         if "failed" in result:
             known.status, known.message = "failed", result["failed"]
-        elif "lost" in result:
-            known.message = result["lost"]
+        elif "lost" in result or "refused" in result:
+            known.message = result.get("lost") or result["refused"]
+            self.refused = result.get("refused")
         else:
             known.message = None
             del known.epochs[result["epoch"] - 1 :]  # of an earlier start

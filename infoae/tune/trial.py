@@ -6,8 +6,9 @@ import dataclasses
 import queue
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import wait
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from ray import tune
 from torch import Tensor
 
 from infoae.cluster.connect import Layout
-from infoae.errors import InfoAEError, UnavailableError, one_line
+from infoae.errors import InfoAEError, MachineError, UnavailableError, machine_errors, one_line
 from infoae.methods.schedules import schedule_of
 from infoae.planning import Plan, checked
 from infoae.pseudolabels import pairs
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
-from infoae.runs import checkpoint, environment
-from infoae.runs.run import Run
+from infoae.runs import checkpoint, environment, images
+from infoae.runs.run import CONFIG, Run
 from infoae.trainer import Metrics, Moment, Reporter, Trainer
 from infoae.tune.record import Epoch, Sweep, Trial, epochs
 from infoae.tune.space import Values
@@ -47,7 +48,8 @@ class Training(tune.Trainable):
 
     def setup(self, config: dict[str, Any], task: Task) -> None:  # type: ignore[override]  # with_parameters adds it
         """Begin the first trial in this process."""
-        self._task = task
+        self._task, self._lock = task, ExitStack()
+        self._training: Generator[None, None, None] | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -56,30 +58,32 @@ class Training(tune.Trainable):
         self._number: int = new_config["number"]
         self._values: Values = new_config["values"]
         self._epochs: list[Epoch] = []
-        self._training: Iterator[None] | None = None
+        self._training = None
         return True
 
     def step(self) -> dict[str, Any]:
         """Report the next epoch, training it unless an earlier start of this trial did.
 
         An error ends the trial, not the sweep, and is not tried again: it would come again. Its score is the lowest.
-        Only where machines were lost may a resumed sweep go on with the trial.
+        Only where machines were lost, or refused what every trial asks for, may a resumed sweep go on with the trial.
         """
         try:
-            return self._next()
+            with machine_errors():
+                return self._next()
         except Exception as error:
             if not isinstance(error, InfoAEError):
                 traceback.print_exc()
             ours = isinstance(error, InfoAEError)
             message = str(error) if ours else f"{type(error).__name__}: {one_line(error, first=True)}"
-            outcome = "lost" if isinstance(error, UnavailableError) else "failed"
+            kinds = {MachineError: "refused", UnavailableError: "lost"}
+            outcome = next((name for kind, name in kinds.items() if isinstance(error, kind)), "failed")
             return {"number": self._number, outcome: message, "epoch": 0, "score": 0.0, "done": True}
 
     def cleanup(self) -> None:
         """Stop training, if it is still going on."""
-        training = getattr(self, "_training", None)
-        if training is not None:
-            training.close()
+        if self._training is not None:
+            self._training.close()
+        self._lock.close()
 
     def _next(self) -> dict[str, Any]:
         sweep = self._task.sweep
@@ -88,8 +92,12 @@ class Training(tune.Trainable):
         if self._training is None:
             here = "auto" if self._task.layout.max_workers > 1 else None  # its workers have the GPUs
             plan = checked(sweep.config_of(trial), path.parent, sweep.recipe, None, None, here)
-            run = Run(path) if path.exists() else Run.create(path.parent, path.name, sweep.recipe, plan.config)
-            run.write_config(plan.config)  # also where the command was killed before it was written
+            run = (
+                Run(path) if (path / CONFIG).exists() else Run.create(path.parent, path.name, sweep.recipe, plan.config)
+            )
+            self._lock.enter_context(run.locked())
+            images.keep(run, images.identify(plan.train.images), plan.config.data)
+            run.write_config(plan.config)
             saved = checkpoint.newest(run.checkpoints)
             run.forget_metrics_after(0 if saved is None else checkpoint.read(saved).step)
             self._training = _training(plan, run, self._task)
@@ -101,7 +109,7 @@ class Training(tune.Trainable):
         return epoch.model_dump() | {"number": self._number, "done": epoch.epoch == sweep.config.train.epochs}
 
 
-def _training(plan: Plan, run: Run, task: Task) -> Iterator[None]:
+def _training(plan: Plan, run: Run, task: Task) -> Generator[None, None, None]:
     """Train on from the run's newest checkpoint; yields whenever one is written."""
     train = _alone if task.layout.max_workers == 1 else _together
     with wandb_reporter(task.wandb, run, plan.config, task.sweep.name) as reporters:

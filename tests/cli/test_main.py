@@ -24,7 +24,7 @@ def test_train_evaluate_and_figures_in_a_fresh_folder(tmp_path: Path) -> None:
     assert "\x1b" not in trained.stderr + trained.stdout
     latest = tmp_path / "runs" / "latest"
     assert {path.name for path in latest.iterdir()} == {
-        "config.yaml", "environment.json", "metrics.jsonl", "checkpoints", "evaluation.json",
+        ".lock", "config.yaml", "environment.json", "images.json", "metrics.jsonl", "checkpoints", "evaluation.json",
     }  # fmt: skip
 
     evaluated = call("evaluate", "--json", cwd=tmp_path)

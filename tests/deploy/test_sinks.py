@@ -245,18 +245,19 @@ def test_no_file_is_deleted_while_the_job_has_it_open(
     """NFS keeps an open file under another name until it is closed, and the folder with it."""
     deleted: list[bool] = []
     locks: list[Any] = []
-    delete, hold = shutil.rmtree, job_folder.hold
+    delete, opened = shutil.rmtree, Path.open
 
     def watched(folder: Path, **options: Any) -> None:
         deleted.append(all(lock.closed for lock in locks))
         delete(folder, **options)
 
-    def kept(file: Any, path: Path) -> None:
-        locks.append(file)
-        hold(file, path)
+    def kept(path: Path, *arguments: Any, **options: Any) -> Any:
+        file = opened(path, *arguments, **options)
+        locks.extend([file] if path.name == job_folder.LOCK else [])
+        return file
 
     monkeypatch.setattr(shutil, "rmtree", watched)
-    monkeypatch.setattr(job_folder, "hold", kept)
+    monkeypatch.setattr(Path, "open", kept)
     with contextlib.suppress(InfoAEError):
         write(tmp_path / "x.csv", RowFormat.parse(manifest, None, latent=False), [] if stop else [["a"]], stop=stop)
     assert [file.name for file in tmp_path.iterdir()] == ([] if stop else ["x.csv"])
@@ -285,7 +286,7 @@ def test_two_jobs_for_one_result(tmp_path: Path, manifest: Manifest) -> None:
     path, rows = tmp_path / "x.csv", RowFormat.parse(manifest, "path", latent=False)
     with (
         open_file(path, format_of(path), rows.schema, JOB, resume=False),
-        pytest.raises(InfoAEError, match="another job is writing"),
+        pytest.raises(InfoAEError, match="another command is writing"),
     ):
         write(path, rows, [["a"]], resume=True)
 

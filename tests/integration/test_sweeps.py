@@ -109,6 +109,7 @@ def test_each_trial_is_a_run_folder_like_any_other(swept: tuple[Sweep, Path], tm
 def test_what_a_sweep_leaves(swept: tuple[Sweep, Path]) -> None:
     sweep, folder = swept
     assert {path.name for path in folder.iterdir()} == {
+        ".lock",
         "sweep.json",
         "ray.log",
         "latest",

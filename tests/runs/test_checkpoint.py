@@ -96,7 +96,7 @@ def test_a_damaged_description_is_one_clear_line(text: str, tmp_path: Path, step
 def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, step: Step) -> None:
     path = save(tmp_path, step, 1)
     content = json.loads((path / "checkpoint.json").read_text())
-    (path / "checkpoint.json").write_text(json.dumps(content | {"format": 2}))
+    (path / "checkpoint.json").write_text(json.dumps(content | {"format": 3}))
     with pytest.raises(InfoAEError, match="upgrade"):
         checkpoint.read(path)
 
@@ -116,8 +116,8 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_nothing_else(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/step-00000002'"):
         save(tmp_path, step, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
@@ -133,10 +133,10 @@ def test_a_process_killed_while_it_saves_leaves_the_previous_checkpoint(files: i
         "from infoae.model import InfoAE\nfrom infoae.step import Step\n"
         "folder, left = Path(sys.argv[1]), int(sys.argv[2])\nconfig = Run(folder).config()\n"
         "step = Step(InfoAE(config.model), config, torch.device('cpu'), torch.float32)\n"
-        "step.load(checkpoint.load(checkpoint.newest(folder))[1])\nwrite = checkpoint.save_file\n"
-        "def dying(values, path):\n    global left\n    left -= 1\n    write(values, path)\n"
+        "step.load(checkpoint.load(checkpoint.newest(folder))[1])\nwrite = Path.write_bytes\n"
+        "def dying(path, content):\n    global left\n    left -= 1\n    write(path, content)\n"
         "    if left < 0:\n        os.truncate(path, 100)\n        os.kill(os.getpid(), 9)\n"
-        "checkpoint.save_file = dying\ncheckpoint.save(folder, checkpoint.Checkpoint(2, 0, 1.0, 9.0), step.state())\n"
+        "Path.write_bytes = dying\ncheckpoint.save(folder, checkpoint.Checkpoint(2, 0, 1.0, 9.0), step.state())\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     killed = subprocess.run([sys.executable, "-c", program, str(tmp_path), str(files)], env=environment, timeout=120)

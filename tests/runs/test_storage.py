@@ -53,7 +53,7 @@ def test_a_process_that_dies_while_it_stores_harms_nothing_stored(
     copy, reached = storage._copy, []
 
     def dying(left: int) -> Callable[..., None]:
-        def copy_or_die(source: str, destination: str, *systems: Any) -> None:
+        def copy_or_die(source: Path, destination: str, *systems: Any) -> None:
             nonlocal left
             if not left:
                 Path(destination + ".partial").write_bytes(b"half")
@@ -105,6 +105,7 @@ def test_storage_out_of_reach_may_be_reached_later(
     monkeypatch.setattr(storage, "_copy", unreachable)
     with pytest.raises(UnavailableError, match=r"cannot write .*: timeout"):
         store.push(finished_run)
+    monkeypatch.setattr(storage, "_read", unreachable)
     with pytest.raises(UnavailableError, match=r"cannot read .*: timeout"):
         store.pull(Run(tmp_path / finished_run.name))
 

@@ -68,6 +68,8 @@ def test_its_training_goes_on_with_its_labels(old_run: Run) -> None:
 def test_its_sweeps_are_read(tmp_path: Path) -> None:
     content = json.loads((ROOT / "docs" / "results" / "tune-neighbours" / "sweep.json").read_text())
     content["space"]["part"] = content["space"]["alpha"] | {"keys": ["train.game_part"], "low": 0.2, "high": 0.9}
+    for trial in content["trials"]:
+        trial["values"]["part"] = 0.5
     (tmp_path / "sweep.json").write_text(json.dumps(content))
     sweep, _ = record.load(str(tmp_path), tmp_path)
     assert sweep.space["part"].keys == ["train.adversarial_fraction"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,6 +111,40 @@ def test_a_trial_that_lost_its_machines_is_tried_again_when_resumed(tmp_path: Pa
     assert [trial.status for trial in sweep.trials] == ["failed", "failed"]
 
 
+def test_a_full_disk_ends_the_sweep_and_a_resumed_one_goes_on_with_the_trial(tmp_path: Path) -> None:
+    text = "alpha: {keys: [objective.weights.reconstruction], low: 0, high: 1}"
+    sweep, folder = make(tmp_path / "runs", text, trials=2)
+    (given,) = numbered(sweep, folder, 1)
+    following = sweeping._Following(sweep, folder, SweepProgress(2))
+
+    class Trial(Training):
+        def __init__(self) -> None:
+            self._number = 0
+
+        def _next(self) -> dict[str, Any]:
+            raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+
+    assert not following.stop_all()
+    following.on_trial_result(0, [], None, Trial().step())
+    following.on_trial_complete(0, [], SimpleNamespace(config=given))
+    assert following.stop_all()
+    assert sweep.trials[0].message == "No space left on device: metrics.jsonl"
+    assert numbered(record.load(str(folder), tmp_path)[0], folder, 1) == [given]
+
+
+def test_a_sweep_whose_making_was_killed_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sweeping, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path / "runs", None)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == []
+    sweep, folder = make(tmp_path / "runs", None)
+    assert record.load(folder.name, tmp_path / "runs") == (sweep, folder)
+
+
 @pytest.mark.parametrize(
     ("text", "searches"),
     [("objective.weights.reconstruction: {low: 0.1, high: 1}", 1), ("augment.blur: {low: 0.1, high: 1}", 0)],
@@ -126,8 +161,7 @@ def test_neighbours_that_trials_share_are_found_once(
     monkeypatch.setattr("infoae.pseudolabels.pairs.nearest_neighbours", counted)
     neighbours = ("objective.pairs=neighbours", "objective.weights.mutual_information=1", "data.limit=60")
     sweep, folder = make(tmp_path / "runs", text, *neighbours, trials=2)
-    (folder / ".tune-1").mkdir()
-    sweeping._find_neighbours(sweep, Run(folder / ".tune-1"))
+    sweeping._find_neighbours(sweep, Run(folder / "scratch"))
     assert len(found) == searches
     trial = Run(folder / "trial")
     images = data.load_training(sweep.config.data).images

@@ -1,0 +1,60 @@
+"""One command at a time: a lock ends with the process that holds it, however that dies."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infoae.errors import Notice, UnavailableError, one_line
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Lock an open file or folder until it is closed; False if another holds it, None where there are no locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+@contextmanager
+def held(lock: Path, what: Path) -> Iterator[None]:
+    """Hold the file `lock`, so that no other command writes `what` meanwhile.
+
+    A Notice says so where there are no locks, or the file cannot be made. Raises UnavailableError if another process
+    holds it.
+    """
+    try:
+        file = lock.open("ab")
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        _warn(what, one_line(error))
+        yield
+        return
+    with file:
+        locked = try_lock(file.fileno())
+        if locked is False:
+            raise in_use(what)
+        if locked is None:
+            _warn(what, "the file system has no locks")
+        yield
+
+
+def in_use(what: Path) -> UnavailableError:
+    """Return the error of a command that found another at work on `what`."""
+    return UnavailableError(f"another command is writing {what} now: wait until it has ended, or stop it")
+
+
+def _warn(what: Path, why: str) -> None:
+    warnings.warn(Notice(f"{what} cannot be locked ({why}): let only one command at a time write it"), stacklevel=4)

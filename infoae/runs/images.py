@@ -1,0 +1,91 @@
+"""The images of a run: those it was begun with, so that it goes on with no others, and those it is tested on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from infoae import data
+from infoae.config import Data
+from infoae.data import ImageSet
+from infoae.data.shards import Shards
+from infoae.errors import InfoAEError, UsageError, one_line
+from infoae.files import write_json
+from infoae.runs.run import IMAGES, Run
+
+WHOLE_BYTES = 2**30
+"""Of more images than this the fingerprint is of so much of them, evenly spaced: a second, not hours, of reading."""
+AT_ONCE = 4096  # images
+
+
+class Identity(BaseModel):
+    """Which images a run is trained on: the content of images.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int
+    shape: tuple[int, int, int]
+    """(C, H, W)."""
+    fingerprint: str
+
+
+def identify(images: NDArray[np.uint8] | Shards) -> Identity:
+    """Return the identity of training images (N, C, H, W)."""
+    count, channels, height, width = images.shape
+    kept = max(1, min(count, WHOLE_BYTES // (channels * height * width)))
+    rows = np.arange(kept) * count // kept
+    digest = hashlib.blake2b(digest_size=16)
+    for start in range(0, kept, AT_ONCE):
+        digest.update(np.ascontiguousarray(images[rows[start : start + AT_ONCE]]).data)
+    return Identity(count=count, shape=(channels, height, width), fingerprint=digest.hexdigest())
+
+
+def keep(run: Run, found: Identity, source: Data) -> None:
+    """See that the images `found` in `source` are those that the run was begun with; one that does not know keeps them.
+
+    Raises InfoAEError that says what differs.
+    """
+    path = run.path / IMAGES
+    if not path.exists():  # a new run, or one of version 0.1
+        write_json(path, found.model_dump(mode="json"))
+        return
+    try:
+        known = Identity.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise InfoAEError(
+            f"{path} is damaged ({one_line(error)}): remove it to go on with the images there are"
+        ) from None
+    if known != found:
+        where = source.name if source.root is None else f"{source.name} in {source.root}"
+        raise InfoAEError(
+            f"run {run.name} was begun with {_describe(known)}, and data {where} has {_describe(found)}: say with "
+            "--data-root where the same images lie, or train a new run"
+        )
+
+
+def located(source: Data, moved_to: Path | None) -> Data:
+    """Return the data of a configuration where it lies now."""
+    if moved_to is None:
+        return source
+    return source.model_copy(update={"root": moved_to.expanduser().resolve()})
+
+
+def of_tests(run: Run, moved_to: Path | None = None) -> ImageSet:
+    """Return the images that a run is tested on. Raises InfoAEError if they are not there, or of another shape."""
+    config = run.config()
+    found = data.load(located(config.data, moved_to), "test")
+    size = config.model.image_size
+    if None not in (config.model.channels, size) and found.images.shape[1:] != (config.model.channels, size, size):
+        raise UsageError(
+            f"run {run.name} is of images {(config.model.channels, size, size)}, the test images of {config.data.name} "
+            f"are {found.images.shape[1:]}: say with --data-root where the right ones lie"
+        )
+    return found
+
+
+def _describe(images: Identity) -> str:
+    return f"{images.count} images {images.shape} of fingerprint {images.fingerprint[:8]}"
