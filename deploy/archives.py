@@ -10,7 +10,8 @@ from typing import Any, Self
 import pyarrow as pa
 from pyarrow import parquet
 
-from infoae.data.decode import MAX_BYTES, UnreadableImageError
+from infoae.data.limits import MAX_BYTES
+from infoae.data.unreadable import UnreadableImageError
 from infoae.deploy.blocks import Block, Encoded, in_blocks, key_of
 from infoae.errors import InfoAEError, one_line
 

@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from infoae.data import idx
-from infoae.data.decode import UnreadableImageError
+from infoae.data.unreadable import UnreadableImageError
 from infoae.deploy.blocks import Block, key_of
 from infoae.deploy.bundle import ImageSpec
 from infoae.errors import InfoAEError, one_line

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infoae.data.decode import UnreadableImageError, read_image
+from infoae.data.decode import read_image
+from infoae.data.unreadable import UnreadableImageError
 from infoae.deploy.blocks import Block, Source
 from infoae.deploy.bundle import ImageSpec
 from infoae.deploy.classifier import BATCH_SIZE, Classifier

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.data.decode import UnreadableImageError
+from infoae.data.unreadable import UnreadableImageError
 
 BLOCK_BYTES = 16 * 1024 * 1024
 """A block of images that are held as encoded bytes ends at this size: some files are large."""

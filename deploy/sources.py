@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infoae.data.decode import UnreadableImageError
+from infoae.data.unreadable import UnreadableImageError
 from infoae.deploy.blocks import Block, Encoded, Source, in_blocks, key_of
 from infoae.deploy.bundle import ImageSpec
 from infoae.errors import InfoAEError, one_line

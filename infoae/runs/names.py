@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.data.decode import UnreadableImageError, read_image
+from infoae.data.decode import read_image
+from infoae.data.unreadable import UnreadableImageError
 from infoae.errors import InfoAEError, one_line
 from infoae.files import write_json
 from infoae.runs.run import NAMES, Run
