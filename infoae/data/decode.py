@@ -2,8 +2,8 @@
 
 The rules, in the order they are applied:
 
-- format: PNG, JPEG, GIF, BMP, TIFF, WebP, PPM/PGM/PBM, JPEG 2000, AVIF, and HEIC where pillow-heif is installed, told by
-  content, never by name; of an animation or a stack, the first frame;
+- format: PNG, JPEG, GIF, BMP, TIFF, WebP, PPM/PGM/PBM, JPEG 2000, AVIF, and HEIC where pillow-heif is installed, told
+  by content, never by name; of an animation or a stack, the first frame;
 - EXIF orientation is applied;
 - samples of 1 to 16 unsigned bits are scaled by what the file states: 0 is black, and the largest value white. Signed,
   floating-point and wider ones have no agreed range and are refused. `value_range` says which values of images of more
@@ -22,7 +22,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-import stat
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -33,7 +32,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from infoae.data import samples
 from infoae.data.limits import MAX_BYTES, MAX_PIXELS
 from infoae.data.samples import Samples, samples_of
-from infoae.data.unreadable import UnreadableImageError, unreadable
+from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
 
 SMALL_BYTES = 64 * 1024
 """A file up to this size is read in one go: Pillow would read it in a dozen small steps."""
@@ -84,15 +83,6 @@ def read_image(
             with unreadable():  # of the file system: nothing is damaged
                 raise
         return _pixels(image, options, channels, height, width)
-
-
-def check_file(path: str | os.PathLike[str]) -> int:
-    """Return the size of a file in bytes. Raises UnreadableImageError unless it is a regular one: a pipe would block."""
-    with unreadable():
-        status = os.stat(path)  # noqa: PTH116 (a Path for each of many small images costs a tenth of their decoding)
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableImageError("a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-    return status.st_size
 
 
 def _checked(source: Encoded) -> io.BytesIO | str:
@@ -171,20 +161,17 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _from_grey(image: Image.Image, kind: Samples, options: DecodeOptions, peaks: list[int]) -> Image.Image:
-    decoded = np.asarray(image)
-    values = decoded.astype(np.int64)
-    if kind.white != kind.decoded_white:
-        values = (values * kind.white + kind.decoded_white // 2) // kind.decoded_white
-    if kind.inverted:
-        values = kind.white - values
+    decoded = image if image.mode == "I" else image.convert("I")
     if kind.white == 65535:
-        peaks.append(int(values.max()))
-    grey = Image.fromarray(_scaled(values, options.value_range or (0, kind.white)))
+        darkest, lightest = decoded.getextrema()
+        peaks.append(kind.white - int(darkest) if kind.inverted else int(lightest))  # type: ignore[arg-type]
+    grey = decoded.point(_levels(kind, options.value_range), "L")
     transparent = image.info.get("transparency")
     if transparent is None:
         return grey
-    alpha = Image.fromarray(np.where(decoded == transparent, 0, 255).astype(np.uint8))
-    return Image.merge("LA", (grey, alpha))  # of all 16 bits: once they are scaled it is not to be told
+    # Of all 16 bits: once they are scaled it is not to be told.
+    alpha = decoded.point([0 if value == transparent else 255 for value in range(65536)], "L")
+    return Image.merge("LA", (grey, alpha))
 
 
 def _from_colour(
@@ -195,19 +182,25 @@ def _from_colour(
         if not samples.take_low_bytes(image):
             raise UnreadableImageError(_NO_RANGE.format(high.mode))
         low = _upright(image)
-    values = np.asarray(high).astype(np.int64) << 8 | np.asarray(low)
-    colour = Image.fromarray(_scaled(values[:, :, :3], options.value_range or (0, 65535)))
+    values = np.asarray(high).astype(np.uint16) << 8 | np.asarray(low)
+    levels = _levels(Samples(65535, 65535), options.value_range)
+    bands = [Image.fromarray(values[:, :, band]).convert("I").point(levels, "L") for band in range(3)]
     if high.mode == "RGBA":
-        colour.putalpha(high.getchannel("A"))
+        bands.append(high.getchannel("A"))
     elif transparent is not None:
-        colour.putalpha(Image.fromarray(np.where((values == transparent).all(axis=2), 0, 255).astype(np.uint8)))
-    return colour
+        bands.append(Image.fromarray(np.where((values == transparent).all(axis=2), 0, 255).astype(np.uint8)))
+    return Image.merge("RGB" if len(bands) == 3 else "RGBA", bands)
 
 
-def _scaled(values: NDArray[np.int64], value_range: tuple[int, int]) -> NDArray[np.uint8]:
-    low, high = value_range
-    scaled: NDArray[np.uint8] = np.rint((values.clip(low, high) - low) * (255 / (high - low))).astype(np.uint8)
-    return scaled
+@functools.lru_cache(16)
+def _levels(kind: Samples, value_range: tuple[int, int] | None) -> list[int]:
+    """The 8 bits of each of 65536 decoded values."""
+    low, high = value_range or (0, kind.white)
+    values = (np.arange(65536) * kind.white + kind.decoded_white // 2) // kind.decoded_white
+    if kind.inverted:
+        values = kind.white - values
+    levels: list[int] = np.rint((values.clip(low, high) - low) * (255 / (high - low))).astype(int).tolist()
+    return levels
 
 
 def _pixels(image: Image.Image, options: DecodeOptions, channels: int, height: int, width: int) -> NDArray[np.uint8]:

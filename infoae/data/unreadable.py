@@ -8,6 +8,8 @@ something.
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,6 +41,15 @@ def unreadable(what: str = "") -> Iterator[None]:
             raise InfoAEError(f"reading images: {one_line(error)}") from error
         reason = "more memory needed than there is" if isinstance(error, MemoryError) else one_line(error)
         raise UnreadableImageError(what + reason) from error
+
+
+def check_file(path: str | os.PathLike[str]) -> int:
+    """Return a file's size in bytes. Raises UnreadableImageError unless it is a regular one: a pipe would block."""
+    with unreadable():
+        status = os.stat(path)  # noqa: PTH116 (a Path for each of many small images costs a tenth of their decoding)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableImageError("a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+    return status.st_size
 
 
 def _out_of_memory(error: Exception) -> bool:

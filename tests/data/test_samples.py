@@ -227,7 +227,7 @@ def test_a_range_is_refused_where_low_bytes_are_lost_and_leaves_8_bits_alone() -
     planes = tiff(colour, 16, photometric=RGB, planes=True, deflate=True)
     cmyk = tiff(drawn(0, 16, 4), 16, photometric=CMYK)
     for content in (png(drawn(0, 16, 2), 16), ppm, planes, cmyk):
-        with pytest.raises(UnreadableImageError, match="--range does not reach 16-bit [A-Z]* in this format"):
+        with pytest.raises(UnreadableImageError, match=r"--range does not reach 16-bit [A-Z]* in this format"):
             read(content, options)
     samples = drawn(0, 8, 3)
     assert_close(read(png(samples, 8), options), seen(samples / 255), 0)
@@ -269,7 +269,7 @@ def test_jpeg_2000_that_pillow_decodes_wrongly_is_refused() -> None:
         file = io.BytesIO()
         file.name = container
         Image.new("L", (32, 32), 200).save(file, "JPEG2000", signed=True)
-        with pytest.raises(UnreadableImageError, match="^signed samples"):
+        with pytest.raises(UnreadableImageError, match=r"^signed samples"):
             read(file.getvalue())
 
 
