@@ -117,12 +117,10 @@ def decode_options(value_range: str | None, background: str) -> DecodeOptions:
         if not limits[0] < limits[1] <= 65535:
             raise UsageError(f"--range {value_range}: give two values of 0 to 65535, the smaller first, as 0-4095")
     try:
-        colour = ImageColor.getrgb(background)
-    except ValueError:
-        colour = ()
-    if len(colour) != 3:
-        raise UsageError(f"--background {background}: give the name of a colour, as white, or #rrggbb")
-    return DecodeOptions(limits, colour)
+        red, green, blue = ImageColor.getrgb(background)
+    except ValueError:  # also of a colour that is transparent itself
+        raise UsageError(f"--background {background}: give the name of a colour, as white, or #rrggbb") from None
+    return DecodeOptions(limits, (red, green, blue))
 
 
 def tell_of_inputs(passed_over: Mapping[str, int], peak: int | None, value_range: str | None) -> None:
@@ -133,8 +131,8 @@ def tell_of_inputs(passed_over: Mapping[str, int], peak: int | None, value_range
         typer.echo(f"passed over, for they are no images: {told(passed_over)}", err=True)
     if peak is not None and peak < 4096 and value_range is None:
         typer.echo(
-            f"note: no value of the 16-bit images is above {peak}: they come out nearly black. If a camera of 12 bits took "
-            "them, give --range 0-4095",
+            f"note: no value of the 16-bit images is above {peak}: they come out nearly black. If a camera of 12 bits "
+            "took them, give --range 0-4095",
             err=True,
         )
 

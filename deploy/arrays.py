@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.data import idx
+from infoae.data import idx, npy
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
 from infoae.deploy.blocks import Block, key_of
 from infoae.deploy.bundle import ImageSpec

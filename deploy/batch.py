@@ -81,7 +81,8 @@ def classify_sources(
     """Write one row to `sink` for each input of `sources`, in order, after those that `parts` already hold.
 
     `num_workers` threads take a block each from pixels to rows, by default one for each CPU this process may use: the
-    CPUs share blocks, not operators, so `classifier` is best opened with one thread. `options` are for decoding; `advance` is told of rows done.
+    CPUs share blocks, not operators, so `classifier` is best opened with one thread. `options` are for decoding;
+    `advance` is told of rows done.
 
     Raises InfoAEError if there is no input at all, if more than `max_errors` inputs are unreadable, or if the inputs
     that `parts` hold are not the first ones now.

@@ -79,7 +79,7 @@ class ParquetSource:
         if content is None and name:
             if "://" in name:
                 return UnreadableImageError(f"no image, but an address: {key_of(name)}")
-            return Path(self.path).parent / name
+            return Path(self.path).parent / str(name)
         if content is None:
             return UnreadableImageError("no image: null")
         if len(content) > MAX_BYTES:

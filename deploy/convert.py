@@ -133,8 +133,8 @@ def _gather(
     check_any(num_inputs, done.passed_over)
     if buckets.num_rows < 2 and done.num_failed:  # or the reason why there are so few would not be told
         raise InfoAEError(
-            f"{buckets.num_rows or 'not one'} of {num_inputs} inputs is readable, at least 2 are needed: one to train on "
-            f"and one for tests; the first that is not: {done.reasons[0]}"
+            f"{buckets.num_rows or 'not one'} of {num_inputs} inputs is readable, at least 2 are needed: one to train "
+            f"on and one for tests; the first that is not: {done.reasons[0]}"
         )
     return done
 

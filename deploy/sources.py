@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from infoae.data.limits import MAX_NAME_BYTES
 from infoae.data.selection import container_kind, is_hidden, why_passed_over
@@ -109,7 +110,8 @@ def _lines() -> Iterator[bytes]:
 
 def _ended_by_null() -> Iterator[bytes]:
     rest = b""
-    while content := sys.stdin.buffer.read1(MAX_NAME_BYTES):
+    stream: Any = sys.stdin.buffer
+    while content := stream.read1(MAX_NAME_BYTES):
         *names, rest = (rest + content).split(b"\0")
         if len(rest) > MAX_NAME_BYTES:
             raise InfoAEError(f"standard input is no list of files ended by NUL: one has over {MAX_NAME_BYTES} bytes")

@@ -23,7 +23,7 @@ MAX_BYTES = _limit("MAX_BYTES", 512 * 1024 * 1024)
 """Bytes of one encoded image: a file, a member of an archive, a row of a column."""
 MAX_EXPANSION = _limit("MAX_EXPANSION", 2000)
 """Times as large a compressed container may become; up to FREE_EXPANSION it may in any case."""
-MAX_ROWS_PER_BYTE = _limit("MAX_ROWS_PER_BYTE", 1000)
+MAX_ROWS_PER_BYTE = _limit("MAX_ROWS_PER_BYTE", 100)
 """Rows for each byte of a Parquet file: a run of nulls, or of one image, takes no room."""
 
 FREE_EXPANSION = 1024 * 1024 * 1024

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import IO, Any
 
-from PIL import Image, TiffImagePlugin
+from PIL import TiffImagePlugin
 
 from infoae.data.unreadable import UnreadableImageError
 
@@ -31,7 +31,7 @@ class Samples:
     """Whether Pillow leaves 0 to be white."""
 
 
-def samples_of(image: Image.Image) -> Samples:
+def samples_of(image: Any) -> Samples:
     """Return what the samples of `image` are; it must not be loaded yet. Mends what Pillow would decode wrongly.
 
     Raises UnreadableImageError, by what the file states and never by its pixels, for samples that are not unsigned
@@ -58,23 +58,23 @@ def samples_of(image: Image.Image) -> Samples:
     return Samples()
 
 
-def _deep(image: Image.Image, white: int) -> Samples:
+def _deep(image: Any, white: int) -> Samples:
     """Samples of more than 8 bits, which Pillow scales to 16 bits in grey and to 8 in colour."""
     return Samples(white, 65535 if image.mode.startswith("I") else 255)
 
 
-def raw_mode(image: Image.Image) -> str:
+def raw_mode(image: Any) -> str:
     """Return Pillow's name of how the samples lie in the file, as "RGB;16B", or "" if it has none."""
     arguments: Any = image.tile[0][3] if getattr(image, "tile", None) else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments or "")
 
 
-def is_wide_colour(image: Image.Image) -> bool:
+def is_wide_colour(image: Any) -> bool:
     """Whether `image` has several samples of 16 bits a pixel, of which Pillow gives the high bytes alone."""
     return not image.mode.startswith("I") and ";16" in raw_mode(image)
 
 
-def take_low_bytes(image: Image.Image) -> bool:
+def take_low_bytes(image: Any) -> bool:
     """Have Pillow decode the low bytes of 16-bit RGB or RGBA: it finds them in the other byte order.
 
     Returns False, and does nothing, where that cannot be.
@@ -171,9 +171,9 @@ def _rename_raw_modes(image: Any, rename: Any) -> None:
     ]
 
 
-def _jpeg_2000(image: Image.Image) -> Samples:
+def _jpeg_2000(image: Any) -> Samples:
     """Pillow shifts samples to 8 bits, or grey ones of more than 8 to 16; shifting colour down, it wraps white."""
-    found = set(_components(image.fp))  # type: ignore[arg-type]
+    found = set(_components(image.fp))
     if any(signed for _, signed in found):
         raise UnreadableImageError("signed samples, whose range is unknown")
     bits = max((bits for bits, _ in found), default=8)

