@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -116,11 +117,12 @@ def decode_options(value_range: str | None, background: str) -> DecodeOptions:
         limits = (int(match[1]), int(match[2])) if match else (0, 0)
         if not limits[0] < limits[1] <= 65535:
             raise UsageError(f"--range {value_range}: give two values of 0 to 65535, the smaller first, as 0-4095")
-    try:
-        red, green, blue = ImageColor.getrgb(background)
-    except ValueError:  # also of a colour that is transparent itself
-        raise UsageError(f"--background {background}: give the name of a colour, as white, or #rrggbb") from None
-    return DecodeOptions(limits, (red, green, blue))
+    colour: tuple[int, ...] = ()
+    with suppress(ValueError):
+        colour = ImageColor.getrgb(background)
+    if len(colour) != 3:  # four are of one that is transparent itself
+        raise UsageError(f"--background {background}: give the name of a colour, as white, or #rrggbb")
+    return DecodeOptions(limits, (colour[0], colour[1], colour[2]))
 
 
 def tell_of_inputs(passed_over: Mapping[str, int], peak: int | None, value_range: str | None) -> None:

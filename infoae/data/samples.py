@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import IO, Any
 
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 from infoae.data.unreadable import UnreadableImageError
 
@@ -111,6 +111,8 @@ def why_unidentified(file: IO[bytes]) -> str:
         b"mif1",
         b"msf1",
     ):
+        if "HEIF" in Image.OPEN:
+            return "a damaged HEIC image"
         return "a HEIC image, which needs pillow-heif: pip install 'infoae[heif]'"
     if start[:2] == b"\xff\x0a" or start[4:12] == b"JXL \r\n\x87\n":
         return "a JPEG XL image, which infoae does not read: convert it to PNG"

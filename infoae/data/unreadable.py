@@ -8,6 +8,7 @@ something.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ def _out_of_memory(error: Exception) -> bool:
     if not isinstance(error, MemoryError):
         return False
     try:
-        bytearray(_RESERVE_BYTES)
-    except MemoryError:
+        mmap.mmap(-1, _RESERVE_BYTES).close()  # asked for and never touched
+    except (OSError, OverflowError):
         return True
     return False

@@ -302,6 +302,8 @@ def test_heic_is_read_where_pillow_heif_is_and_named_where_not(monkeypatch: pyte
     content = heic(pixels)
     decode._formats.cache_clear()
     assert np.abs(read_image(content, 3, 64, 64).transpose(1, 2, 0).astype(int) - pixels).max() <= 8
+    with pytest.raises(UnreadableImageError, match=r"damaged"):
+        read_image(content[:60], 3, 64, 64)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.delitem(Image.OPEN, "HEIF")
     decode._formats.cache_clear()
