@@ -7,14 +7,19 @@ from typing import Annotated
 import typer
 
 from infoae.cli.options import (
+    BackgroundOption,
     ColumnOption,
     DeviceOption,
     InputsArgument,
     JsonOption,
     ModelOption,
+    NullOption,
     PicturesOption,
+    RangeOption,
     SeedOption,
+    decode_options,
     print_json,
+    tell_of_inputs,
 )
 from infoae.gpu import Device
 
@@ -26,6 +31,9 @@ def augment(
     count: Annotated[int, typer.Option(min=1, help="Images to make of each category.")] = 100,
     seed: SeedOption = 0,
     column: ColumnOption = None,
+    null: NullOption = False,
+    value_range: RangeOption = None,
+    background: BackgroundOption = "black",
     device: DeviceOption = Device.AUTO,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,12 +49,14 @@ def augment(
     from infoae.deploy.sources import open_sources
     from infoae.reporting.images import progress
 
+    options = decode_options(value_range, background)
     bundle = Bundle.load(model)
-    sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out)
+    sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
     classifier, generator = Classifier(bundle, device), Generator(bundle, device)
     with progress("encode", None) as advance:
-        encoded = encode_sources(sources, classifier, advance)
+        encoded = encode_sources(sources, classifier, advance, options)
     num_images = write_pictures(interpolations(encoded, generator, count, seed), bundle.manifest, out)
+    tell_of_inputs(encoded.passed_over, encoded.peak, value_range)
     typer.echo(
         f"{num_images} images in {out}, from {len(encoded.keys)} inputs; {encoded.num_failed} unreadable", err=True
     )

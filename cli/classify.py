@@ -9,13 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from infoae.cli.options import (
+    BackgroundOption,
     ColumnOption,
     DeviceOption,
     InputsArgument,
     JsonOption,
     MaxErrorsOption,
     ModelOption,
+    NullOption,
+    RangeOption,
+    decode_options,
     print_json,
+    tell_of_inputs,
 )
 from infoae.gpu import Device
 
@@ -36,6 +41,9 @@ def classify(
     ] = None,
     latent: Annotated[bool, typer.Option("--latent", help="Add each image's latent vector to its row.")] = False,
     column: ColumnOption = None,
+    null: NullOption = False,
+    value_range: RangeOption = None,
+    background: BackgroundOption = "black",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted job with the same --out.")] = False,
     max_errors: MaxErrorsOption = None,
     device: DeviceOption = Device.AUTO,
@@ -61,6 +69,8 @@ def classify(
     if ray and workers is not None:
         raise UsageError("--workers is for one machine: with --ray each actor decodes its own images")
     options: dict[str, Any] = {
+        "null": null,
+        "decoding": decode_options(value_range, background),
         "columns": columns,
         "latent": latent,
         "column": column,
@@ -85,6 +95,7 @@ def classify(
             raise
         typer.echo("interrupted; continue with --resume", err=True)
         raise typer.Exit(130) from stop
+    tell_of_inputs(summary.passed_over, summary.peak, value_range)
     again = f", {summary.num_resumed} of them from before" if summary.num_resumed else ""
     typer.echo(
         f"{summary.num_rows} rows{again}, {summary.num_failed} unreadable, {summary.seconds:.1f} s, "
@@ -97,6 +108,7 @@ def classify(
             "num_rows": summary.num_rows,
             "num_failed": summary.num_failed,
             "num_resumed": summary.num_resumed,
+            "passed_over": summary.passed_over,
             "seconds": round(summary.seconds, 3),
             "images_per_second": round(summary.images_per_second, 1),
         }

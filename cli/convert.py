@@ -8,8 +8,20 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import ColumnOption, InputsArgument, JsonOption, MaxErrorsOption, print_json
+from infoae.cli.options import (
+    BackgroundOption,
+    ColumnOption,
+    InputsArgument,
+    JsonOption,
+    MaxErrorsOption,
+    NullOption,
+    RangeOption,
+    decode_options,
+    print_json,
+    tell_of_inputs,
+)
 
+MAX_SIZE = 4096
 _CLASSES = "Take the folder of each image as its class, for evaluation alone: test_labels.npy and classes.txt."
 
 
@@ -26,6 +38,9 @@ def convert(
     classes_from_folders: Annotated[bool, typer.Option("--classes-from-folders", help=_CLASSES)] = False,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the images' order and of those kept for tests.")] = 0,
     column: ColumnOption = None,
+    null: NullOption = False,
+    value_range: RangeOption = None,
+    background: BackgroundOption = "black",
     max_errors: MaxErrorsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,8 +54,11 @@ def convert(
         raise UsageError(f"--size {size}: the networks need at least 8 pixels")
     if channels not in (1, 3):
         raise UsageError(f"--channels {channels}: 1 is grey, 3 is RGB")
+    if size > MAX_SIZE:
+        raise UsageError(f"--size {size}: at most {MAX_SIZE}, an image is held in memory many times over")
     if not 0 < test < 1:
         raise UsageError(f"--test {test}: a share of the images is more than 0 and less than 1")
+    options = decode_options(value_range, background)
     from infoae.deploy.bundle import ImageSpec
     from infoae.deploy.convert import convert_files
 
@@ -54,6 +72,8 @@ def convert(
             classes_from_folders=classes_from_folders,
             column=column,
             max_errors=max_errors,
+            null=null,
+            options=options,
         )
     except KeyboardInterrupt as stop:
         typer.echo("interrupted; nothing was written", err=True)
@@ -62,6 +82,7 @@ def convert(
         typer.echo(f"skipped {reason}", err=True)
     if done.num_failed > len(done.reasons):
         typer.echo(f"skipped {done.num_failed - len(done.reasons):,} more", err=True)
+    tell_of_inputs(done.passed_over, done.peak, value_range)
     count = done.num_train + done.num_test
     command = f"infoae train --data shards --data-root {shlex.quote(str(out))}"
     typer.echo(
@@ -76,6 +97,7 @@ def convert(
             "num_train": done.num_train,
             "num_test": done.num_test,
             "num_failed": done.num_failed,
+            "passed_over": done.passed_over,
             "num_classes": done.num_classes,
             "seconds": round(done.seconds, 3),
             "images_per_second": round(count / done.seconds, 1),

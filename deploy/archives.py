@@ -1,106 +1,40 @@
-"""Encoded images inside larger files as a source: Parquet columns and tar archives (WebDataset shards)."""
+"""Images inside archives as a source: tar (WebDataset shards), compressed or not, and zip."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import stat
 import tarfile
+import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from pathlib import Path
+from typing import IO, Any, Self
 
 import pyarrow as pa
-from pyarrow import parquet
 
-from infoae.data.decode import MAX_BYTES, UnreadableImageError
-from infoae.deploy.blocks import Block, Encoded, in_blocks, key_of
-from infoae.errors import InfoAEError, one_line
+from infoae.data.limits import MAX_BYTES, MAX_EXPANSION, MAX_HEADER_BYTES, expands_too_far
+from infoae.data.selection import why_passed_over
+from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
+from infoae.deploy.blocks import Block, Encoded, PassedOver, in_blocks, key_of
 
-IMAGE_ENDINGS = frozenset(
-    "avif bmp dib gif j2k jfif jp2 jpe jpeg jpg jpx pbm pgm png pnm ppm tif tiff webp".split()  # noqa: SIM905
-)
-"""A tar member with another ending is no image: WebDataset puts labels and captions beside each image."""
-
-
-@dataclass(frozen=True)
-class ParquetSource:
-    """A Parquet file whose `column` holds images as bytes; one input a row, keyed by the row's number."""
-
-    path: str
-    column: str
-    num_rows: int
-
-    @classmethod
-    def open(cls, path: str, column: str | None) -> ParquetSource:
-        """Choose the column.
-
-        Raises UnreadableImageError if the file is damaged, InfoAEError if the choice is not clear.
-        """
-        try:
-            file = parquet.ParquetFile(path)
-        except (OSError, pa.ArrowException) as error:
-            raise UnreadableImageError(f"cannot be opened: {one_line(error)}") from error
-        with file:
-            schema, num_rows = file.schema_arrow, file.metadata.num_rows
-        found = {field.name: leaf for field in schema if (leaf := _bytes_leaf(field)) is not None}
-        wanted = [column] if column is not None else list(found)
-        if len(wanted) != 1 or wanted[0] not in found:
-            raise InfoAEError(
-                f"{key_of(path)}: choose with --column one of the columns that hold bytes: "
-                f"{', '.join(found) or 'there is none'}"
-            )
-        return cls(path, found[wanted[0]], num_rows)
-
-    def count(self) -> int:
-        """Return the number of rows, which the file's end tells."""
-        return self.num_rows
-
-    def blocks(self, size: int) -> Iterator[Block]:
-        """Return the images of the column, as they are encoded; the key is the row's number."""
-        return in_blocks(self._items(), size)
-
-    def _items(self) -> Iterator[tuple[str, Encoded]]:
-        key = key_of(self.path)
-        row = 0
-        try:
-            # A buffered stream decodes page by page: a row group of large images would not fit in memory.
-            with parquet.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False) as file:
-                for batch in file.iter_batches(batch_size=32, columns=[self.column], use_threads=False):
-                    values = batch.column(0)
-                    if pa.types.is_struct(values.type):
-                        values = values.field(0)
-                    for value in values.to_pylist():
-                        yield f"{key}#{row}", UnreadableImageError("no image: null") if value is None else value
-                        row += 1
-        except (OSError, pa.ArrowException) as error:
-            yield key, UnreadableImageError(f"unreadable after row {row} of {self.num_rows}: {one_line(error)}")
-
-
-class _StrictTarInfo(tarfile.TarInfo):
-    """tarfile takes a damaged header after the first for the end of the archive; the rest would be lost in silence."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
-        try:
-            return super().fromtarfile(tarfile_)
-        except tarfile.HeaderError as error:
-            if type(error).__name__ == "EOFHeaderError":  # the blocks of zeros that end an archive
-                raise
-            raise tarfile.ReadError(f"damaged or truncated header ({error})") from error
+_LINK = "a link to {}: pack the images themselves (tar --dereference --hard-dereference)"
 
 
 @dataclass(frozen=True)
 class TarSource:
-    """A tar archive, compressed or not, read once from front to back; one input for each member that is an image."""
+    """A tar archive, compressed or not, read once from front to back; one input for each member that is one."""
 
     path: str
 
     @classmethod
     def open(cls, path: str) -> TarSource:
-        """Look at the first member. Raises UnreadableImageError if the file is no tar archive."""
-        try:
-            with tarfile.open(path, "r|*") as archive:
-                archive.next()
-        except (OSError, EOFError, tarfile.TarError) as error:
-            raise UnreadableImageError(f"cannot be opened: {one_line(error)}") from error
+        """Look at the first member. Raises, whatever it may be, if the file is no tar archive."""
+        with _opened_tar(path) as archive:
+            archive.next()
         return cls(path)
 
     def count(self) -> None:
@@ -108,27 +42,72 @@ class TarSource:
 
     def blocks(self, size: int) -> Iterator[Block]:
         """Return the archive's image files in its order, as they are encoded; the key is the name of each."""
-        return in_blocks(self._items(), size)
+        return in_blocks(self._items(), size, key_of(self.path))
 
-    def _items(self) -> Iterator[tuple[str, Encoded]]:
-        key = key_of(self.path)
-        last = "its start"
-        try:
-            with tarfile.open(self.path, "r|*", tarinfo=_StrictTarInfo) as archive:
-                for member in iter(archive.next, None):
-                    archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every member it has met
-                    if not member.isdir() and member.name.rpartition(".")[2].lower() in IMAGE_ENDINGS:
-                        yield f"{key}#{key_of(member.name)}", _content(archive, member)
-                        last = key_of(member.name)
-        except (OSError, EOFError, tarfile.TarError, ValueError) as error:
-            yield key, UnreadableImageError(f"unreadable after {last}: {one_line(error)}")
+    def _items(self) -> Iterator[tuple[str, Encoded | PassedOver]]:
+        with _opened_tar(self.path) as archive:
+            for member in iter(archive.next, None):
+                archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every member it has met
+                if member.isdir():
+                    continue
+                reason = why_passed_over(member.name)
+                encoded = PassedOver(reason) if reason else _member_of_tar(archive, member)
+                yield f"{key_of(self.path)}#{key_of(member.name)}", encoded
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Encoded:
+@dataclass(frozen=True)
+class ZipSource:
+    """A zip archive; one input for each member that is one."""
+
+    path: str
+    num_images: int
+
+    @classmethod
+    def open(cls, path: str) -> ZipSource:
+        """Read the table of contents. Raises, whatever it may be, if the file is no zip archive."""
+        size = check_file(path)
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+        total = sum(member.file_size for member in members)
+        if expands_too_far(total, size):
+            raise UnreadableImageError(f"{total} bytes in {size}, more than {MAX_EXPANSION} times as many")
+        return cls(path, sum(why_passed_over(member.filename) is None for member in members))
+
+    def count(self) -> int:
+        """Return the number of images, as the table of contents has it."""
+        return self.num_images
+
+    def blocks(self, size: int) -> Iterator[Block]:
+        """Return the archive's image files in its order, as they are encoded; the key is the name of each."""
+        return in_blocks(self._items(), size, key_of(self.path))
+
+    def _items(self) -> Iterator[tuple[str, Encoded | PassedOver]]:
+        with zipfile.ZipFile(self.path) as archive:
+            for member in archive.infolist():
+                if not member.is_dir():
+                    reason = why_passed_over(member.filename)
+                    encoded = PassedOver(reason) if reason else _member_of_zip(archive, member)
+                    yield f"{key_of(self.path)}#{key_of(member.filename)}", encoded
+
+
+def _member_of_zip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Encoded:
+    if member.flag_bits & 1:
+        return UnreadableImageError("encrypted")
+    if member.file_size > MAX_BYTES:
+        return UnreadableImageError(f"{member.file_size} bytes, more than {MAX_BYTES}")
+    try:
+        with unreadable(), archive.open(member) as file:
+            content = file.read()
+    except UnreadableImageError as error:  # a zip archive is entered anywhere, so the next member can be read
+        return error
+    if stat.S_ISLNK(member.external_attr >> 16):
+        return UnreadableImageError(_LINK.format(key_of(content[:1000].decode("utf-8", "surrogateescape"))))
+    return content
+
+
+def _member_of_tar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Encoded:
     if member.islnk() or member.issym():  # what it points to may lie anywhere; a stream does not go back
-        return UnreadableImageError(
-            f"a link to {key_of(member.linkname)}: pack the images themselves (tar --dereference --hard-dereference)"
-        )
+        return UnreadableImageError(_LINK.format(key_of(member.linkname)))
     if not member.isfile():
         return UnreadableImageError("not a regular file")
     if member.size > MAX_BYTES:
@@ -138,14 +117,80 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Encoded:
     return file.read()
 
 
-def _bytes_leaf(field: Any) -> str | None:
-    """The Parquet path to the bytes in a column: itself, or `bytes` in the struct of Hugging Face's datasets."""
-    kind = field.type
-    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-        return _bytes_leaf_of(kind.field("bytes"), f"{field.name}.bytes")
-    return _bytes_leaf_of(field, field.name)
+class _Stream:
+    """The bytes of a tar archive, inflated; what is read of them is bounded by what is there, not by what is stated."""
+
+    def __init__(self, file: Any, compressed: int | None) -> None:
+        self._file, self._compressed = file, compressed
+        self._ended = False
+        self.position = 0
+        self.header_end: int | None = None
+        """Where the header that is being read has to end."""
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes. Raises where tarfile would go on for as long as a size states that is false."""
+        if self._ended:
+            raise EOFError("unexpected end of data")
+        content: bytes = self._file.read(size)
+        self._ended = not content
+        self.position += len(content)
+        if self.header_end is not None and self.position > self.header_end:
+            raise tarfile.ReadError(f"a header of more than {MAX_HEADER_BYTES} bytes")
+        if self._compressed is not None and expands_too_far(self.position, self._compressed):
+            raise tarfile.ReadError(f"more than {MAX_EXPANSION} times as many bytes as in the file")
+        return content
 
 
-def _bytes_leaf_of(field: Any, path: str) -> str | None:
-    binary = pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
-    return path if binary else None
+class _StrictTarInfo(tarfile.TarInfo):
+    """tarfile takes a damaged header, or none, for the end of the archive; the rest would be lost in silence."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        archive: Any = tarfile_
+        stream: _Stream = archive.fileobj.fileobj
+        outer = stream.header_end
+        # A header may have others before it (a long name, attributes), and tarfile reads it with what follows it.
+        stream.header_end = outer or stream.position + MAX_HEADER_BYTES
+        try:
+            member = super().fromtarfile(tarfile_)
+        except tarfile.HeaderError as error:
+            kind = type(error).__name__
+            if kind == "EOFHeaderError":  # the blocks of zeros that end an archive; another one may follow
+                archive.seen_end = True
+                raise
+            if kind == "EmptyHeaderError" and getattr(archive, "seen_end", False):
+                raise
+            raise tarfile.ReadError(
+                "it is cut short" if kind == "EmptyHeaderError" else f"damaged ({error})"
+            ) from error
+        finally:
+            stream.header_end = outer
+        if member.size < 0:
+            raise tarfile.ReadError("a member of negative size")
+        archive.seen_end = False
+        return member
+
+
+@contextmanager
+def _opened_tar(path: str) -> Iterator[tarfile.TarFile]:
+    size = check_file(path)
+    with Path(path).open("rb") as file, _inflated(file) as inflated:
+        stream: Any = _Stream(inflated, None if inflated is file else size)
+        # Archives may follow each other in one file: their ends are passed over.
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_StrictTarInfo, ignore_zeros=True) as archive:
+            yield archive
+
+
+def _inflated(file: IO[bytes]) -> Any:
+    """The stream that `file` holds, by its first bytes; `file` itself where it is not compressed."""
+    start = file.read(6)
+    file.seek(0)
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    if start.startswith(b"BZh"):
+        return bz2.BZ2File(file)
+    if start == b"\xfd7zXZ\0":
+        return lzma.LZMAFile(file)
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        return pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+    return file

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import gzip
 import math
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from infoae.data import idx
-from infoae.data.decode import UnreadableImageError
+from infoae.data import idx, npy
+from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
 from infoae.deploy.blocks import Block, key_of
 from infoae.deploy.bundle import ImageSpec
-from infoae.errors import InfoAEError, one_line
-
-_DAMAGE = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile, struct.error, NotImplementedError)
+from infoae.errors import InfoAEError
 
 
 @dataclass(frozen=True)
@@ -37,18 +34,23 @@ class ArrayFile:
     def open(cls, path: str, image: ImageSpec, entry: str | None) -> ArrayFile:
         """Read the header.
 
-        Raises UnreadableImageError for a file that is damaged, InfoAEError for one that holds anything but such images.
+        Raises InfoAEError for a file that holds anything but such images, and whatever it may be if it is damaged.
         """
-        try:
-            entry = _choose_entry(path, image, entry) if path.lower().endswith(".npz") else None
+        check_file(path)
+        if path.lower().endswith(".npz"):
+            entry, (shape, dtype) = _choose_entry(path, image, entry)
+        else:
+            entry = None
             with _opened(path, entry) as file:
                 shape, dtype = _header(path, file)
-        except _DAMAGE as error:
-            raise UnreadableImageError(f"cannot be opened: {one_line(error)}") from error
         if dtype != np.uint8:
             raise InfoAEError(f"{key_of(path)} holds {dtype.name}: give uint8 pixels, 0 to 255")
         if not _fits(shape, image):
-            raise InfoAEError(f"{key_of(path)} has shape {shape}: (N, {', '.join(map(str, image.shape))}) is needed")
+            hint = ""
+            if shape[1:] == (image.height, image.width, image.channels):
+                hint = "; its channels are last: save images.transpose(0, 3, 1, 2)"
+            wanted = ", ".join(map(str, image.shape))
+            raise InfoAEError(f"{key_of(path)} has shape {shape}: (N, {wanted}) is needed{hint}")
         return cls(path, entry, shape[0], image.shape)
 
     def count(self) -> int:
@@ -58,24 +60,31 @@ class ArrayFile:
     def blocks(self, size: int) -> Iterator[Block]:
         """Return ready pixels uint8 (N, C, H, W), read as a stream; the key is the row's number."""
         key = key_of(self.path)
-        row_bytes = math.prod(self.image_shape)
         done = 0
         try:
-            with _opened(self.path, self.entry) as file:
-                _header(self.path, file)
-                while done < self.num_images:
-                    wanted = min(size, self.num_images - done)
-                    content = file.read(wanted * row_bytes)
-                    rows = len(content) // row_bytes
-                    images = np.frombuffer(content, np.uint8, rows * row_bytes).reshape(rows, *self.image_shape)
-                    if rows:
-                        yield Block([f"{key}#{row}" for row in range(done, done + rows)], images)
-                    done += rows
-                    if rows < wanted:
-                        raise EOFError("the file ends early")
-        except _DAMAGE as error:
-            reason = f"unreadable after image {done} of {self.num_images}: {one_line(error)}"
+            for images in self._read(size):
+                yield Block([f"{key}#{row}" for row in range(done, done + len(images))], images)
+                done += len(images)
+        except UnreadableImageError as error:
+            reason = f"unreadable after image {done} of {self.num_images}: {error}"
             yield Block([key], [UnreadableImageError(reason)])
+
+    def _read(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        row_bytes = math.prod(self.image_shape)
+        left = self.num_images
+        with ExitStack() as stack:
+            with unreadable():
+                file = stack.enter_context(_opened(self.path, self.entry))
+                _header(self.path, file)
+            while left:
+                with unreadable():
+                    content = file.read(min(size, left) * row_bytes)
+                rows = len(content) // row_bytes
+                if rows:
+                    yield np.frombuffer(content, np.uint8, rows * row_bytes).reshape(rows, *self.image_shape)
+                if rows < min(size, left):
+                    raise UnreadableImageError("the file ends early")
+                left -= rows
 
 
 @contextmanager
@@ -92,39 +101,41 @@ def _opened(path: str, entry: str | None) -> Iterator[IO[bytes] | gzip.GzipFile]
             yield file
 
 
-def _header(path: str, file: IO[bytes] | gzip.GzipFile) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+def _header(path: str, file: IO[bytes] | gzip.GzipFile) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Read up to the first pixel and return the array's shape and type."""
     if not path.lower().endswith((".npy", ".npz")):
         return idx.read_header(file)
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"unknown .npy version {version}")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read(file)
+    shape, fortran_order, dtype = npy.read_header(file)  # type: ignore[arg-type]
     if fortran_order and len(shape) > 1:
         raise InfoAEError(f"{key_of(path)}: an array is in Fortran order; save it with np.ascontiguousarray")
     return shape, dtype
 
 
-def _choose_entry(path: str, image: ImageSpec, wanted: str | None) -> str:
+def _choose_entry(path: str, image: ImageSpec, wanted: str | None) -> tuple[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Choose an array of a `.npz` file; return its name, shape and type."""
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    if wanted is not None:
-        if wanted not in names:
-            raise InfoAEError(f"{key_of(path)} has no array {wanted!r}: it has {', '.join(names) or 'none'}")
-        return wanted
-    fitting = []
-    for name in names:
-        with _opened(path, name) as file:
-            shape, dtype = _header(path, file)
-        if dtype == np.uint8 and _fits(shape, image):
-            fitting.append(name)
+
+        def header(name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+            with archive.open(name + ".npy") as file:
+                return _header(path, file)
+
+        if wanted is not None:
+            if wanted not in names:
+                raise InfoAEError(f"{key_of(path)} has no array {wanted!r}: it has {_some(names)}")
+            return wanted, header(wanted)
+        headers = {name: header(name) for name in names}
+    fitting = [name for name, (shape, dtype) in headers.items() if dtype == np.uint8 and _fits(shape, image)]
     candidates = fitting or names
     if "images" in candidates:
-        return "images"
+        return "images", headers["images"]
     if len(candidates) != 1:
-        raise InfoAEError(f"{key_of(path)} has the arrays {', '.join(names) or '(none)'}: choose one with --column")
-    return candidates[0]
+        raise InfoAEError(f"{key_of(path)} has the arrays {_some(names)}: choose one with --column")
+    return candidates[0], headers[candidates[0]]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(key_of, names[:20])) + (f" and {len(names) - 20} more" if names[20:] else "") or "(none)"
 
 
 def _fits(shape: tuple[int, ...], image: ImageSpec) -> bool:

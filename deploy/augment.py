@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.deploy.batch import decode, ordered_map, read_blocks
+from infoae.data.decode import DEFAULTS, DecodeOptions
+from infoae.deploy.batch import decode, largest, ordered_map, read_blocks
 from infoae.deploy.blocks import Source
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.cpus import available_cpus
@@ -20,16 +22,24 @@ from infoae.errors import InfoAEError
 
 @dataclass(frozen=True)
 class Encoded:
-    """N readable inputs after classification: `keys`, `labels` (N,) and `latent` float32 (N, Z); how many were not."""
+    """N readable inputs after classification: `keys`, `labels` (N,) and `latent` float32 (N, Z); how many were not.
+
+    `passed_over` and `peak` are as in Summary.
+    """
 
     keys: list[str]
     labels: NDArray[np.int64]
     latent: NDArray[np.float32]
     num_failed: int
+    passed_over: Counter[str]
+    peak: int | None
 
 
 def encode_sources(
-    sources: Sequence[Source], classifier: Classifier, advance: Callable[[int], object] = lambda _: None
+    sources: Sequence[Source],
+    classifier: Classifier,
+    advance: Callable[[int], object] = lambda _: None,
+    options: DecodeOptions = DEFAULTS,
 ) -> Encoded:
     """Classify every input. Holds key and latent of each in memory: about 4 * Z + 100 bytes an image.
 
@@ -37,21 +47,24 @@ def encode_sources(
     """
     keys: list[str] = []
     labels, latent = [np.empty(0, np.int64)], [np.empty((0, classifier.manifest.latent_dim), np.float32)]
-    num_failed = 0
+    num_failed, peak = 0, None
+    passed_over: Counter[str] = Counter()
     image = classifier.manifest.image
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in classify_sources
         blocks = read_blocks(sources, BATCH_SIZE)
-        for decoded in ordered_map(lambda block: decode(block, image), blocks, available_cpus()):
+        for decoded in ordered_map(lambda block: decode(block, image, options), blocks, available_cpus()):
             answers = classifier.classify(decoded.images)
             keys += [key for key, error in zip(decoded.keys, decoded.errors, strict=True) if error is None]
             labels.append(answers.labels)
             latent.append(answers.latent)
             num_failed += len(decoded.keys) - len(answers)
+            passed_over += decoded.passed_over
+            peak = largest(peak, decoded.peak)
             advance(len(decoded.keys))
     if not keys:
         raise InfoAEError("the inputs hold no image that can be read")
-    return Encoded(keys, np.concatenate(labels), np.concatenate(latent), num_failed)
+    return Encoded(keys, np.concatenate(labels), np.concatenate(latent), num_failed, passed_over, peak)
 
 
 def interpolations(encoded: Encoded, generator: Generator, count: int, seed: int) -> Iterator[Pictures]:

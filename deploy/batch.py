@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infoae.data.decode import UnreadableImageError, read_image
+from infoae.data.decode import DEFAULTS, DecodeOptions, read_image
+from infoae.data.selection import told
+from infoae.data.unreadable import UnreadableImageError
 from infoae.deploy.blocks import Block, Source
 from infoae.deploy.bundle import ImageSpec
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
@@ -30,12 +32,18 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True)
 class Summary:
-    """What a job did: rows written in all, those with an error, those that an earlier attempt had done, seconds."""
+    """What a job did: rows written in all, those with an error, those that an earlier attempt had done, seconds.
+
+    `passed_over` counts the files that were no inputs, by reason; `peak` is the largest value of 16-bit grey images,
+    None if this attempt had none.
+    """
 
     num_rows: int
     num_failed: int
     num_resumed: int
     seconds: float
+    passed_over: Counter[str] = field(default_factory=Counter)
+    peak: int | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -45,11 +53,16 @@ class Summary:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A block after decoding: `images` uint8 (M, C, H, W) are those of the N inputs whose `errors` entry is None."""
+    """A block after decoding: `images` uint8 (M, C, H, W) are those of the N inputs whose `errors` entry is None.
+
+    `passed_over` is that of the block, `peak` as in Summary.
+    """
 
     keys: list[str]
     images: NDArray[np.uint8]
     errors: list[str | None]
+    passed_over: Counter[str]
+    peak: int | None = None
 
 
 def classify_sources(
@@ -62,12 +75,14 @@ def classify_sources(
     max_errors: int | None = None,
     block_size: int = BATCH_SIZE,
     num_workers: int | None = None,
+    options: DecodeOptions = DEFAULTS,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Summary:
     """Write one row to `sink` for each input of `sources`, in order, after those that `parts` already hold.
 
     `num_workers` threads take a block each from pixels to rows, by default one for each CPU this process may use: the
-    CPUs share blocks, not operators, so `classifier` is best opened with one thread. `advance` is told of rows done.
+    CPUs share blocks, not operators, so `classifier` is best opened with one thread. `options` are for decoding;
+    `advance` is told of rows done.
 
     Raises InfoAEError if there is no input at all, if more than `max_errors` inputs are unreadable, or if the inputs
     that `parts` hold are not the first ones now.
@@ -77,24 +92,40 @@ def classify_sources(
     num_rows = num_resumed = sum(part.num_rows for part in parts)
     num_failed = sum(part.num_failed for part in parts)
     check_errors(num_failed, num_rows, max_errors)
+    passed_over: Counter[str] = Counter()
+    peak: int | None = None
     blocks = after_parts(read_blocks(sources, block_size), parts)
 
     def answered(block: Block) -> tuple[Decoded, pa.RecordBatch]:
-        decoded = decode(block, classifier.manifest.image)
+        decoded = decode(block, classifier.manifest.image, options)
         return decoded, rows.batch(decoded.keys, classifier.classify(decoded.images), decoded.errors)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities in files; what cannot be read is a row with an error
         for decoded, batch in ordered_map(answered, blocks, num_workers or available_cpus()):
+            passed_over += decoded.passed_over
+            peak = largest(peak, decoded.peak)
+            if not decoded.keys:
+                continue
             failed = len(decoded.keys) - len(decoded.images)
             sink.write(batch, decoded.keys, failed)
             num_rows += len(decoded.keys)
             num_failed += failed
             advance(len(decoded.keys))
             check_errors(num_failed, num_rows, max_errors)
+    check_any(num_rows, passed_over)
+    return Summary(num_rows, num_failed, num_resumed, time.monotonic() - start, passed_over, peak)
+
+
+def check_any(num_rows: int, passed_over: Counter[str]) -> None:
+    """Raise InfoAEError if there was no input at all, saying what was passed over."""
     if num_rows == 0:
-        raise InfoAEError("the inputs hold no images")
-    return Summary(num_rows, num_failed, num_resumed, time.monotonic() - start)
+        raise InfoAEError("the inputs hold no images" + (f"; passed over: {told(passed_over)}" if passed_over else ""))
+
+
+def largest(*peaks: int | None) -> int | None:
+    """Return the largest of what is known."""
+    return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def check_errors(num_failed: int, num_rows: int, max_errors: int | None) -> None:
@@ -103,24 +134,25 @@ def check_errors(num_failed: int, num_rows: int, max_errors: int | None) -> None
         raise InfoAEError(f"{num_failed} of {num_rows} inputs are unreadable, more than {max_errors}; stopped")
 
 
-def decode(block: Block, image: ImageSpec) -> Decoded:
+def decode(block: Block, image: ImageSpec, options: DecodeOptions = DEFAULTS) -> Decoded:
     """Make pixels of every input in `block` that can be read, and a reason for every other."""
     if isinstance(block.images, np.ndarray):
-        return Decoded(block.keys, block.images, [None] * len(block))
+        return Decoded(block.keys, block.images, [None] * len(block), block.passed_over)
     images = np.empty((len(block), *image.shape), np.uint8)
     errors: list[str | None] = []
+    peaks: list[int] = []
     readable = 0
     for encoded in block.images:
         try:
             if isinstance(encoded, UnreadableImageError):
                 raise encoded
-            images[readable] = read_image(encoded, *image.shape)
+            images[readable] = read_image(encoded, *image.shape, options, peaks)
         except UnreadableImageError as error:
             errors.append(str(error))
         else:
             errors.append(None)
             readable += 1
-    return Decoded(block.keys, images[:readable], errors)
+    return Decoded(block.keys, images[:readable], errors, block.passed_over, largest(*peaks))
 
 
 def ordered_map(function: Callable[[In], Out], items: Iterable[In], num_workers: int) -> Iterator[Out]:
@@ -161,6 +193,8 @@ def after_parts(blocks: Iterator[Block], parts: Sequence[Part]) -> Iterator[Bloc
             block = next(blocks, None) if rest is None else rest
             if block is None:
                 break
+            if block.passed_over:
+                yield Block([], [], block.passed_over)
             digest.update(block.keys[:missing])
             rest = block[missing:] if len(block) > missing else None
             missing -= min(missing, len(block))

@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infoae.data.unreadable import UnreadableImageError, unreadable
 from infoae.deploy.bundle import SAMPLE, Bundle, Manifest
 from infoae.deploy.cpus import available_cpus
 from infoae.deploy.onnx_session import device_of, open_session, run_session
+from infoae.deploy.per_process import PerProcess
 from infoae.errors import InfoAEError
 from infoae.gpu import Device
 
@@ -41,7 +44,7 @@ class Answers:
 
 
 class Classifier:
-    """The classifier of a bundle, ready to use from any number of threads.
+    """The classifier of a bundle, ready to use from any number of threads, and in processes forked from this one.
 
     Opening it checks the SHA-256 of every byte it loads and that it gives the answers the bundle was exported with.
     """
@@ -71,10 +74,11 @@ class Classifier:
         self.manifest = bundle.manifest
         self._batch_size = batch_size
         # Threads that share images wait for each other once; those that share operators, at every operator.
-        self._session = open_session(bundle, "classifier", device, num_threads=1)
-        self.device = device_of(self._session)
+        self._sessions = PerProcess(partial(open_session, bundle, "classifier", device, num_threads=1))
+        self.device = device_of(self._sessions.get())
         self._num_threads = 1 if self.device == "cuda" else num_threads or available_cpus()
-        self._pool = ThreadPoolExecutor(self._num_threads, "infoae-classifier")  # starts threads as they are needed
+        # Each starts its threads as they are needed.
+        self._pools = PerProcess(partial(ThreadPoolExecutor, self._num_threads, "infoae-classifier"))
         self._check_sample(bundle)
 
     def classify(self, images: NDArray[np.uint8]) -> Answers:
@@ -88,6 +92,7 @@ class Classifier:
         latent = np.empty((count, self.manifest.latent_dim), np.float32)
         most = self._batch_size if self.device == "cuda" else min(self._batch_size, _CPU_BATCH_SIZE)
         size = max(1, min(most, -(-count // self._num_threads)))
+        session = self._sessions.get()
         starts = deque(range(0, count, size))  # each thread takes the next: a pool's task for each would cost more
 
         def run(_: int) -> None:
@@ -95,7 +100,7 @@ class Classifier:
                 for start in _taken(starts):
                     batch = slice(start, start + size)
                     inputs = {"images": np.ascontiguousarray(images[batch])}
-                    answers = run_session(self._session, ["probabilities", "latent"], inputs, self._batch_size)
+                    answers = run_session(session, ["probabilities", "latent"], inputs, self._batch_size)
                     probabilities[batch], latent[batch] = answers
             finally:
                 starts.clear()  # if this one failed, the others need not go on
@@ -103,7 +108,7 @@ class Classifier:
         # One batch, or one thread, needs no pool: the caller's thread computes.
         threads = range(min(len(starts), self._num_threads))
         try:
-            for _ in self._pool.map(run, threads) if len(threads) > 1 else map(run, threads):
+            for _ in self._pools.get().map(run, threads) if len(threads) > 1 else map(run, threads):
                 pass
         finally:
             starts.clear()  # nor after Ctrl-C
@@ -123,10 +128,11 @@ class Classifier:
     def _check_sample(self, bundle: Bundle) -> None:
         """Run the real images in the bundle, whose answers are known: a wrong runtime or GPU shows here, at once."""
         try:
-            with np.load(io.BytesIO(bundle.read(SAMPLE)), allow_pickle=False) as sample:
+            content = bundle.read(SAMPLE)
+            with unreadable(), np.load(io.BytesIO(content), allow_pickle=False) as sample:
                 images, tolerance = sample["images"], float(sample["tolerance"])
                 expected = Answers(sample["probabilities"], sample["latent"])
-        except (KeyError, ValueError, OSError, EOFError) as error:
+        except UnreadableImageError as error:
             raise InfoAEError(f"bundle {bundle.path}: {SAMPLE} is not as export writes it; export it again") from error
         answers = self.classify(images)
         for name in ("probabilities", "latent"):

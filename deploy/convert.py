@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -11,13 +12,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.data.external_shuffle import Buckets, row_type
 from infoae.data.shard_writer import write_classes, write_split
-from infoae.deploy.archives import ParquetSource, TarSource
+from infoae.deploy.archives import TarSource, ZipSource
 from infoae.deploy.arrays import ArrayFile
-from infoae.deploy.batch import Decoded, decode, ordered_map, read_blocks
+from infoae.deploy.batch import Decoded, check_any, decode, largest, ordered_map, read_blocks
 from infoae.deploy.blocks import Source, key_of
 from infoae.deploy.bundle import ImageSpec
+from infoae.deploy.columns import ParquetSource
 from infoae.deploy.cpus import available_cpus
 from infoae.deploy.sources import open_sources
 from infoae.errors import InfoAEError, one_line
@@ -35,7 +38,10 @@ ClassOf = Callable[[str], str]
 
 @dataclass
 class Converted:
-    """What was written, and what was skipped: how many inputs, and `reasons` for the first REASONS of them."""
+    """What was written, and what was skipped: how many inputs, and `reasons` for the first REASONS of them.
+
+    `passed_over` counts the files that were no inputs, by reason; `peak` is the largest value of 16-bit grey images.
+    """
 
     num_train: int = 0
     num_test: int = 0
@@ -43,6 +49,8 @@ class Converted:
     num_failed: int = 0
     reasons: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    passed_over: Counter[str] = field(default_factory=Counter)
+    peak: int | None = None
 
 
 def convert_files(
@@ -55,6 +63,8 @@ def convert_files(
     classes_from_folders: bool = False,
     column: str | None = None,
     max_errors: int | None = None,
+    null: bool = False,
+    options: DecodeOptions = DEFAULTS,
 ) -> Converted:
     """Write all `inputs`, as `image` says, to shards in the new folder `out`, which appears when it is whole.
 
@@ -63,7 +73,7 @@ def convert_files(
     """
     start = time.monotonic()
     target = _vacant(out)
-    sources = open_sources(inputs, image, column=column)
+    sources = open_sources(inputs, image, column=column, null=null)
     rules = [_class_rule(source) if classes_from_folders else None for source in sources]
     counts = [source.count() for source in sources]
     total = None if None in counts else sum(filter(None, counts))
@@ -73,7 +83,7 @@ def convert_files(
             buckets = Buckets(folder / "buckets", row_type(image.shape), np.random.default_rng(seed))
             with buckets, progress("convert", total) as advance, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow warns of oddities in files; what is unreadable is told as such
-                done = _gather(sources, rules, image, buckets, names, max_errors, advance)
+                done = _gather(sources, rules, image, options, buckets, names, max_errors, advance)
             with progress("shuffle", buckets.num_rows) as advance:
                 classes = write_split(folder, buckets, test_share, advance)
             if classes_from_folders:
@@ -90,6 +100,7 @@ def _gather(
     sources: Sequence[Source],
     rules: Sequence[ClassOf | None],
     image: ImageSpec,
+    options: DecodeOptions,
     buckets: Buckets,
     names: dict[str, int],
     max_errors: int | None,
@@ -98,7 +109,7 @@ def _gather(
     """Put every readable input into `buckets`, numbering its class in `names` by the rule of its source."""
     done, num_inputs = Converted(), 0
     for source, class_of in zip(sources, rules, strict=True):
-        with closing(_decoded(source, image)) as blocks:
+        with closing(_decoded(source, image, options)) as blocks:
             for block in blocks:
                 rows = np.zeros(len(block.images), buckets.kind)
                 rows["pixels"] = block.images
@@ -107,6 +118,8 @@ def _gather(
                     rows["class"] = [names.setdefault(class_of(key), len(names)) for key in readable]
                 buckets.add(rows)
                 num_inputs += len(block.keys)
+                done.passed_over += block.passed_over
+                done.peak = largest(done.peak, block.peak)
                 for key, error in zip(block.keys, block.errors, strict=True):
                     if error is not None:
                         done.num_failed += 1
@@ -117,16 +130,18 @@ def _gather(
                         f"{done.num_failed} of {num_inputs} inputs are unreadable, more than {max_errors}; "
                         f"the first: {done.reasons[0]}"
                     )
-    if num_inputs == 0:
-        raise InfoAEError("the inputs hold no images")
-    if buckets.num_rows == 0:
-        raise InfoAEError(f"not one of {num_inputs} inputs is readable; the first: {done.reasons[0]}")
+    check_any(num_inputs, done.passed_over)
+    if buckets.num_rows < 2 and done.num_failed:  # or the reason why there are so few would not be told
+        raise InfoAEError(
+            f"{buckets.num_rows or 'not one'} of {num_inputs} inputs is readable, at least 2 are needed: one to train "
+            f"on and one for tests; the first that is not: {done.reasons[0]}"
+        )
     return done
 
 
-def _decoded(source: Source, image: ImageSpec) -> Generator[Decoded, None, None]:
+def _decoded(source: Source, image: ImageSpec, options: DecodeOptions) -> Generator[Decoded, None, None]:
     size = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (image.channels * image.height * image.width)))
-    yield from ordered_map(lambda block: decode(block, image), read_blocks([source], size), available_cpus())
+    yield from ordered_map(lambda block: decode(block, image, options), read_blocks([source], size), available_cpus())
 
 
 def _class_rule(source: Source) -> ClassOf:
@@ -134,7 +149,7 @@ def _class_rule(source: Source) -> ClassOf:
     if isinstance(source, ArrayFile | ParquetSource):
         given = key_of(source.path)
         raise InfoAEError(f"{given} has no folders to take classes from: image files and tar archives have")
-    if not isinstance(source, TarSource):  # also one that cannot be opened, of which no image comes
+    if not isinstance(source, TarSource | ZipSource):  # also one that cannot be opened, of which no image comes
         return lambda key: Path(key).absolute().parent.name
     prefix = f"{key_of(source.path)}#"
 

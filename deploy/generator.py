@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 from infoae.deploy.bundle import Bundle, Manifest
 from infoae.deploy.classifier import BATCH_SIZE
 from infoae.deploy.onnx_session import open_session, run_session
+from infoae.deploy.per_process import PerProcess
 from infoae.errors import InfoAEError
 from infoae.gpu import Device
 
 
 class Generator:
-    """The generator and the decoder of a bundle, as far as it has them."""
+    """The generator and the decoder of a bundle, as far as it has them; as Classifier, also after a fork."""
 
     manifest: Manifest
 
@@ -27,9 +29,10 @@ class Generator:
         bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.manifest = bundle.manifest
         self._bundle = bundle
+        roles: tuple[Literal["generator", "decoder"], ...] = ("generator", "decoder")
         self._sessions = {
-            role: open_session(bundle, role, device, num_threads)
-            for role in ("generator", "decoder")
+            role: PerProcess(partial(open_session, bundle, role, device, num_threads))
+            for role in roles
             if role in bundle.manifest.files
         }
 
@@ -75,4 +78,4 @@ class Generator:
 
     def _session(self, role: Literal["generator", "decoder"]) -> Any:
         self._bundle.graph(role)  # which says why there is none
-        return self._sessions[role]
+        return self._sessions[role].get()

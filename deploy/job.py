@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.deploy.batch import Summary, classify_sources
 from infoae.deploy.bundle import MANIFEST, Bundle
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
@@ -29,6 +30,8 @@ def classify_files(
     device: str = "auto",
     batch_size: int = BATCH_SIZE,
     num_workers: int | None = None,
+    null: bool = False,
+    decoding: DecodeOptions = DEFAULTS,
 ) -> Summary:
     """Classify `inputs` with the bundle `model` into `out` (.csv, .jsonl, .parquet), or as CSV to standard output.
 
@@ -37,24 +40,30 @@ def classify_files(
     form = None if out is None else format_of(out)
     bundle = Bundle.load(model)
     rows = RowFormat.parse(bundle.manifest, columns, latent)
-    sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out)
+    sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
     classifier = Classifier(bundle, device, batch_size=batch_size, num_threads=1)  # the CPUs share blocks
     counts = [source.count() for source in sources]
     total = None if None in counts else sum(filter(None, counts))
-    options: dict[str, Any] = {"max_errors": max_errors, "block_size": batch_size, "num_workers": num_workers}
+    options: dict[str, Any] = {
+        "max_errors": max_errors,
+        "block_size": batch_size,
+        "num_workers": num_workers,
+        "options": decoding,
+    }
     if out is None or form is None:
         sink = StandardOutput(Csv(), rows.schema)
         with progress("classify", total) as advance:
             return classify_sources(sources, classifier, rows, sink, advance=advance, **options)
-    job = describe(bundle, rows, column) | {"format": out.suffix.lower()}
+    job = describe(bundle, rows, column, decoding) | {"format": out.suffix.lower()}
     with open_file(out, form, rows.schema, job, resume=resume) as file:
         parts = tuple(file.parts)
         with progress("classify", total, sum(part.num_rows for part in parts)) as advance:
             return classify_sources(sources, classifier, rows, file, parts=parts, advance=advance, **options)
 
 
-def describe(bundle: Bundle, rows: RowFormat, column: str | None) -> dict[str, Any]:
+def describe(bundle: Bundle, rows: RowFormat, column: str | None, decoding: DecodeOptions) -> dict[str, Any]:
     """Return what makes the rows of a job: two jobs that differ here must not be joined into one result."""
     # The manifest too: it holds the names, which may change while the graph stays.
     model = [bundle.checksums[file] for file in (bundle.graph("classifier").file, MANIFEST)]
-    return {"model": model, "columns": list(rows.columns), "latent": rows.latent, "column": column}
+    job = {"model": model, "columns": list(rows.columns), "latent": rows.latent, "column": column}
+    return job if decoding == DEFAULTS else job | {"decoding": repr(decoding)}

@@ -10,27 +10,32 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
+import json
 import logging
 import pickle
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 from pyarrow import parquet
 from ray.data import ActorPoolStrategy, DataContext
 
 from infoae.cluster.connect import Request, connected
-from infoae.deploy.archives import ParquetSource, TarSource
+from infoae.data.decode import DEFAULTS, DecodeOptions
+from infoae.data.unreadable import UnreadableImageError, unreadable
+from infoae.deploy.archives import TarSource, ZipSource
 from infoae.deploy.arrays import ArrayFile
-from infoae.deploy.batch import Summary, check_errors, decode
+from infoae.deploy.batch import Summary, check_any, check_errors, decode, largest
 from infoae.deploy.blocks import Block, Source, key_of
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
+from infoae.deploy.columns import ParquetSource
 from infoae.deploy.job import describe
 from infoae.deploy.job_folder import JobFolder, open_job
 from infoae.deploy.rows import RowFormat
@@ -59,6 +64,8 @@ def classify_on_ray(
     max_errors: int | None = None,
     device: str = "auto",
     batch_size: int = BATCH_SIZE,
+    null: bool = False,
+    decoding: DecodeOptions = DEFAULTS,
 ) -> Summary:
     """Classify `inputs` into the folder `out`, one Parquet file a shard, in input order by name.
 
@@ -68,15 +75,15 @@ def classify_on_ray(
     model, out = model.resolve(), out.resolve()  # actors run in another folder
     bundle = Bundle.load(model)
     rows = RowFormat.parse(bundle.manifest, columns, latent)
-    sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out)
+    sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
     shards = [_absolute(shard) for shard in _shards(sources)]
     if not shards:
         raise InfoAEError("the inputs hold no images")
     if out.exists():
         raise InfoAEError(f"{out} exists already: delete it, or give another --out")
-    job = describe(bundle, rows, column) | {"inputs": _digest(shards)}
+    job = describe(bundle, rows, column, decoding) | {"inputs": _digest(shards)}
     with open_job(out) as folder:
-        work = _Work(str(model), rows, str(folder.path), device, batch_size)
+        work = _Work(str(model), rows, str(folder.path), device, batch_size, decoding)
         done = _finished(work, len(shards), folder, job, resume=resume)
         summary = _run(work, shards, done, max_errors)
         (folder.path / _LOG).unlink(missing_ok=True)
@@ -93,6 +100,7 @@ class _Work:
     folder: str
     device: str
     batch_size: int
+    decoding: DecodeOptions
 
     def file(self, number: int) -> Path:
         return Path(self.folder) / f"part-{number:06d}.parquet"
@@ -102,7 +110,7 @@ class _Work:
 class _Elsewhere:
     """A container by its absolute path, whose keys begin with `given`, the path as the user wrote it."""
 
-    container: ArrayFile | ParquetSource | TarSource
+    container: ArrayFile | ParquetSource | TarSource | ZipSource
     given: str
 
     def count(self) -> int | None:
@@ -111,7 +119,7 @@ class _Elsewhere:
     def blocks(self, size: int) -> Iterator[Block]:
         known = len(key_of(self.container.path))
         for block in self.container.blocks(size):
-            yield Block([self.given + key[known:] for key in block.keys], block.images)
+            yield Block([self.given + key[known:] for key in block.keys], block.images, block.passed_over)
 
 
 class _ShardClassifier:
@@ -129,55 +137,69 @@ class _ShardClassifier:
         try:
             # Made by the driver of this very job; Ray would pickle it all the same.
             shard = pickle.loads(batch["shard"][0])  # noqa: S301
-            num_rows, num_failed = self._classify(int(batch["number"][0]), shard)
+            done = self._classify(int(batch["number"][0]), shard)
         except (InfoAEError, OSError) as error:
-            return {"num_rows": [0], "num_failed": [0], "error": [str(error)]}
-        return {"num_rows": [num_rows], "num_failed": [num_failed], "error": [""]}
+            return {"done": [""], "error": [str(error)]}
+        return {"done": [json.dumps(done)], "error": [""]}
 
-    def _classify(self, number: int, shard: Shard) -> tuple[int, int]:
+    def _classify(self, number: int, shard: Shard) -> dict[str, Any]:
         work, image = self._work, self._classifier.manifest.image
-        num_rows = num_failed = 0
+        num_rows, num_failed, peak = 0, 0, None
+        passed_over: Counter[str] = Counter()
         with (
             atomic_file(work.file(number)) as temporary,
             parquet.ParquetWriter(temporary, work.rows.schema, write_page_checksum=True) as writer,
         ):
             for block in _blocks(shard, work.batch_size):
-                decoded = decode(block, image)
+                decoded = decode(block, image, work.decoding)
                 answers = self._classifier.classify(decoded.images)
                 writer.write_batch(work.rows.batch(decoded.keys, answers, decoded.errors))
                 num_rows += len(block)
                 num_failed += len(block) - len(answers)
-            writer.add_key_value_metadata({"num_failed": str(num_failed)})
-        return num_rows, num_failed
+                passed_over += decoded.passed_over
+                peak = largest(peak, decoded.peak)
+            done = {"num_rows": num_rows, "num_failed": num_failed, "passed_over": passed_over, "peak": peak}
+            writer.add_key_value_metadata({"done": json.dumps(done)})
+        return done
 
 
-def _run(work: _Work, shards: list[Shard], done: dict[int, tuple[int, int]], max_errors: int | None) -> Summary:
-    """Classify the `shards` that are not `done` yet: (rows, failed) by number."""
+def _run(work: _Work, shards: list[Shard], done: dict[int, dict[str, Any]], max_errors: int | None) -> Summary:
+    """Classify the `shards` that are not `done` yet: what each gave, by number."""
     start = time.monotonic()
-    resumed = sum(rows for rows, _ in done.values())
-    num_rows, num_failed = resumed, sum(failed for _, failed in done.values())
-    check_errors(num_failed, num_rows, max_errors)
+    summary = Summary(0, 0, 0, 0.0)
+    for shard in done.values():
+        summary = _added(summary, shard)
+    summary = replace(summary, num_resumed=summary.num_rows)
+    check_errors(summary.num_failed, summary.num_rows, max_errors)
     todo = [
         {"number": number, "shard": pickle.dumps(shard)} for number, shard in enumerate(shards) if number not in done
     ]
     if todo:
-        with closing(_pipeline(work, todo, resumed)) as finished:
-            for rows, failed in finished:
-                num_rows += rows
-                num_failed += failed
-                check_errors(num_failed, num_rows, max_errors)
-    if num_rows == 0:
-        raise InfoAEError("the inputs hold no images")
-    return Summary(num_rows, num_failed, resumed, time.monotonic() - start)
+        with closing(_pipeline(work, todo, summary.num_resumed)) as finished:
+            for shard in finished:
+                summary = _added(summary, shard)
+                check_errors(summary.num_failed, summary.num_rows, max_errors)
+    check_any(summary.num_rows, summary.passed_over)
+    return replace(summary, seconds=time.monotonic() - start)
 
 
-def _pipeline(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Generator[tuple[int, int]]:
-    """Run the shards `todo` over the cluster and yield (rows, failed) of each as it is finished."""
+def _added(summary: Summary, shard: dict[str, Any]) -> Summary:
+    return replace(
+        summary,
+        num_rows=summary.num_rows + shard["num_rows"],
+        num_failed=summary.num_failed + shard["num_failed"],
+        passed_over=summary.passed_over + Counter(shard["passed_over"]),
+        peak=largest(summary.peak, shard["peak"]),
+    )
+
+
+def _pipeline(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Generator[dict[str, Any]]:
+    """Run the shards `todo` over the cluster and yield what each gave as it is finished."""
     with connected(Request(), Path(work.folder) / _LOG):
         yield from _classified(work, todo, resumed)
 
 
-def _classified(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterator[tuple[int, int]]:
+def _classified(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterator[dict[str, Any]]:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -196,8 +218,9 @@ def _classified(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterat
             for row in dataset.iter_rows():
                 if row["error"]:
                     raise InfoAEError(f"on a node of the cluster: {row['error']}")
-                advance(int(row["num_rows"]))
-                yield int(row["num_rows"]), int(row["num_failed"])
+                done = json.loads(row["done"])
+                advance(done["num_rows"])
+                yield done
     except ray.exceptions.RayTaskError:
         raise  # an error of ours, whose trace is wanted
     except ray.exceptions.RayError as error:
@@ -206,22 +229,24 @@ def _classified(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterat
 
 def _finished(
     work: _Work, num_shards: int, folder: JobFolder, job: dict[str, Any], *, resume: bool
-) -> dict[int, tuple[int, int]]:
-    """Take the folder for `job` and return (rows, failed) of each shard that an interrupted run has finished."""
+) -> dict[int, dict[str, Any]]:
+    """Take the folder for `job` and return what each shard gave that an interrupted run has finished."""
     numbers = [number for number in range(num_shards) if work.file(number).exists()]
     stored = f"{len(numbers)} of {num_shards} shards" if any(folder.path.glob("part-*.parquet")) else None
     folder.take(job, stored=stored, resume=resume, differences="model, names, columns, --column or inputs")
     return {number: _counts(work.file(number)) for number in numbers}
 
 
-def _counts(file: Path) -> tuple[int, int]:
-    """Return (rows, failed) of a shard, all of which is read to see that it is whole. Raises InfoAEError."""
+def _counts(file: Path) -> dict[str, Any]:
+    """Return what a shard gave; all of its file is read to see that it is whole. Raises InfoAEError."""
     try:
-        with parquet.ParquetFile(file, page_checksum_verification=True) as stored:
-            num_rows = sum(len(rows) for rows in stored.iter_batches())
-            return num_rows, int((stored.metadata.metadata or {})[b"num_failed"])
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise InfoAEError(f"{file} is damaged ({one_line(error)}): delete it and repeat with --resume") from error
+        with unreadable(), parquet.ParquetFile(file, page_checksum_verification=True) as stored:
+            done: dict[str, Any] = json.loads((stored.metadata.metadata or {})[b"done"])
+            if sum(len(rows) for rows in stored.iter_batches()) != done["num_rows"]:
+                raise ValueError("rows are missing")
+    except UnreadableImageError as error:
+        raise InfoAEError(f"{file} is damaged ({error}): delete it and repeat with --resume") from error
+    return done
 
 
 def _shards(sources: Sequence[Source]) -> Iterator[Shard]:
@@ -234,7 +259,8 @@ def _shards(sources: Sequence[Source]) -> Iterator[Shard]:
 
 def _blocks(shard: Shard, size: int) -> Iterator[Block]:
     if isinstance(shard, Block):
-        return (shard[start : start + size] for start in range(0, len(shard), size))
+        parts = (shard[start : start + size] for start in range(0, len(shard), size))
+        return itertools.chain([Block([], [], shard.passed_over)], parts)
     return shard.blocks(size)
 
 
@@ -242,8 +268,9 @@ def _absolute(shard: Shard) -> Shard:
     """The shard as an actor, which runs in another folder, finds it; its keys stay as given."""
     here = Path.cwd()
     if isinstance(shard, Block):
-        return Block(shard.keys, [here / image if isinstance(image, Path) else image for image in shard.images])
-    if isinstance(shard, ArrayFile | ParquetSource | TarSource):
+        images = [here / image if isinstance(image, Path) else image for image in shard.images]
+        return Block(shard.keys, images, shard.passed_over)
+    if isinstance(shard, ArrayFile | ParquetSource | TarSource | ZipSource):
         return _Elsewhere(replace(shard, path=str(here / shard.path)), key_of(shard.path))
     return shard
 

@@ -1,5 +1,6 @@
-"""What can be classified: folders, globs, lists on standard input, arrays, IDX, Parquet, tar. In order, flat in memory.
+"""What can be classified: folders, globs, lists on standard input, arrays, Parquet, tar, zip. In order, flat in memory.
 
+What counts as an input is one rule everywhere, `infoae.data.selection`; what is passed over by it is counted.
 Every source is small, picklable and lazy. It gives blocks of inputs; each input has a key that says where it came from:
 a path as given, `digits.npz#17`, `shard.tar#cat/001.png` or `photos.parquet#17`. A container that breaks off part way
 gives what it has and then one unreadable input under its own path; one that cannot be opened is that input alone.
@@ -9,21 +10,23 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from infoae.data.decode import UnreadableImageError
-from infoae.deploy.blocks import Block, Encoded, Source, in_blocks, key_of
+from infoae.data.limits import MAX_NAME_BYTES
+from infoae.data.selection import container_kind, is_hidden, why_passed_over
+from infoae.data.unreadable import UnreadableImageError, unreadable
+from infoae.deploy.blocks import Block, Encoded, PassedOver, Source, in_blocks, key_of
 from infoae.deploy.bundle import ImageSpec
 from infoae.errors import InfoAEError, one_line
 
 
 @dataclass(frozen=True)
 class Files:
-    """Files, each one image, and folders, each meaning every file below it that is not hidden, in sorted order.
+    """Files, each one image, and folders, each meaning every input below it, in sorted order, but for containers.
 
     `exclude` is one path that is no input (the output, where it lies in such a folder).
     """
@@ -33,23 +36,35 @@ class Files:
 
     def count(self) -> int:
         """Return the number of files, by listing the folders."""
-        return sum(1 for _ in self._items())
+        return sum(1 for _, encoded in self._items() if not isinstance(encoded, PassedOver))
 
     def blocks(self, size: int) -> Iterator[Block]:
         """Return the paths of the files, in blocks; what cannot be listed is an unreadable input."""
         return in_blocks(self._items(), size)
 
-    def _items(self) -> Iterator[tuple[str, Encoded]]:
+    def containers(self) -> Iterator[str]:
+        """Return the Parquet files and archives below the folders, which are sources of their own."""
+        for path in self.paths:
+            for name, encoded in self._below(path):
+                if isinstance(encoded, PassedOver) and encoded.reason == _CONTAINER:
+                    yield name
+
+    def _items(self) -> Iterator[tuple[str, Encoded | PassedOver]]:
+        for path in self.paths:
+            if os.path.isdir(path):  # noqa: PTH112 (a Path for each of a million names costs seconds)
+                for name, encoded in self._below(path):
+                    if not isinstance(encoded, PassedOver) or encoded.reason != _CONTAINER:
+                        yield key_of(name), encoded
+            else:
+                yield key_of(path), Path(path)
+
+    def _below(self, folder: str) -> Iterator[tuple[str, Encoded | PassedOver]]:
         excluded = os.path.realpath(self.exclude) if self.exclude else ""
         excluded_name = os.path.basename(excluded)  # noqa: PTH119
-        for path in self.paths:
-            if not os.path.isdir(path):  # noqa: PTH112 (a Path for each of a million names costs seconds)
-                yield key_of(path), Path(path)
-                continue
-            for name, encoded in _walk(path):
-                # Asking the file system for every name would take five times as long as listing them.
-                if not excluded or not name.endswith(excluded_name) or os.path.realpath(name) != excluded:
-                    yield key_of(name), encoded
+        for name, encoded in _walk(folder):
+            # Asking the file system for every name would take five times as long as listing them.
+            if not excluded or not name.endswith(excluded_name) or os.path.realpath(name) != excluded:
+                yield name, encoded
 
 
 @dataclass(frozen=True)
@@ -70,28 +85,54 @@ class Broken:
 
 @dataclass(frozen=True)
 class Listing:
-    """Standard input as a list of image files, one path a line."""
+    """Standard input as a list of image files, one path a line; or, where names may hold newlines, ended by NUL."""
+
+    null: bool = False
 
     def count(self) -> None:
         """Return None: the list may be without end."""
 
     def blocks(self, size: int) -> Iterator[Block]:
         """Return the paths that are read, in blocks, as they come."""
-        names = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
+        names = map(os.fsdecode, _ended_by_null() if self.null else _lines())
         return in_blocks(((key_of(name), Path(name)) for name in names if name), size)
 
 
+def _lines() -> Iterator[bytes]:
+    while line := sys.stdin.buffer.readline(MAX_NAME_BYTES):
+        if len(line) == MAX_NAME_BYTES or b"\0" in line:
+            hint = (
+                "with --null, names end with NUL" if b"\0" in line else f"a line has more than {MAX_NAME_BYTES} bytes"
+            )
+            raise InfoAEError(f"standard input is no list of files, one a line: {hint}")
+        yield line.rstrip(b"\r\n")
+
+
+def _ended_by_null() -> Iterator[bytes]:
+    rest = b""
+    stream: Any = sys.stdin.buffer
+    while content := stream.read1(MAX_NAME_BYTES):
+        *names, rest = (rest + content).split(b"\0")
+        if len(rest) > MAX_NAME_BYTES:
+            raise InfoAEError(f"standard input is no list of files ended by NUL: one has over {MAX_NAME_BYTES} bytes")
+        yield from names
+    yield rest
+
+
 def open_sources(
-    inputs: Sequence[str], image: ImageSpec, *, column: str | None = None, exclude: Path | None = None
+    inputs: Sequence[str],
+    image: ImageSpec,
+    *,
+    column: str | None = None,
+    exclude: Path | None = None,
+    null: bool = False,
 ) -> list[Source]:
     """Return the sources that `inputs` name: paths, glob patterns, or "-" for a list on standard input.
 
-    `column` is the Parquet column or `.npz` array that holds the images, needed where there are several.
-    Raises InfoAEError for an input that does not exist, or holds arrays of another shape than `image`.
+    `column` is the Parquet column or `.npz` array that holds the images, needed where there are several. With `null`
+    names in the list end with NUL. Raises InfoAEError for an input that does not exist, or holds arrays of another
+    shape than `image`.
     """
-    from infoae.deploy.archives import ParquetSource, TarSource
-    from infoae.deploy.arrays import ArrayFile
-
     if inputs.count("-") > 1:
         raise InfoAEError("standard input can be read once: give - once")
     sources: list[Source] = []
@@ -99,34 +140,47 @@ def open_sources(
 
     def flush() -> None:
         if plain:
-            sources.append(Files(tuple(plain), str(exclude) if exclude else None))
+            files = Files(tuple(plain), str(exclude) if exclude else None)
             plain.clear()
+            sources.append(files)
+            sources.extend(_open_found(path, image, column) for path in files.containers())
 
     for path in _expand(inputs):
-        name = os.path.basename(path).lower()  # noqa: PTH119
-        source: Source
         if path == "-":
-            source = Listing()
-        elif os.path.isdir(path):  # noqa: PTH112
+            flush()
+            sources.append(Listing(null))
+        elif os.path.isdir(path) or container_kind(path) is None:  # noqa: PTH112
             plain.append(path)
-            continue
         else:
-            try:
-                if name.endswith((".npy", ".npz")) or re.search(r"(-ubyte|\.idx\d?)(\.gz)?$", name):
-                    source = ArrayFile.open(path, image, column)
-                elif name.endswith((".parquet", ".pq")):
-                    source = ParquetSource.open(path, column)
-                elif re.search(r"\.(tar(\.(gz|bz2|xz))?|tgz)$", name):
-                    source = TarSource.open(path)
-                else:
-                    plain.append(path)
-                    continue
-            except UnreadableImageError as error:
-                source = Broken(path, str(error))
-        flush()
-        sources.append(source)
+            flush()
+            sources.append(_open(path, image, column))
     flush()
     return sources
+
+
+def _open(path: str, image: ImageSpec, column: str | None) -> Source:
+    from infoae.deploy.archives import TarSource, ZipSource
+    from infoae.deploy.arrays import ArrayFile
+    from infoae.deploy.columns import ParquetSource
+
+    kind = container_kind(path)
+    try:
+        with unreadable():
+            if kind == "array":
+                return ArrayFile.open(path, image, column)
+            if kind == "parquet":
+                return ParquetSource.open(path, column)
+            return TarSource.open(path) if kind == "tar" else ZipSource.open(path)
+    except UnreadableImageError as error:
+        return Broken(path, f"cannot be opened: {error}")
+
+
+def _open_found(path: str, image: ImageSpec, column: str | None) -> Source:
+    """Open a container that nobody named: one without images is a row among those of the others."""
+    try:
+        return _open(path, image, column)
+    except InfoAEError as error:
+        return Broken(path, str(error))
 
 
 def _expand(inputs: Sequence[str]) -> Iterator[str]:
@@ -140,35 +194,48 @@ def _expand(inputs: Sequence[str]) -> Iterator[str]:
         yield from found
 
 
-def _walk(folder: str) -> Iterator[tuple[str, Encoded]]:
-    """Every file below `folder` that is not hidden; linked folders are entered once, so a loop of links ends."""
+_CONTAINER = "a container"
+
+
+def _walk(folder: str) -> Iterator[tuple[str, Encoded | PassedOver]]:
+    """Every file below `folder`; linked folders are entered once, so a loop of links ends."""
     failed: list[OSError] = []
     entered = {os.path.realpath(folder)}
 
-    def enter(parent: str, name: str) -> bool:
-        path = os.path.join(parent, name)  # noqa: PTH118
-        if name.startswith("."):
-            return False
+    def why_not_entered(path: str, parent: str, name: str) -> str | None:
+        if is_hidden(name):
+            return "hidden"
         if not os.path.islink(path):  # noqa: PTH114
-            return True
+            return None
         target = os.path.realpath(path)
         above = os.path.realpath(parent) + os.sep
         if target in entered or above.startswith(target + os.sep):
-            return False
+            return "linked folders met before"
         entered.add(target)
-        return True
+        return None
 
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=failed.append):
-        folders[:] = sorted(name for name in folders if enter(parent, name))
+        kept = []
+        for name in sorted(folders):
+            path = os.path.join(parent, name)  # noqa: PTH118
+            reason = why_not_entered(path, parent, name)
+            if reason is None:
+                kept.append(name)
+            else:
+                yield path, PassedOver(reason)
+        folders[:] = kept
         for name in sorted(files):
-            if not name.startswith("."):
-                path = os.path.join(parent, name)  # noqa: PTH118
-                yield path, Path(path)
+            path = os.path.join(parent, name)  # noqa: PTH118
+            if container_kind(name) in ("parquet", "tar", "zip") and not is_hidden(name):
+                yield path, PassedOver(_CONTAINER)
+            else:
+                reason = why_passed_over(name)
+                yield path, PassedOver(reason) if reason else Path(path)
         yield from _unread(failed)
     yield from _unread(failed)
 
 
-def _unread(failed: list[OSError]) -> Iterator[tuple[str, Encoded]]:
+def _unread(failed: list[OSError]) -> Iterator[tuple[str, Encoded | PassedOver]]:
     for error in failed:
         yield str(error.filename), UnreadableImageError(f"cannot list the folder: {one_line(error)}")
     failed.clear()

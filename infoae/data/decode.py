@@ -2,13 +2,14 @@
 
 The rules, in the order they are applied:
 
-- format: PNG, JPEG, GIF, BMP, TIFF, WebP, PPM/PGM/PBM, JPEG 2000 and AVIF, told by content, never by name;
-  of an animation or a stack, the first frame;
+- format: PNG, JPEG, GIF, BMP, TIFF, WebP, PPM/PGM/PBM, JPEG 2000, AVIF, and HEIC where pillow-heif is installed, told
+  by content, never by name; of an animation or a stack, the first frame;
 - EXIF orientation is applied;
-- 16-bit grey is scaled by 255/65535; floating-point pixels and integers beyond 16 bits have no agreed range and are
-  refused;
-- transparency is composited on black: a transparent pixel carries no light, and black (0) is the background of the
-  bundled digits too;
+- samples of 1 to 16 unsigned bits are scaled by what the file states: 0 is black, and the largest value white. Signed,
+  floating-point and wider ones have no agreed range and are refused. `value_range` says which values of images of more
+  than 8 bits are black and white instead, for cameras that fill 12 of 16 bits;
+- transparency is composited on `background`, by default black: a transparent pixel carries no light, and black (0) is
+  the background of the bundled digits too;
 - palette, CMYK, YCbCr and 1-bit become RGB or grey (ITU-R 601 luma);
 - size: the whole image is resized to `height` x `width` by Pillow's antialiased bilinear filter. Nothing is cropped,
   so the aspect ratio is not kept.
@@ -21,57 +22,77 @@ from __future__ import annotations
 import functools
 import io
 import os
-import stat
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from infoae.errors import InfoAEError, one_line
+from infoae.data import samples
+from infoae.data.limits import MAX_BYTES, MAX_PIXELS
+from infoae.data.samples import Samples, samples_of
+from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
 
-MAX_PIXELS = 64_000_000
-"""An image that declares more pixels is refused before it is decoded (64 megapixels are 256 MB as RGBA)."""
-MAX_BYTES = 512 * 1024 * 1024
-"""A larger file is refused before it is opened."""
 SMALL_BYTES = 64 * 1024
 """A file up to this size is read in one go: Pillow would read it in a dozen small steps."""
 
+Encoded: TypeAlias = bytes | str | os.PathLike[str]
+
 # Formats with a signature in their first bytes. TGA has none, so random bytes pass for it; EPS would start Ghostscript.
-_FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
+_FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF", "HEIF")
 
 
-class UnreadableImageError(InfoAEError):
-    """An image that cannot be used. The message is the reason alone: the caller knows which image it was."""
+@dataclass(frozen=True)
+class DecodeOptions:
+    """What images do not say themselves.
+
+    `value_range` are the values of images of more than 8 bits that are black and white, None for all that their bits
+    can hold; `background` is the RGB colour, 0 to 255, that is seen through transparency.
+    """
+
+    value_range: tuple[int, int] | None = None
+    background: tuple[int, int, int] = (0, 0, 0)
 
 
-def read_image(source: bytes | str | os.PathLike[str], channels: int, height: int, width: int) -> NDArray[np.uint8]:
+DEFAULTS = DecodeOptions()
+
+
+def read_image(
+    source: Encoded,
+    channels: int,
+    height: int,
+    width: int,
+    options: DecodeOptions = DEFAULTS,
+    peaks: list[int] | None = None,
+) -> NDArray[np.uint8]:
     """Return the image in `source` (a path, or a file's bytes) as uint8 (channels, height, width), 0..255.
 
-    `channels` is 1 (grey) or 3 (RGB). Raises UnreadableImageError with the reason, whatever the content.
+    `channels` is 1 (grey) or 3 (RGB). To `peaks` is added the largest value of an image of 16-bit grey. Raises
+    UnreadableImageError with the reason, whatever the content, and InfoAEError where the machine is at its end.
     """
     assert channels in (1, 3), channels
-    try:
-        with Image.open(_checked(source), formats=_formats()) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UnreadableImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS} in all")
-            return _pixels(image, channels, height, width)
-    except UnreadableImageError:
-        raise
-    except Exception as error:  # Pillow's decoders raise anything on damaged input, struct.error to ZeroDivisionError
-        raise UnreadableImageError(_reason(error)) from error
+    with unreadable("damaged image: "):
+        try:
+            image = _eight_bits(source, options, [] if peaks is None else peaks)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise UnreadableImageError(f"more than {MAX_PIXELS} pixels") from None
+        except OSError as error:
+            if error.errno is None:
+                raise
+            with unreadable():  # of the file system: nothing is damaged
+                raise
+        return _pixels(image, options, channels, height, width)
 
 
-def _checked(source: bytes | str | os.PathLike[str]) -> io.BytesIO | str:
-    """The source as Pillow takes it, once it is known to be a regular file of a sane size: a pipe would block."""
+def _checked(source: Encoded) -> io.BytesIO | str:
+    """The source as Pillow takes it, once it is known to be a regular file of a sane size."""
     file: io.BytesIO | str
     if isinstance(source, bytes):
         size, file = len(source), io.BytesIO(source)
     else:
         file = os.fspath(source)
-        status = os.stat(file)  # noqa: PTH116 (a Path for each of many small images costs a tenth of their decoding)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableImageError("a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-        size = status.st_size
+        size = check_file(file)
     if size == 0:
         raise UnreadableImageError("empty file")
     if size > MAX_BYTES:
@@ -85,20 +106,108 @@ def _checked(source: bytes | str | os.PathLike[str]) -> io.BytesIO | str:
 @functools.cache
 def _formats() -> tuple[str, ...]:
     Image.init()  # an older Pillow lacks AVIF, and Image.open takes only names that it knows
+    samples.know_more_tiffs()
+    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit, where a person has raised ours
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
+    try:
+        import pillow_heif
+    except ImportError:
+        pass
+    else:
+        pillow_heif.register_heif_opener()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _pixels(image: Image.Image, channels: int, height: int, width: int) -> NDArray[np.uint8]:
-    mode = "L" if channels == 1 else "RGB"
+def _opened(source: Encoded) -> Image.Image:
+    file = _checked(source)
+    try:
+        return Image.open(file, formats=_formats())
+    except UnidentifiedImageError:
+        with io.BytesIO(file.getvalue()) if isinstance(file, io.BytesIO) else open(file, "rb") as content:  # noqa: PTH123
+            raise UnreadableImageError(samples.why_unidentified(content)) from None
+
+
+def _eight_bits(source: Encoded, options: DecodeOptions, peaks: list[int]) -> Image.Image:
+    """The image upright, of 8 bits a sample, black being 0."""
+    with _opened(source) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise UnreadableImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS} in all")
+        kind = samples_of(image)
+        wide_colour = samples.is_wide_colour(image)
+        upright = _upright(image)
+    if upright.mode.startswith("I"):
+        return _from_grey(upright, kind, options, peaks)
+    transparent = upright.info.get("transparency")
+    if wide_colour and (options.value_range or isinstance(transparent, tuple)):
+        return _from_colour(source, upright, transparent, options)
+    if options.value_range and kind.white > 255:
+        raise UnreadableImageError(_NO_RANGE.format(upright.mode))
+    if kind.decoded_white != 255:
+        scale = 255 / kind.decoded_white
+        return upright.point([min(255, round(value * scale)) for value in range(256)] * len(upright.getbands()))
+    return upright
+
+
+_NO_RANGE = (
+    "--range does not reach 16-bit {} in this format, of which Pillow gives the high bytes alone: convert it to PNG"
+)
+
+
+def _upright(image: Image.Image) -> Image.Image:
     if image.getexif().get(0x0112, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        image = _from_16_bit(image)
-    elif image.mode == "F":
-        raise UnreadableImageError("floating-point pixels, whose range is unknown")
+        return ImageOps.exif_transpose(image)
+    image.load()
+    return image
+
+
+def _from_grey(image: Image.Image, kind: Samples, options: DecodeOptions, peaks: list[int]) -> Image.Image:
+    decoded = image if image.mode == "I" else image.convert("I")
+    if kind.white == 65535:
+        darkest, lightest = decoded.getextrema()
+        peaks.append(kind.white - int(darkest) if kind.inverted else int(lightest))  # type: ignore[arg-type]
+    grey = decoded.point(_levels(kind, options.value_range), "L")
+    transparent = image.info.get("transparency")
+    if transparent is None:
+        return grey
+    # Of all 16 bits: once they are scaled it is not to be told.
+    alpha = decoded.point([0 if value == transparent else 255 for value in range(65536)], "L")
+    return Image.merge("LA", (grey, alpha))
+
+
+def _from_colour(
+    source: Encoded, high: Image.Image, transparent: tuple[int, ...] | None, options: DecodeOptions
+) -> Image.Image:
+    with _opened(source) as image:
+        samples_of(image)
+        if not samples.take_low_bytes(image):
+            raise UnreadableImageError(_NO_RANGE.format(high.mode))
+        low = _upright(image)
+    values = np.asarray(high).astype(np.uint16) << 8 | np.asarray(low)
+    levels = _levels(Samples(65535, 65535), options.value_range)
+    bands = [Image.fromarray(values[:, :, band]).convert("I").point(levels, "L") for band in range(3)]
+    if high.mode == "RGBA":
+        bands.append(high.getchannel("A"))
+    elif transparent is not None:
+        bands.append(Image.fromarray(np.where((values == transparent).all(axis=2), 0, 255).astype(np.uint8)))
+    return Image.merge("RGB" if len(bands) == 3 else "RGBA", bands)
+
+
+@functools.lru_cache(16)
+def _levels(kind: Samples, value_range: tuple[int, int] | None) -> list[int]:
+    """The 8 bits of each of 65536 decoded values."""
+    low, high = value_range or (0, kind.white)
+    values = (np.arange(65536) * kind.white + kind.decoded_white // 2) // kind.decoded_white
+    if kind.inverted:
+        values = kind.white - values
+    levels: list[int] = np.rint((values.clip(low, high) - low) * (255 / (high - low))).astype(int).tolist()
+    return levels
+
+
+def _pixels(image: Image.Image, options: DecodeOptions, channels: int, height: int, width: int) -> NDArray[np.uint8]:
+    mode = "L" if channels == 1 else "RGB"
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*options.background, 255)), image)
     if image.mode != mode:
         image = image.convert("RGB" if image.mode == "P" else mode).convert(mode)
     if image.size != (width, height):
@@ -106,24 +215,3 @@ def _pixels(image: Image.Image, channels: int, height: int, width: int) -> NDArr
     # Twice as fast as np.asarray(image), which copies the bytes once more.
     pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(height, width, channels)
     return pixels.reshape(1, height, width) if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    values[values == image.info.get("transparency")] = 0  # of all 16 bits: once they are scaled it is not to be told
-    if values.min() < 0 or values.max() > 65535:
-        raise UnreadableImageError(f"integer pixels from {values.min()} to {values.max()}, beyond 16 bits")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
-
-
-def _reason(error: Exception) -> str:
-    """One short line that is the same on every run."""
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image of a known format"
-    if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
-        return f"more than {MAX_PIXELS} pixels"
-    if isinstance(error, MemoryError):
-        return "more memory needed than there is"
-    if isinstance(error, OSError) and error.strerror:
-        return one_line(error)
-    return f"damaged image: {one_line(error)}"

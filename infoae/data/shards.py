@@ -12,14 +12,18 @@ at most, which bounds what a process maps.
 from __future__ import annotations
 
 import copy
+import math
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.errors import InfoAEError, one_line
+from infoae.data import npy
+from infoae.data.selection import is_hidden
+from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
+from infoae.errors import InfoAEError
 
 MIXED_SHARDS = 8
 
@@ -29,7 +33,7 @@ class Shards:
 
     def __init__(self, folder: Path) -> None:
         """Look at the header of each shard. Raises InfoAEError if there is none, or naming the first that is unfit."""
-        self._paths = sorted(folder.glob("*.npy"))
+        self._paths = sorted(path for path in folder.glob("*.npy") if not is_hidden(path.name))
         if not self._paths:
             raise InfoAEError(f"no shards in {folder}: .npy files of uint8 images (N, H, W) or (N, C, H, W) needed")
         shapes = [_open(path).shape for path in self._paths]
@@ -84,9 +88,18 @@ def _open(path: Path) -> NDArray[np.uint8]:
 
 def _load(path: Path) -> NDArray[Any]:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InfoAEError(f"{path} cannot be read as .npy: {one_line(error, first=True)}") from None
-    if not isinstance(array, np.ndarray):
-        raise InfoAEError(f"{path} cannot be read as .npy: it is an archive of arrays")
-    return array
+        size = check_file(path)
+        with unreadable():
+            with path.open("rb") as file:
+                shape, fortran_order, dtype = npy.read_header(file)
+                start = file.tell()
+            if math.prod(shape) * dtype.itemsize > size - start:
+                raise UnreadableImageError(f"{size} bytes are too few for {dtype} {shape}")
+            if dtype.hasobject:
+                raise UnreadableImageError("Python objects, which are not unpickled")
+            order: Literal["C", "F"] = "F" if fortran_order else "C"
+            if not math.prod(shape):
+                return np.empty(shape, dtype)  # nothing cannot be mapped
+            return np.memmap(path, dtype, "r", start, shape, order)
+    except UnreadableImageError as error:
+        raise InfoAEError(f"{path} cannot be read as .npy: {error}") from None

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from infoae.data.decode import UnreadableImageError, read_image
+from infoae.data.decode import read_image
+from infoae.data.unreadable import UnreadableImageError
 from infoae.errors import InfoAEError, one_line
 from infoae.files import write_json
 from infoae.runs.run import NAMES, Run

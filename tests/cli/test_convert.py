@@ -178,13 +178,13 @@ def test_every_order_is_as_likely(tmp_path: Path) -> None:
 
 def test_unreadable_inputs_are_skipped_and_told(photos: Path, tmp_path: Path) -> None:
     for index in range(8):
-        (photos / f"bad{index}.txt").write_bytes(b"no image" if index else b"")
+        (photos / f"bad{index}.dat").write_bytes(b"no image" if index else b"")
     result = run(photos, "--out", tmp_path / "data", *GREY)
     assert result.exit_code == 3
     skipped = [line for line in result.stderr.splitlines() if line.startswith("skipped ")]
     assert skipped[:2] == [
-        f"skipped {photos}/bad0.txt: empty file",
-        f"skipped {photos}/bad1.txt: not an image of a known format",
+        f"skipped {photos}/bad0.dat: empty file",
+        f"skipped {photos}/bad1.dat: not an image of a known format",
     ]
     assert skipped[-1] == "skipped 3 more"
     assert len(skipped) == 6
@@ -192,8 +192,8 @@ def test_unreadable_inputs_are_skipped_and_told(photos: Path, tmp_path: Path) ->
     stopped = run(photos, "--out", tmp_path / "other", *GREY, "--max-errors", 7)
     assert "8 of 64 inputs are unreadable, more than 7; the first: " in error_of(stopped)
     assert convert(photos, "--out", tmp_path / "other", *GREY, "--max-errors", 8, code=3)["num_failed"] == 8
-    result = run(*photos.glob("*.txt"), "--out", tmp_path / "none", *GREY)
-    assert "not one of 8 inputs is readable; the first: " in error_of(result)
+    result = run(*photos.glob("*.dat"), "--out", tmp_path / "none", *GREY)
+    assert "not one of 8 inputs is readable, at least 2 are needed" in error_of(result)
     assert not (tmp_path / "none").exists()
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from infoae.deploy import Classifier, Generator, onnx_session
 from infoae.deploy.bundle import Bundle, write_checksums
 from infoae.deploy.classifier import BATCH_SIZE
 from infoae.deploy.cpus import available_cpus
+from infoae.deploy.per_process import PerProcess
 from infoae.errors import InfoAEError
 from tests.helpers.bundles import CATEGORIES, LATENT, make_bundle, reference
 
@@ -72,9 +74,10 @@ def test_a_gpu_is_given_batches_of_one_size(bundle: Path, monkeypatch: pytest.Mo
     latent = np.random.default_rng(1).normal(size=(3, LATENT)).astype(np.float32)
     plain = classifier.classify(random_images(20)), generator.generate(3, 300, seed=5), generator.decode(latent)
     monkeypatch.setattr(onnx_session, "device_of", lambda _: "cuda")
-    monkeypatch.setattr(classifier, "_session", Watched(classifier._session))
-    for role, session in generator._sessions.items():
-        monkeypatch.setitem(generator._sessions, role, Watched(session))
+    watched = Watched(classifier._sessions.get())
+    monkeypatch.setattr(classifier, "_sessions", PerProcess(lambda: watched))
+    for role, sessions in generator._sessions.items():
+        monkeypatch.setitem(generator._sessions, role, PerProcess(partial(Watched, sessions.get())))
     answers = classifier.classify(random_images(20))
     assert sizes == [7] * 3
     np.testing.assert_allclose(answers.probabilities, plain[0].probabilities, atol=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -35,13 +36,13 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"listed.png\n")))
 
-    def pipeline(work: Any, todo: list[dict[str, Any]], _: int) -> Generator[tuple[int, int]]:
+    def pipeline(work: Any, todo: list[dict[str, Any]], _: int) -> Generator[dict[str, Any]]:
         actor = ray_batch._ShardClassifier(work)
         for item in todo:
             with contextlib.chdir(tmp_path / "elsewhere"):
                 answer = actor({name: [value] for name, value in item.items()})
             assert answer["error"] == [""]
-            yield answer["num_rows"][0], answer["num_failed"][0]
+            yield json.loads(answer["done"][0])
 
     monkeypatch.setattr(ray_batch, "_pipeline", pipeline)
     return ["images", "-", "x.npy", "./x.tar", "broken.npz"]
@@ -69,7 +70,7 @@ def test_what_killed_actors_left_is_no_part_of_the_result(inputs: list[str]) -> 
     (partial / ".part-000000.parquet.abc.parquet").write_bytes(b"half")
     finish = ray_batch._pipeline
 
-    def killed(work: Any, todo: list[dict[str, Any]], resumed: int) -> Generator[tuple[int, int]]:
+    def killed(work: Any, todo: list[dict[str, Any]], resumed: int) -> Generator[dict[str, Any]]:
         assert not list(partial.glob(".part-*"))
         yield from finish(work, todo, resumed)
         (partial / ".part-000001.parquet.def.parquet").write_bytes(b"half")

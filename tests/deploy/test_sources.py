@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoae.data.decode import UnreadableImageError
+from infoae.data.unreadable import UnreadableImageError
 from infoae.deploy.blocks import BLOCK_BYTES, Encoded, in_blocks, key_of
 from infoae.deploy.sources import open_sources
 from infoae.errors import InfoAEError

@@ -27,15 +27,16 @@ def png(index: int) -> bytes:
 
 
 def read(
-    *inputs: str | Path, column: str | None = None, size: int = 7
+    *inputs: str | Path, column: str | None = None, size: int = 7, null: bool = False
 ) -> tuple[list[str], np.ndarray, list[str | None]]:
     """Everything in `inputs`: keys, the pixels of the readable ones, and what is wrong with the others."""
     keys: list[str] = []
     images, errors = [np.empty((0, 1, 28, 28), np.uint8)], []
-    sources = open_sources([str(given) for given in inputs], IMAGE, column=column)
+    sources = open_sources([str(given) for given in inputs], IMAGE, column=column, null=null)
     for source in sources:
         for block in source.blocks(size):
-            assert 0 < len(block) <= size
+            assert len(block) <= size
+            assert len(block) or block.passed_over
             decoded = decode(block, IMAGE)
             keys += decoded.keys
             images.append(decoded.images)
