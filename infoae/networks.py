@@ -238,10 +238,14 @@ class SelfCritic(nn.Module):
     def __init__(self, features: Features, latent_dim: int, hidden_dim: int, spectral: bool = False) -> None:
         super().__init__()
         self.features = features
-        first, last = nn.Linear(features.num_features + latent_dim, hidden_dim), nn.Linear(hidden_dim, 1)
+        self.joint = nn.Sequential(
+            nn.Linear(features.num_features + latent_dim, hidden_dim),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Linear(hidden_dim, 1),
+        )
         if spectral:
-            first, last = _spectral(first), _spectral(last)
-        self.joint = nn.Sequential(first, nn.LeakyReLU(0.2, inplace=True), last)
+            _spectral(self.joint[0])
+            _spectral(self.joint[2])
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """Return logits (B,) of images x (B, C, H, W) with latents z (B, Z) being the generator's."""
