@@ -171,7 +171,8 @@ def test_a_dry_run_plans_and_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_tells_every_learning_rate() -> None:
-    told = json.loads(invoke("train", "--config", "mnist-paper", "--dry-run", "--json").stdout)
+    own = ("--set", "optim.self_critic_learning_rate=4e-5")
+    told = json.loads(invoke("train", "--config", "mnist-paper", *own, "--dry-run", "--json").stdout)
     rates = [*told["learning_rates"], told["generator_learning_rate"], told["self_critic_learning_rate"]]
     assert rates == [5e-4, 2e-4, 1e-3, 4e-5]
     assert "generator_learning_rate" not in json.loads(invoke("train", "--dry-run", "--json").stdout)
