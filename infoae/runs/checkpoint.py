@@ -174,7 +174,7 @@ def _all(folder: Path) -> list[Path]:
 
 
 def prune(folder: Path) -> None:
-    """Remove the checkpoints that neither are nor decide the newest or best, and unfinished ones. Raises InfoAEError."""
+    """Remove checkpoints that neither are nor decide the newest or best, and unfinished ones. Raises InfoAEError."""
     highest = max(_scored(folder), default=(0.0, None))[1]  # what later scores are compared with
     keep = {newest(folder), best(folder), highest}
     for path in set(_all(folder)) - keep:
