@@ -82,7 +82,7 @@ def save(folder: Path, checkpoint: Checkpoint, state: State) -> Path:
                 hashes[file.name] = hashlib.sha256(content).hexdigest()
             described = asdict(checkpoint) | {"sha256": hashes, "scaler": state.scaler}
             write_json(temporary / "checkpoint.json", described | {"digest": _digest(described)})
-    _prune(folder)
+    prune(folder)
     return path
 
 
@@ -173,7 +173,8 @@ def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
-def _prune(folder: Path) -> None:
+def prune(folder: Path) -> None:
+    """Remove checkpoints that neither are nor decide the newest or best, and unfinished ones. Raises InfoAEError."""
     highest = max(_scored(folder), default=(0.0, None))[1]  # what later scores are compared with
     keep = {newest(folder), best(folder), highest}
     for path in set(_all(folder)) - keep:

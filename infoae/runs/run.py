@@ -97,13 +97,14 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Let no other command write to the run, and remove what killed ones left unfinished in it.
+        """Let no other command write to the run, and remove what killed ones left unfinished, or had yet to remove.
 
-        Raises UnavailableError if another one does.
+        Raises UnavailableError if another one does, InfoAEError if a checkpoint is damaged.
         """
         with locks.held(self.path / LOCK, self.path):
             for folder in (self.path.parent, self.path, self.checkpoints, self.figures):
                 files.remove_leftovers(folder)
+            checkpoints.prune(self.checkpoints)
             yield
 
     def write_config(self, config: Config) -> None:
