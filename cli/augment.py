@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from infoae.cli.options import (
+    MOST,
     ColumnOption,
     DeviceOption,
     InputsArgument,
@@ -23,7 +24,7 @@ def augment(
     inputs: InputsArgument,
     model: ModelOption,
     out: PicturesOption,
-    count: Annotated[int, typer.Option(min=1, help="Images to make of each category.")] = 100,
+    count: Annotated[int, typer.Option(min=1, max=MOST, help="Images to make of each category.")] = 100,
     seed: SeedOption = 0,
     column: ColumnOption = None,
     device: DeviceOption = Device.AUTO,
@@ -37,11 +38,12 @@ def augment(
     from infoae.deploy.bundle import Bundle
     from infoae.deploy.classifier import Classifier
     from infoae.deploy.generator import Generator
-    from infoae.deploy.pictures import write_pictures
+    from infoae.deploy.pictures import check_amount, write_pictures
     from infoae.deploy.sources import open_sources
     from infoae.reporting.images import progress
 
     bundle = Bundle.load(model)
+    check_amount(count, bundle.manifest.num_categories, bundle.manifest.image, out)
     sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out)
     classifier, generator = Classifier(bundle, device), Generator(bundle, device)
     with progress("encode", None) as advance:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from infoae.cli.options import (
+    MOST_AT_ONCE,
+    MOST_THREADS,
     ColumnOption,
     DeviceOption,
     InputsArgument,
@@ -40,10 +42,11 @@ def classify(
     max_errors: MaxErrorsOption = None,
     device: DeviceOption = Device.AUTO,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images computed at once; a thread on a CPU takes at most 128.")
+        int, typer.Option(min=1, max=MOST_AT_ONCE, help="Images computed at once; a thread on a CPU takes at most 128.")
     ] = 256,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that decode and classify. Default: one for each CPU.")
+        int | None,
+        typer.Option(min=1, max=MOST_THREADS, help="Threads that decode and classify. Default: one for each CPU."),
     ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Classify on the Ray cluster at RAY_ADDRESS, or on one started here.")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import ColumnOption, InputsArgument, JsonOption, MaxErrorsOption, print_json
+from infoae.cli.options import MOST_SEED, ColumnOption, InputsArgument, JsonOption, MaxErrorsOption, print_json
 
 _CLASSES = "Take the folder of each image as its class, for evaluation alone: test_labels.npy and classes.txt."
 
@@ -16,7 +16,7 @@ _CLASSES = "Take the folder of each image as its class, for evaluation alone: te
 def convert(
     inputs: InputsArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the shards, for infoae train --data-root.")],
-    size: Annotated[int, typer.Option(metavar="N", help="Height and width of the resized images, at least 8.")],
+    size: Annotated[int, typer.Option(metavar="N", help="Height and width of the resized images, 8 to 4096.")],
     channels: Annotated[
         int, typer.Option(metavar="1|3", help="Colour channels of the images: 1 is grey, 3 is RGB.")
     ] = 3,
@@ -24,7 +24,9 @@ def convert(
         float, typer.Option(metavar="SHARE", help="Share of the images, drawn at random, that is kept for tests.")
     ] = 0.1,
     classes_from_folders: Annotated[bool, typer.Option("--classes-from-folders", help=_CLASSES)] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the images' order and of those kept for tests.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Random seed of the images' order and of those kept for tests.")
+    ] = 0,
     column: ColumnOption = None,
     max_errors: MaxErrorsOption = None,
     as_json: JsonOption = False,
@@ -33,10 +35,11 @@ def convert(
 
     Exit code 0: all are in; 3: some were unreadable and are left out; 1: nothing was written.
     """
+    from infoae.config.sections import MOST_PIXELS
     from infoae.errors import UsageError
 
-    if size < 8:
-        raise UsageError(f"--size {size}: the networks need at least 8 pixels")
+    if not 8 <= size <= MOST_PIXELS:
+        raise UsageError(f"--size {size}: the networks take 8 to {MOST_PIXELS} pixels")
     if channels not in (1, 3):
         raise UsageError(f"--channels {channels}: 1 is grey, 3 is RGB")
     if not 0 < test < 1:

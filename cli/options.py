@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from infoae.config import Config
 
 
+MOST = 2**31 - 1
+"""Of what is counted and needs no memory."""
+MOST_SEED = 2**63 - 1
+MOST_AT_ONCE = 65_536
+"""Images that are computed together."""
+MOST_THREADS = 1024
+"""Of a machine, or workers on it."""
+MOST_RUNS = 10_000
+"""That one command trains, or starts again."""
+
+
 class CheckpointChoice(StrEnum):
     """Which checkpoint of a run."""
 
@@ -67,7 +78,9 @@ ColumnOption = Annotated[
 ]
 MaxErrorsOption = Annotated[
     int | None,
-    typer.Option("--max-errors", min=0, help="Stop when more images than this are unreadable. Default: never stop."),
+    typer.Option(
+        "--max-errors", min=0, max=MOST, help="Stop when more images than this are unreadable. Default: never stop."
+    ),
 ]
 
 # Of the verbs that use a bundle.
@@ -82,7 +95,9 @@ PicturesOption = Annotated[
         help="Where to write: a new folder of <category>/<number>.png and index.csv, or an .npz file.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed; the same one gives the same images.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed; the same one gives the same images.")
+]
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, refuse_changes, warn_unused
+from infoae.cli.options import (
+    MOST,
+    MOST_RUNS,
+    MOST_SEED,
+    MOST_THREADS,
+    JsonOption,
+    RunsOption,
+    SetOption,
+    print_json,
+    refuse_changes,
+    warn_unused,
+)
 from infoae.gpu import Device
 
 MAY_CHANGE = {
@@ -60,9 +71,9 @@ def train(
     categories: Annotated[
         str | None, typer.Option(metavar="N|auto", help="Number of categories; auto finds it.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=MOST, help="Passes over the training images.")] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Random seed of weights, order, noise and augmentation.")
+        int | None, typer.Option(min=0, max=MOST_SEED, help="Random seed of weights, order, noise and augmentation.")
     ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="Number format of the networks; auto is the fastest that the hardware has.")
@@ -76,12 +87,15 @@ def train(
     wandb: Annotated[
         Wandb, typer.Option(help="Track with Weights & Biases; offline needs no account.")
     ] = Wandb.disabled,
-    global_batch: Annotated[int | None, typer.Option(min=2, help="Images per step, over all workers.")] = None,
+    global_batch: Annotated[
+        int | None, typer.Option(min=2, max=MOST, help="Images per step, over all workers.")
+    ] = None,
     nodes: Annotated[
         str, typer.Option(metavar="N|N-M", help="Nodes of a Ray cluster to train on; a range may grow and shrink.")
     ] = "1",
     workers_per_node: Annotated[
-        int | None, typer.Option(min=1, help="Workers on each node; default: one a GPU, or one without GPUs.")
+        int | None,
+        typer.Option(min=1, max=MOST_THREADS, help="Workers on each node; default: one a GPU, or one without GPUs."),
     ] = None,
     address: Annotated[
         str | None,
@@ -95,10 +109,12 @@ def train(
     ] = None,
     restarts: Annotated[
         int,
-        typer.Option(min=1, help="Runs to train, of consecutive seeds; the one of the highest score counts."),
+        typer.Option(
+            min=1, max=MOST_RUNS, help="Runs to train, of consecutive seeds; the one of the highest score counts."
+        ),
     ] = 1,
     retries: Annotated[
-        int, typer.Option(min=0, help="How often lost workers or nodes are replaced before giving up.")
+        int, typer.Option(min=0, max=MOST_RUNS, help="How often lost workers or nodes are replaced before giving up.")
     ] = 3,
     runs: RunsOption = Path("runs"),
     dry_run: Annotated[
@@ -128,14 +144,14 @@ def train(
         "data.name": data,
         "data.root": data_root,
         "data.download": download or None,
-        "model.num_categories": categories,
         "train.epochs": epochs,
         "seed": seed,
         "train.precision": precision,
         "train.device": device,
         "train.batch_size": global_batch,
     }
-    overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
+    overrides = [recipes.override(key, value) for key, value in given.items() if value is not None]
+    overrides += [] if categories is None else [f"model.num_categories={categories}"]
     if resume is not None:
         refuse_changes(context, MAY_CHANGE, "a run", "--epochs")
         if store is not None:
@@ -146,6 +162,7 @@ def train(
         plan = planned(config, [*(settings or []), *over, *overrides], runs, name, here)
         warn_unused(plan.config, [*(settings or []), *overrides])
     if dry_run:
+        launch.check(plan, restarts, launch.Executor(request, store))
         summary = plan.summary()
         print_json(summary) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in summary.items()))
         return

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, refuse_changes, warn_unused
+from infoae.cli.options import (
+    MOST,
+    MOST_RUNS,
+    MOST_THREADS,
+    JsonOption,
+    RunsOption,
+    SetOption,
+    print_json,
+    refuse_changes,
+    warn_unused,
+)
 from infoae.cli.train import Wandb
 
 if TYPE_CHECKING:
@@ -49,7 +59,8 @@ def tune(
     ] = "mnist",
     settings: SetOption = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Number of trials; default 20. A grid tries all of its points.")
+        int | None,
+        typer.Option(min=1, max=MOST_RUNS, help="Number of trials; default 20. A grid tries all of its points."),
     ] = None,
     space: Annotated[
         str | None,
@@ -75,8 +86,10 @@ def tune(
     wandb: Annotated[
         Wandb, typer.Option(help="Track with Weights & Biases, a run a trial, grouped by sweep.")
     ] = Wandb.disabled,
-    nodes: Annotated[int, typer.Option(min=1, help="Nodes of a Ray cluster for each trial.")] = 1,
-    workers_per_node: Annotated[int, typer.Option(min=1, help="Workers on each node, for each trial.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, max=MOST, help="Nodes of a Ray cluster for each trial.")] = 1,
+    workers_per_node: Annotated[
+        int, typer.Option(min=1, max=MOST_THREADS, help="Workers on each node, for each trial.")
+    ] = 1,
     address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="HOST:PORT of the Ray cluster; default: this machine.")
     ] = None,

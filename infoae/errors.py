@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import reprlib
 
 LINE_LENGTH = 500
 """What another library says is cut at so many characters: some put whole graphs or traces into a message."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlevel = 3
 
 
 class InfoAEError(Exception):
@@ -40,3 +44,8 @@ def one_line(error: BaseException, *, first: bool = False) -> str:
         text = text.partition("\n")[0]
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(text.split())) or type(error).__name__
     return text if len(text) <= LINE_LENGTH else text[: LINE_LENGTH - 1] + "…"
+
+
+def shown(value: object) -> str:
+    """Return a value as Python writes it, on one line and short, to stand in a message as what was given."""
+    return _SHORT.repr(value)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from infoae.errors import InfoAEError, UsageError, one_line
+from infoae.errors import InfoAEError, UsageError, one_line, shown
 
 HOW = (
     "start one with `ray start --head --disable-usage-stats` on one machine and `ray start --address=HOST:6379` on "
@@ -69,10 +69,10 @@ class Layout:
 
 def parse_nodes(nodes: str) -> tuple[int, int]:
     """Return the least and the most of N or N-M. Raises UsageError."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", nodes)
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", nodes)
     least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= least <= most:
-        raise UsageError(f"--nodes {nodes}: give a number such as 4, or a range such as 2-4")
+        raise UsageError(f"--nodes {shown(nodes)}: give a number such as 4, or a range such as 2-4")
     return least, most
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from infoae.config import Config, recipes
-from infoae.errors import InfoAEError, UsageError, one_line
+from infoae.errors import InfoAEError, UsageError, one_line, shown
 from infoae.files import atomic_file, write_json
 from infoae.runs import checkpoint as checkpoints
 
@@ -190,8 +191,7 @@ class Run:
 
 def new_folder(root: Path, name: str | None, stem: str) -> Path:
     """Make the folder `name` under `root`; `stem` and the time if not given. Raises UsageError if taken or unfit."""
-    if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "latest"):
-        raise UsageError(f"run name {name!r}: use letters, digits, . _ -, and not 'latest'")
+    check_new(root, name)
     root.mkdir(parents=True, exist_ok=True)
     stamp = dt.datetime.now().strftime("%Y%m%d-%H%M%S")
     for candidate in [name] if name is not None else _candidates(f"{stem}-{stamp}"):
@@ -200,7 +200,30 @@ def new_folder(root: Path, name: str | None, stem: str) -> Path:
         except FileExistsError:
             continue
         return (root / candidate).absolute()
-    raise UsageError(f"run {name!r} exists in {root}: continue it with --resume {name}, or give another --name")
+    raise _taken(str(name), root)
+
+
+def check_new(root: Path, name: str | None) -> None:
+    """Raise, as `new_folder` would, UsageError if the name is taken or unfit, InfoAEError if `root` cannot be written.
+
+    Nothing is made.
+    """
+    check_name(name)
+    if name is not None and (root / name).exists():
+        raise _taken(name, root)
+    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InfoAEError(f"cannot write {root}: {there} is {'not writable' if there.is_dir() else 'no folder'}")
+
+
+def check_name(name: str | None) -> None:
+    """Raise UsageError if a run cannot be called so."""
+    if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name) or name == "latest"):
+        raise UsageError(f"run name {shown(name)}: use letters, digits, . _ -, at most 200 of them, and not 'latest'")
+
+
+def _taken(name: str, root: Path) -> UsageError:
+    return UsageError(f"run {name!r} exists in {root}: continue it with --resume {name}, or give another --name")
 
 
 def _candidates(stem: str) -> Iterator[str]:
