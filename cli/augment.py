@@ -15,6 +15,7 @@ from infoae.cli.options import (
     ModelOption,
     PicturesOption,
     SeedOption,
+    echo,
     print_json,
 )
 from infoae.gpu import Device
@@ -49,9 +50,7 @@ def augment(
     with progress("encode", None) as advance:
         encoded = encode_sources(sources, classifier, advance)
     num_images = write_pictures(interpolations(encoded, generator, count, seed), bundle.manifest, out)
-    typer.echo(
-        f"{num_images} images in {out}, from {len(encoded.keys)} inputs; {encoded.num_failed} unreadable", err=True
-    )
+    echo(f"{num_images} images in {out}, from {len(encoded.keys)} inputs; {encoded.num_failed} unreadable", err=True)
     if as_json:
         result = {"num_images": num_images, "num_inputs": len(encoded.keys), "num_failed": encoded.num_failed}
         print_json({"out": str(out)} | result | {"seed": seed})

@@ -17,11 +17,17 @@ from infoae.cli.options import (
     JsonOption,
     MaxErrorsOption,
     ModelOption,
+    echo,
     print_json,
 )
 from infoae.gpu import Device
 
 _COLUMNS = "path, label, name, confidence, topK_label, topK_name, topK_confidence, error"
+
+_RAW_CSV = (
+    "Write text into CSV as it is. By default a cell that a spreadsheet would run gets a ' in front, and control "
+    "characters are escaped."
+)
 
 
 def classify(
@@ -37,6 +43,7 @@ def classify(
         str | None, typer.Option(metavar="LIST", help=f"Columns of the result, separated by commas: {_COLUMNS}.")
     ] = None,
     latent: Annotated[bool, typer.Option("--latent", help="Add each image's latent vector to its row.")] = False,
+    raw_csv: Annotated[bool, typer.Option("--raw-csv", help=_RAW_CSV)] = False,
     column: ColumnOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted job with the same --out.")] = False,
     max_errors: MaxErrorsOption = None,
@@ -61,6 +68,8 @@ def classify(
 
     if out is None and (resume or as_json or ray):
         raise UsageError("--resume, --json and --ray need a place for the result: give --out")
+    if ray and raw_csv:
+        raise UsageError("--raw-csv is of CSV: with --ray the result is Parquet")
     if ray and workers is not None:
         raise UsageError("--workers is for one machine: with --ray each actor decodes its own images")
     options: dict[str, Any] = {
@@ -82,14 +91,14 @@ def classify(
         else:
             from infoae.deploy.job import classify_files
 
-            summary = classify_files(inputs, model, out, num_workers=workers, **options)
+            summary = classify_files(inputs, model, out, num_workers=workers, raw_csv=raw_csv, **options)
     except (KeyboardInterrupt, SystemExit) as stop:  # Ray makes a SystemExit of SIGTERM
         if out is None:
             raise
-        typer.echo("interrupted; continue with --resume", err=True)
+        echo("interrupted; continue with --resume", err=True)
         raise typer.Exit(130) from stop
     again = f", {summary.num_resumed} of them from before" if summary.num_resumed else ""
-    typer.echo(
+    echo(
         f"{summary.num_rows} rows{again}, {summary.num_failed} unreadable, {summary.seconds:.1f} s, "
         f"{summary.images_per_second:,.0f} images/s",
         err=True,

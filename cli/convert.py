@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import MOST_SEED, ColumnOption, InputsArgument, JsonOption, MaxErrorsOption, print_json
+from infoae.cli.options import MOST_SEED, ColumnOption, InputsArgument, JsonOption, MaxErrorsOption, echo, print_json
 
 _CLASSES = "Take the folder of each image as its class, for evaluation alone: test_labels.npy and classes.txt."
 
@@ -59,17 +59,17 @@ def convert(
             max_errors=max_errors,
         )
     except KeyboardInterrupt as stop:
-        typer.echo("interrupted; nothing was written", err=True)
+        echo("interrupted; nothing was written", err=True)
         raise typer.Exit(130) from stop
     for reason in done.reasons:
-        typer.echo(f"skipped {reason}", err=True)
+        echo(f"skipped {reason}", err=True)
     if done.num_failed > len(done.reasons):
-        typer.echo(f"skipped {done.num_failed - len(done.reasons):,} more", err=True)
+        echo(f"skipped {done.num_failed - len(done.reasons):,} more", err=True)
     count = done.num_train + done.num_test
     command = f"infoae train --data shards --data-root {shlex.quote(str(out))}"
-    typer.echo(
+    echo(
         f"{count:,} images ({channels} x {size} x {size}) in {out}: {done.num_train:,} to train on, {done.num_test:,} "
-        f"for tests; {done.num_failed:,} unreadable, {done.seconds:.1f} s, {count / done.seconds:,.0f} images/s\n"
+        f"for tests; {done.num_failed:,} unreadable, {done.seconds:.1f} s, {count / done.seconds:,.0f} images/s",
         f"next: {command}",
         err=True,
     )

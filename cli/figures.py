@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from infoae.cli.options import (
     CheckpointChoice,
     CheckpointOption,
@@ -13,6 +11,7 @@ from infoae.cli.options import (
     JsonOption,
     RunArgument,
     RunsOption,
+    echo,
     print_json,
 )
 from infoae.gpu import Device
@@ -39,6 +38,6 @@ def figures(
     for name, path in draw_all(found, model, test):
         written[name] = str(path)
         if not as_json:
-            typer.echo(path)
+            echo(path)
     if as_json:
         print_json({"run": found.name, "figures": written})

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import MOST, DeviceOption, JsonOption, ModelOption, PicturesOption, SeedOption, print_json
+from infoae.cli.options import MOST, DeviceOption, JsonOption, ModelOption, PicturesOption, SeedOption, echo, print_json
 from infoae.gpu import Device
 
 _CATEGORY = (
@@ -38,6 +38,6 @@ def generate(
         for images in generator.batches(number, count, seed)
     )
     num_images = write_pictures(made, manifest, out)
-    typer.echo(f"{num_images} images of {len(chosen)} categories in {out}", err=True)
+    echo(f"{num_images} images of {len(chosen)} categories in {out}", err=True)
     if as_json:
         print_json({"out": str(out), "num_images": num_images, "categories": chosen, "seed": seed})

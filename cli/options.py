@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from infoae.errors import printable
 from infoae.gpu import Device
 
 if TYPE_CHECKING:
@@ -100,6 +104,30 @@ SeedOption = Annotated[
 ]
 
 
+class Command(TyperCommand):
+    """A verb whose paths may begin with ~, which a shell leaves alone in --out=~/x and in variables."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments, with every text that begins with a home folder in full."""
+        rest = super().parse_args(ctx, args)
+        ctx.params = {name: _at_home(value) for name, value in ctx.params.items()}
+        return rest
+
+
+def _at_home(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_at_home(each) for each in value)
+    if isinstance(value, str | Path) and re.match(r"~[\w.-]*(/|$)", str(value)):
+        return type(value)(os.path.expanduser(value))  # noqa: PTH111 (Path's raises where there is no home)
+    return value
+
+
+def echo(*lines: object, err: bool = False) -> None:
+    """Print each as one line, whatever names of files in it hold."""
+    for line in lines:
+        typer.echo(printable(str(line)), err=err)
+
+
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object on stdout."""
     typer.echo(json.dumps(value, allow_nan=False))
@@ -110,7 +138,7 @@ def warn_unused(config: Config, keys: Iterable[str]) -> None:
     from infoae.config.unused_settings import unused
 
     for sentence in unused(config, keys):
-        typer.echo(f"warning: {sentence}", err=True)
+        echo(f"warning: {sentence}", err=True)
 
 
 def refuse_changes(context: typer.Context, may_change: Collection[str], what: str, only: str) -> None:

@@ -16,6 +16,7 @@ from infoae.cli.options import (
     JsonOption,
     RunsOption,
     SetOption,
+    echo,
     print_json,
     refuse_changes,
     warn_unused,
@@ -164,16 +165,16 @@ def train(
     if dry_run:
         launch.check(plan, restarts, launch.Executor(request, store))
         summary = plan.summary()
-        print_json(summary) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in summary.items()))
+        print_json(summary) if as_json else echo(*(f"{key}: {value}" for key, value in summary.items()))
         return
     executor = launch.Executor(request, store, retries, wandb.value)
     if restarts == 1:
         result = launch.run(plan, executor)
     else:
-        result = launch.run_restarts(plan, restarts, executor, lambda line: typer.echo(line, err=True))
+        result = launch.run_restarts(plan, restarts, executor, lambda line: echo(line, err=True))
     if as_json:
         print_json(result.to_dict())
     else:
-        typer.echo(result.describe())
+        echo(*result.describe())
     if not result.finished:
         raise typer.Exit(130)

@@ -16,6 +16,7 @@ from infoae.cli.options import (
     JsonOption,
     RunsOption,
     SetOption,
+    echo,
     print_json,
     refuse_changes,
     warn_unused,
@@ -135,28 +136,31 @@ def tune(
     else:
         if best is not None:
             _print_table(sweep, folder)
-            typer.echo(f"train it: infoae train --config {result['best_config']}\nlook at it: {result['figure']}")
+            echo(
+                f"train it: {shlex.join(['infoae', 'train', '--config', result['best_config']])}",
+                f"look at it: {result['figure']}",
+            )
         if not finished:
             where = [] if address is None else ["--address", address]
             where += [] if runs == Path("runs") else ["--runs", str(runs)]
             command = shlex.join(["infoae", "tune", "--resume", resume or sweep.name, *where])
-            typer.echo(f"not all trials have ended; go on with: {command}")
+            echo(f"not all trials have ended; go on with: {command}")
     if not finished:
         raise typer.Exit(130)
 
 
 def _print_table(sweep: Sweep, folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from infoae.reporting.tables import print_table
 
-    table = Table("rank", "trial", *sweep.space, "score", "epochs", title=f"score: {sweep.metric.replace('_', ' ')}")
+    rows = []
     for rank, trial in enumerate(sweep.ranked(), start=1):
         values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in trial.values.values()]
         score = "-" if trial.score is None else f"{trial.score:.4g}"
         ended = "" if trial.status == "finished" else f" {trial.status}"
-        table.add_row(str(rank), f"{trial.number:03d}", *values, score, f"{len(trial.epochs)}{ended}")
-    Console().print(table)
-    typer.echo(f"the trials are runs: {folder / sweep.name}-<trial>")
+        rows.append([str(rank), f"{trial.number:03d}", *values, score, f"{len(trial.epochs)}{ended}"])
+    title = f"score: {sweep.metric.replace('_', ' ')}"
+    print_table(title, ["rank", "trial", *sweep.space, "score", "epochs"], rows)
+    echo(f"the trials are runs: {folder / sweep.name}-<trial>")
     for trial in sweep.trials:
         if trial.message is not None:
-            typer.echo(f"{trial.run} {trial.status}: {trial.message}")
+            echo(f"{trial.run} {trial.status}: {trial.message}")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from infoae.deploy.bundle import ImageSpec, Manifest
+from infoae.deploy.formats import safe_text
 from infoae.errors import InfoAEError, UsageError, one_line
 from infoae.files import atomic_file, atomic_folder
 
@@ -87,7 +88,7 @@ def _write_folder(pictures: Iterable[Pictures], manifest: Manifest, out: Path) -
                 path = f"{name}/{number:06d}.png"
                 Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(folder / path)
                 known = {"path": path, "label": str(made.category), "name": manifest.category_names[made.category]}
-                index.append(known | origin)
+                index.append({column: safe_text(text) for column, text in (known | origin).items()})
         with (folder / "index.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(index[0]) if index else ["path", "label", "name"])
             writer.writeheader()

@@ -7,11 +7,12 @@ gives what it has and then one unreadable input under its own path; one that can
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +78,14 @@ class Listing:
 
     def blocks(self, size: int) -> Iterator[Block]:
         """Return the paths that are read, in blocks, as they come."""
-        names = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
+        names = (os.fsdecode(line.rstrip(b"\r\n")) for line in _without_mark(sys.stdin.buffer))
         return in_blocks(((key_of(name), Path(name)) for name in names if name), size)
+
+
+def _without_mark(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Leave out the mark that Windows puts before UTF-8."""
+    for number, line in enumerate(lines):
+        yield line if number else line.removeprefix(codecs.BOM_UTF8)
 
 
 def open_sources(

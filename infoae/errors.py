@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+import unicodedata
 
 LINE_LENGTH = 500
 """What another library says is cut at so many characters: some put whole graphs or traces into a message."""
@@ -49,3 +50,19 @@ def one_line(error: BaseException, *, first: bool = False) -> str:
 def shown(value: object) -> str:
     """Return a value as Python writes it, on one line and short, to stand in a message as what was given."""
     return _SHORT.repr(value)
+
+
+def printable(text: str) -> str:
+    r"""Return a text as one line that a terminal only shows: what would move its cursor, or hide text, as \x1b.
+
+    Names of files may hold anything but a slash; others send them.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else _escaped(letter) for letter in text
+    )
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")

@@ -178,7 +178,7 @@ def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None) -> None:
             pairs.find(trained, plan.train.images, plan.config.neighbours, plan.config.augment, advance)
     except KeyboardInterrupt:
         with TrainingProgress() as progress:
-            progress.say(f"stopped before training; go on with: {go_on or f'infoae train --resume {trained.name}'}")
+            progress.say(f"stopped before training; go on with: {go_on or trained.command('train', '--resume')}")
         raise
 
 

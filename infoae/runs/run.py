@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,6 +63,11 @@ class Run:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.path / CHECKPOINTS
+
+    def command(self, *words: str) -> str:
+        """Return the command `infoae` with `words` on this run, as it can be typed where this process was started."""
+        where = [] if self.path.parent == Path("runs").absolute() else ["--runs", str(self.path.parent)]
+        return shlex.join(["infoae", *words, self.name, *where])
 
     @property
     def figures(self) -> Path:
@@ -124,7 +130,7 @@ class Run:
             further = "train it further with --epochs, or " if epoch >= epochs else "its score had stopped rising; "
             raise InfoAEError(
                 f"run {self.name} is finished ({epoch} of {epochs} epochs): "
-                f"{further}look at it with infoae evaluate {self.name}"
+                f"{further}look at it with {self.command('evaluate')}"
             )
 
     def metrics(self) -> Iterator[dict[str, Any]]:
