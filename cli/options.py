@@ -32,6 +32,11 @@ MOST_RUNS = 10_000
 """That one command trains, or starts again."""
 
 
+ADDRESS_HELP = (
+    "Ray cluster to use. Default: beside --nodes or --workers-per-node what RAY_ADDRESS says, else this machine."
+)
+
+
 class CheckpointChoice(StrEnum):
     """Which checkpoint of a run."""
 

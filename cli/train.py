@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from infoae.cli.options import (
+    ADDRESS_HELP,
     MOST,
     MOST_RUNS,
     MOST_SEED,
@@ -92,15 +93,16 @@ def train(
         int | None, typer.Option(min=2, max=MOST, help="Images per step, over all workers.")
     ] = None,
     nodes: Annotated[
-        str, typer.Option(metavar="N|N-M", help="Nodes of a Ray cluster to train on; a range may grow and shrink.")
-    ] = "1",
+        str | None,
+        typer.Option(metavar="N|N-M", help="Nodes of a Ray cluster to train on, default 1; a range grows and shrinks."),
+    ] = None,
     workers_per_node: Annotated[
         int | None,
         typer.Option(min=1, max=MOST_THREADS, help="Workers on each node; default: one a GPU, or one without GPUs."),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(envvar="RAY_ADDRESS", help="HOST:PORT of the Ray cluster; default: the one on this machine."),
+        typer.Option(metavar="HOST:PORT", help=ADDRESS_HELP),
     ] = None,
     storage: Annotated[
         str | None,
@@ -135,7 +137,7 @@ def train(
     from infoae.runs.run import Run
     from infoae.runs.storage import parse
 
-    request = connect.Request(*connect.parse_nodes(nodes), workers_per_node, address)
+    request = connect.request(nodes, workers_per_node, address)
     store = None if storage is None else parse(storage)
     here = "auto" if request.needs_ray else None  # the workers' machines have the device asked for, or say not
     if store is not None and not request.needs_ray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infoae.cli.options import (
+    ADDRESS_HELP,
     MOST,
     MOST_RUNS,
     MOST_THREADS,
@@ -87,13 +88,14 @@ def tune(
     wandb: Annotated[
         Wandb, typer.Option(help="Track with Weights & Biases, a run a trial, grouped by sweep.")
     ] = Wandb.disabled,
-    nodes: Annotated[int, typer.Option(min=1, max=MOST, help="Nodes of a Ray cluster for each trial.")] = 1,
-    workers_per_node: Annotated[
-        int, typer.Option(min=1, max=MOST_THREADS, help="Workers on each node, for each trial.")
-    ] = 1,
-    address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="HOST:PORT of the Ray cluster; default: this machine.")
+    nodes: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="Nodes of a Ray cluster for each trial; default 1.")
     ] = None,
+    workers_per_node: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_THREADS, help="Workers on each node, for each trial; default 1."),
+    ] = None,
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help=ADDRESS_HELP)] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
@@ -101,7 +103,7 @@ def tune(
 
     Each trial is a run of its own; the best one's recipe is written to best.yaml. Ctrl-C stops; --resume goes on.
     """
-    from infoae.cluster.connect import Request
+    from infoae.cluster import connect
     from infoae.tune import record as records
     from infoae.tune import sweep as sweeping
 
@@ -109,9 +111,11 @@ def tune(
         refuse_changes(context, MAY_CHANGE, "a sweep", "--trials")
         sweep, folder = records.load(resume, runs)
         sweep = sweeping.extended(sweep, trials)
-        request = Request(sweep.nodes, sweep.nodes, sweep.workers_per_node, address)
+        several = sweep.nodes > 1 or sweep.workers_per_node > 1
+        asked = (str(sweep.nodes), sweep.workers_per_node) if several else (None, None)
+        request = connect.request(*asked, address)
     else:
-        request = Request(nodes, nodes, workers_per_node, address)
+        request = connect.request(None if nodes is None else str(nodes), workers_per_node, address)
         sweep, folder = sweeping.planned(
             config,
             settings or [],
@@ -141,7 +145,7 @@ def tune(
                 f"look at it: {result['figure']}",
             )
         if not finished:
-            where = [] if address is None else ["--address", address]
+            where = [] if request.address is None else ["--address", request.address]
             where += [] if runs == Path("runs") else ["--runs", str(runs)]
             command = shlex.join(["infoae", "tune", "--resume", resume or sweep.name, *where])
             echo(f"not all trials have ended; go on with: {command}")

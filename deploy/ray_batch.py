@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 import pickle
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -24,7 +25,7 @@ import ray
 from pyarrow import parquet
 from ray.data import ActorPoolStrategy, DataContext
 
-from infoae.cluster.connect import Request, connected
+from infoae.cluster.connect import VARIABLE, Request, connected
 from infoae.deploy.archives import ParquetSource, TarSource
 from infoae.deploy.arrays import ArrayFile
 from infoae.deploy.batch import Summary, check_errors, decode
@@ -170,7 +171,7 @@ def _run(work: _Work, shards: list[Shard], done: dict[int, tuple[int, int]], max
 
 def _pipeline(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Generator[tuple[int, int]]:
     """Run the shards `todo` over the cluster and yield (rows, failed) of each as it is finished."""
-    with connected(Request(), Path(work.folder) / _LOG):
+    with connected(Request(address=os.environ.get(VARIABLE) or None), Path(work.folder) / _LOG):
         yield from _classified(work, todo, resumed)
 
 
