@@ -112,8 +112,9 @@ def tune(
         sweep, folder = records.load(resume, runs)
         sweep = sweeping.extended(sweep, trials)
         several = sweep.nodes > 1 or sweep.workers_per_node > 1
-        asked = (str(sweep.nodes), sweep.workers_per_node) if several else (None, None)
-        request = connect.request(*asked, address)
+        request = connect.request(
+            str(sweep.nodes) if several else None, sweep.workers_per_node if several else None, address
+        )
     else:
         request = connect.request(None if nodes is None else str(nodes), workers_per_node, address)
         sweep, folder = sweeping.planned(

@@ -10,7 +10,9 @@ from infoae.cluster import connect
 from infoae.errors import InfoAEError, UsageError
 
 
-@pytest.mark.parametrize(("nodes", "workers", "address"), product([None, "1", "2-4"], [None, 1, 2], [None, "here:1"]))
+@pytest.mark.parametrize(
+    ("nodes", "workers", "address"), [*product([None, "1", "2-4"], [None, 1, 2], [None, "here:1"])]
+)
 def test_the_variable_counts_only_beside_an_option_that_asks_for_a_cluster(
     nodes: str | None, workers: int | None, address: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,7 +100,8 @@ def wrong_values(verb: str, option: Any, hint: Any) -> Iterator[str]:
     if "int" in kind:
         yield from NUMBERS.values()
         low, high = hint.__metadata__[0].min, hint.__metadata__[0].max
-        yield from (str(edge) for edge in (low and low - 1, high and high + 1) if edge is not None)
+        yield from [] if low is None else [str(low - 1)]
+        yield from [] if high is None else [str(high + 1)]
         yield from (TEXTS[name] for name in ("empty", "control", "bytes"))
     elif "float" in kind:
         yield from REALS.values()
