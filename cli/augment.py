@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from infoae.cli.options import (
+    MOST,
     BackgroundOption,
     ColumnOption,
     DeviceOption,
@@ -18,6 +19,7 @@ from infoae.cli.options import (
     RangeOption,
     SeedOption,
     decode_options,
+    echo,
     print_json,
     tell_of_inputs,
 )
@@ -28,7 +30,7 @@ def augment(
     inputs: InputsArgument,
     model: ModelOption,
     out: PicturesOption,
-    count: Annotated[int, typer.Option(min=1, help="Images to make of each category.")] = 100,
+    count: Annotated[int, typer.Option(min=1, max=MOST, help="Images to make of each category.")] = 100,
     seed: SeedOption = 0,
     column: ColumnOption = None,
     null: NullOption = False,
@@ -45,21 +47,20 @@ def augment(
     from infoae.deploy.bundle import Bundle
     from infoae.deploy.classifier import Classifier
     from infoae.deploy.generator import Generator
-    from infoae.deploy.pictures import write_pictures
+    from infoae.deploy.pictures import check_amount, write_pictures
     from infoae.deploy.sources import open_sources
     from infoae.reporting.images import progress
 
     options = decode_options(value_range, background)
     bundle = Bundle.load(model)
+    check_amount(count, bundle.manifest.num_categories, bundle.manifest.image, out)
     sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
     classifier, generator = Classifier(bundle, device), Generator(bundle, device)
     with progress("encode", None) as advance:
         encoded = encode_sources(sources, classifier, advance, options)
     num_images = write_pictures(interpolations(encoded, generator, count, seed), bundle.manifest, out)
     tell_of_inputs(encoded.passed_over, encoded.peak, value_range)
-    typer.echo(
-        f"{num_images} images in {out}, from {len(encoded.keys)} inputs; {encoded.num_failed} unreadable", err=True
-    )
+    echo(f"{num_images} images in {out}, from {len(encoded.keys)} inputs; {encoded.num_failed} unreadable", err=True)
     if as_json:
         result = {"num_images": num_images, "num_inputs": len(encoded.keys), "num_failed": encoded.num_failed}
         print_json({"out": str(out)} | result | {"seed": seed})

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from infoae.cli.options import (
+    MOST_AT_ONCE,
+    MOST_THREADS,
     BackgroundOption,
     ColumnOption,
     DeviceOption,
@@ -19,12 +21,18 @@ from infoae.cli.options import (
     NullOption,
     RangeOption,
     decode_options,
+    echo,
     print_json,
     tell_of_inputs,
 )
 from infoae.gpu import Device
 
 _COLUMNS = "path, label, name, confidence, topK_label, topK_name, topK_confidence, error"
+
+_RAW_CSV = (
+    "Write text into CSV as it is. By default a cell that a spreadsheet would run gets a ' in front, and control "
+    "characters are escaped."
+)
 
 
 def classify(
@@ -40,6 +48,7 @@ def classify(
         str | None, typer.Option(metavar="LIST", help=f"Columns of the result, separated by commas: {_COLUMNS}.")
     ] = None,
     latent: Annotated[bool, typer.Option("--latent", help="Add each image's latent vector to its row.")] = False,
+    raw_csv: Annotated[bool, typer.Option("--raw-csv", help=_RAW_CSV)] = False,
     column: ColumnOption = None,
     null: NullOption = False,
     value_range: RangeOption = None,
@@ -48,10 +57,11 @@ def classify(
     max_errors: MaxErrorsOption = None,
     device: DeviceOption = Device.AUTO,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images computed at once; a thread on a CPU takes at most 128.")
+        int, typer.Option(min=1, max=MOST_AT_ONCE, help="Images computed at once; a thread on a CPU takes at most 128.")
     ] = 256,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that decode and classify. Default: one for each CPU.")
+        int | None,
+        typer.Option(min=1, max=MOST_THREADS, help="Threads that decode and classify. Default: one for each CPU."),
     ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Classify on the Ray cluster at RAY_ADDRESS, or on one started here.")
@@ -66,6 +76,8 @@ def classify(
 
     if out is None and (resume or as_json or ray):
         raise UsageError("--resume, --json and --ray need a place for the result: give --out")
+    if ray and raw_csv:
+        raise UsageError("--raw-csv is of CSV: with --ray the result is Parquet")
     if ray and workers is not None:
         raise UsageError("--workers is for one machine: with --ray each actor decodes its own images")
     options: dict[str, Any] = {
@@ -89,15 +101,15 @@ def classify(
         else:
             from infoae.deploy.job import classify_files
 
-            summary = classify_files(inputs, model, out, num_workers=workers, **options)
+            summary = classify_files(inputs, model, out, num_workers=workers, raw_csv=raw_csv, **options)
     except (KeyboardInterrupt, SystemExit) as stop:  # Ray makes a SystemExit of SIGTERM
         if out is None:
             raise
-        typer.echo("interrupted; continue with --resume", err=True)
+        echo("interrupted; continue with --resume", err=True)
         raise typer.Exit(130) from stop
     tell_of_inputs(summary.passed_over, summary.peak, value_range)
     again = f", {summary.num_resumed} of them from before" if summary.num_resumed else ""
-    typer.echo(
+    echo(
         f"{summary.num_rows} rows{again}, {summary.num_failed} unreadable, {summary.seconds:.1f} s, "
         f"{summary.images_per_second:,.0f} images/s",
         err=True,

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import JsonOption, SetOption, print_json, warn_unused
+from infoae.cli.options import Command, JsonOption, SetOption, echo, print_json, warn_unused
 
 app = typer.Typer(help="Look at recipes and check configurations.", no_args_is_help=True)
 
 Source = Annotated[str, typer.Argument(metavar="NAME|FILE", help="Recipe name or YAML file.")]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_recipes(as_json: JsonOption = False) -> None:
     """List the recipes that come with infoae."""
     from infoae.config import recipes
@@ -24,10 +24,10 @@ def list_recipes(as_json: JsonOption = False) -> None:
         print_json(found)
         return
     for name, text in found.items():
-        typer.echo(f"{name:<14} {text}")
+        echo(f"{name:<14} {text}")
 
 
-@app.command()
+@app.command(cls=Command)
 def show(source: Source = "mnist", settings: SetOption = None, as_json: JsonOption = False) -> None:
     """Print a configuration with every key written out, and what happens in which epoch, as YAML comments."""
     from infoae.config import recipes
@@ -40,8 +40,8 @@ def show(source: Source = "mnist", settings: SetOption = None, as_json: JsonOpti
 
     schedule = schedule_of(loaded)
     for line in (*_columns(list(schedule.table())), "losses and weights", *_columns(list(schedule.weights()))):
-        typer.echo(textwrap.fill(line, 120, initial_indent="# ", subsequent_indent="#" + 22 * " "))
-    typer.echo(recipes.dump(loaded), nl=False)
+        echo(*textwrap.wrap(line, 120, initial_indent="# ", subsequent_indent="#" + 22 * " "))
+    echo(*recipes.dump(loaded).splitlines())
 
 
 def _columns(rows: list[tuple[str, ...]]) -> list[str]:
@@ -49,7 +49,7 @@ def _columns(rows: list[tuple[str, ...]]) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-@app.command()
+@app.command(cls=Command)
 def validate(source: Source, settings: SetOption = None, as_json: JsonOption = False) -> None:
     """Check a configuration; exit 2 and one line if something is wrong."""
     from infoae.config import recipes
@@ -58,10 +58,10 @@ def validate(source: Source, settings: SetOption = None, as_json: JsonOption = F
     if as_json:
         print_json({"source": source, "valid": True})
     else:
-        typer.echo(f"{source} is valid")
+        echo(f"{source} is valid")
 
 
-@app.command()
+@app.command(cls=Command)
 def schema() -> None:
     """Print the JSON Schema of a configuration, for editors."""
     from infoae import config

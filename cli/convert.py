@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from infoae.cli.options import (
+    MOST_SEED,
     BackgroundOption,
     ColumnOption,
     InputsArgument,
@@ -17,6 +18,7 @@ from infoae.cli.options import (
     NullOption,
     RangeOption,
     decode_options,
+    echo,
     print_json,
     tell_of_inputs,
 )
@@ -28,7 +30,7 @@ _CLASSES = "Take the folder of each image as its class, for evaluation alone: te
 def convert(
     inputs: InputsArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the shards, for infoae train --data-root.")],
-    size: Annotated[int, typer.Option(metavar="N", help="Height and width of the resized images, at least 8.")],
+    size: Annotated[int, typer.Option(metavar="N", help="Height and width of the resized images, 8 to 4096.")],
     channels: Annotated[
         int, typer.Option(metavar="1|3", help="Colour channels of the images: 1 is grey, 3 is RGB.")
     ] = 3,
@@ -36,7 +38,9 @@ def convert(
         float, typer.Option(metavar="SHARE", help="Share of the images, drawn at random, that is kept for tests.")
     ] = 0.1,
     classes_from_folders: Annotated[bool, typer.Option("--classes-from-folders", help=_CLASSES)] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the images' order and of those kept for tests.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Random seed of the images' order and of those kept for tests.")
+    ] = 0,
     column: ColumnOption = None,
     null: NullOption = False,
     value_range: RangeOption = None,
@@ -48,10 +52,11 @@ def convert(
 
     Exit code 0: all are in; 3: some were unreadable and are left out; 1: nothing was written.
     """
+    from infoae.config.sections import MOST_PIXELS
     from infoae.errors import UsageError
 
-    if size < 8:
-        raise UsageError(f"--size {size}: the networks need at least 8 pixels")
+    if not 8 <= size <= MOST_PIXELS:
+        raise UsageError(f"--size {size}: the networks take 8 to {MOST_PIXELS} pixels")
     if channels not in (1, 3):
         raise UsageError(f"--channels {channels}: 1 is grey, 3 is RGB")
     if size > MAX_SIZE:
@@ -76,18 +81,18 @@ def convert(
             options=options,
         )
     except KeyboardInterrupt as stop:
-        typer.echo("interrupted; nothing was written", err=True)
+        echo("interrupted; nothing was written", err=True)
         raise typer.Exit(130) from stop
     for reason in done.reasons:
-        typer.echo(f"skipped {reason}", err=True)
+        echo(f"skipped {reason}", err=True)
     if done.num_failed > len(done.reasons):
-        typer.echo(f"skipped {done.num_failed - len(done.reasons):,} more", err=True)
+        echo(f"skipped {done.num_failed - len(done.reasons):,} more", err=True)
     tell_of_inputs(done.passed_over, done.peak, value_range)
     count = done.num_train + done.num_test
     command = f"infoae train --data shards --data-root {shlex.quote(str(out))}"
-    typer.echo(
+    echo(
         f"{count:,} images ({channels} x {size} x {size}) in {out}: {done.num_train:,} to train on, {done.num_test:,} "
-        f"for tests; {done.num_failed:,} unreadable, {done.seconds:.1f} s, {count / done.seconds:,.0f} images/s\n"
+        f"for tests; {done.num_failed:,} unreadable, {done.seconds:.1f} s, {count / done.seconds:,.0f} images/s",
         f"next: {command}",
         err=True,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from infoae.cli.options import JsonOption, print_json
+from infoae.cli.options import JsonOption, echo, print_json
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -27,9 +27,9 @@ def doctor(as_json: JsonOption = False) -> None:
 
 def _print(found: dict[str, Any], problems: list[str]) -> None:
     for section, content in found.items():
-        typer.echo(f"{section}:")
+        echo(f"{section}:")
         for key, value in content.items():
-            typer.echo(f"  {key}: {'not installed' if value is None else value}")
-    typer.echo("problems:" if problems else "no problems")
+            echo(f"  {key}: {'not installed' if value is None else value}")
+    echo("problems:" if problems else "no problems")
     for problem in problems:
-        typer.echo(f"  {problem}")
+        echo(f"  {problem}")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from infoae.cli.options import (
     CheckpointChoice,
     CheckpointOption,
@@ -15,13 +13,12 @@ from infoae.cli.options import (
     MovedDataOption,
     RunArgument,
     RunsOption,
+    echo,
     print_json,
 )
 from infoae.gpu import Device
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from infoae.evaluation.evaluate import Labelled, RunEvaluation
 
 MOST_CLASSES = 12  # that a terminal has columns for; evaluation.json and the figure have all
@@ -56,42 +53,36 @@ def evaluate(
 def _print_tables(found: RunEvaluation) -> None:
     from dataclasses import asdict
 
-    from rich.console import Console
-    from rich.table import Table
+    from infoae.reporting.tables import print_table
 
-    console, result = Console(), found.measures
-    measures = Table("measure", "value", title=f"{found.run} {found.checkpoint}, {result.num_images} test images")
+    result = found.measures
+    measures: list[list[str]] = []
     if result.labelled is not None:
-        for name in ("accuracy", "many_to_one", "nmi", "ari"):
-            measures.add_row(name.replace("_", "-"), f"{getattr(result.labelled, name):.4f}")
+        names = ("accuracy", "many_to_one", "nmi", "ari")
+        measures += [[name.replace("_", "-"), f"{getattr(result.labelled, name):.4f}"] for name in names]
     if result.frechet_distance is not None:
-        measures.add_row("Fréchet distance", f"{result.frechet_distance:.3f}")
+        measures.append(["Fréchet distance", f"{result.frechet_distance:.3f}"])
     for group, values in (("label-free", asdict(result.label_free)), ("generated", asdict(result.generated))):
         for name, value in values.items():
             text = "-" if value != value else f"{value:.4f}" if isinstance(value, float) else str(value)  # NaN != NaN
-            measures.add_row(f"{group}: {name.replace('_', ' ')}", text)
-    console.print(measures)
-    console.print(_categories(result.category_sizes, result.labelled))
+            measures.append([f"{group}: {name.replace('_', ' ')}", text])
+    print_table(f"{found.run} {found.checkpoint}, {result.num_images} test images", ["measure", "value"], measures)
+    columns, categories = _categories(result.category_sizes, result.labelled)
+    print_table("categories", columns, categories, right=columns[2:])
     for warning in result.warnings:
-        typer.echo(f"warning: {warning}")
+        echo(f"warning: {warning}")
 
 
-def _categories(sizes: list[int], labelled: Labelled | None) -> Table:
-    """Return a row a category: its images and, where there are classes, which they are of."""
-    from rich.table import Table
-
-    categories = Table("category", "images", title="categories")
+def _categories(sizes: list[int], labelled: Labelled | None) -> tuple[list[str], list[list[str]]]:
+    """Return columns, and a row a category: its images and, where there are classes, which they are of."""
     if labelled is None:
-        for category, size in enumerate(sizes):
-            categories.add_row(str(category), str(size))
-        return categories
+        return ["category", "images"], [[str(category), str(size)] for category, size in enumerate(sizes)]
     classes = len(labelled.confusion[0])
     shown = range(classes if classes <= MOST_CLASSES else 0)
-    for column in ("class", "purity", *(f"is {label}" for label in shown)):
-        categories.add_column(column, justify="right")
+    rows = []
     for category, size in enumerate(sizes):
         matched = labelled.matching.get(category)
         counts = [str(labelled.confusion[category][label]) for label in shown]
         name = "-" if matched is None else str(matched)
-        categories.add_row(str(category), str(size), name, f"{labelled.purity[category]:.3f}", *counts)
-    return categories
+        rows.append([str(category), str(size), name, f"{labelled.purity[category]:.3f}", *counts])
+    return ["category", "images", "class", "purity", *(f"is {label}" for label in shown)], rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from infoae.cli.options import (
     MovedDataOption,
     RunArgument,
     RunsOption,
+    echo,
     print_json,
 )
 from infoae.deploy.precision import Precision
@@ -73,7 +75,7 @@ def export(
             which=checkpoint.value,
             data_root=data_root,
             triton=triton,
-            say=lambda text: typer.echo(text, err=True),
+            say=lambda text: echo(text, err=True),
         )
     if as_json:
         print_json(_to_json(exported))
@@ -85,10 +87,10 @@ def _print(exported: Exported) -> None:
     found = exported.verification
     for output in found.outputs:
         allowed = f"allowed {output.tolerance:.1e}" if output.tolerance < float("inf") else "not bounded: labels are"
-        typer.echo(f"{output.name:<24} largest difference {output.difference:.1e} at batches 1, 7, 256; {allowed}")
+        echo(f"{output.name:<24} largest difference {output.difference:.1e} at batches 1, 7, 256; {allowed}")
     same = found.num_images - found.num_different
     accuracy = "" if found.accuracy is None else f"; accuracy {found.accuracy:.2%}"
-    typer.echo(f"{'labels':<24} {same} of {found.num_images} test images as PyTorch's{accuracy}")
+    echo(f"{'labels':<24} {same} of {found.num_images} test images as PyTorch's{accuracy}")
     if len(exported.classifier_bytes) > 1:
         before, after = exported.classifier_bytes.values()
         cost = f"{found.num_different / found.num_images:.2%} of the labels change"
@@ -97,8 +99,8 @@ def _print(exported: Exported) -> None:
         cost += (
             f"; {before / 1e3:,.0f} -> {after / 1e3:,.0f} kB, {found.speedup:.2f} times the speed of fp32 on this CPU"
         )
-        typer.echo(f"{exported.manifest.precision + ' costs':<24} {cost}")
-    typer.echo(f"bundle {exported.path}; use it: infoae classify IMAGES --model {exported.path}")
+        echo(f"{exported.manifest.precision + ' costs':<24} {cost}")
+    echo(f"bundle {exported.path}; use it: infoae classify IMAGES --model {shlex.quote(str(exported.path))}")
 
 
 def _to_json(exported: Exported) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from infoae.cli.options import (
     CheckpointChoice,
     CheckpointOption,
@@ -14,6 +12,7 @@ from infoae.cli.options import (
     MovedDataOption,
     RunArgument,
     RunsOption,
+    echo,
     print_json,
 )
 from infoae.gpu import Device
@@ -41,6 +40,6 @@ def figures(
     for name, path in draw_all(found, model, test):
         written[name] = str(path)
         if not as_json:
-            typer.echo(path)
+            echo(path)
     if as_json:
         print_json({"run": found.name, "figures": written})

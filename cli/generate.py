@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import DeviceOption, JsonOption, ModelOption, PicturesOption, SeedOption, print_json
+from infoae.cli.options import MOST, DeviceOption, JsonOption, ModelOption, PicturesOption, SeedOption, echo, print_json
 from infoae.gpu import Device
 
 _CATEGORY = (
@@ -18,21 +18,26 @@ def generate(
     model: ModelOption,
     out: PicturesOption,
     category: Annotated[list[str] | None, typer.Option(metavar="NAME|NUMBER", help=_CATEGORY)] = None,
-    count: Annotated[int, typer.Option(min=1, help="Images to make of each category.")] = 10,
+    count: Annotated[int, typer.Option(min=1, max=MOST, help="Images to make of each category.")] = 10,
     seed: SeedOption = 0,
     device: DeviceOption = Device.AUTO,
     as_json: JsonOption = False,
 ) -> None:
     """Make new images of one, several or all categories."""
     from infoae.deploy.generator import Generator
-    from infoae.deploy.pictures import Pictures, write_pictures
+    from infoae.deploy.pictures import Pictures, check_amount, write_pictures
 
     generator = Generator(model, device)
     manifest = generator.manifest
     chosen = sorted({number for name in category or [] for number in manifest.categories(name)})
     chosen = chosen or list(range(manifest.num_categories))
-    made = (Pictures(number, generator.generate(number, count, seed), [{}] * count) for number in chosen)
+    check_amount(count, len(chosen), manifest.image, out)
+    made = (
+        Pictures(number, images, [{}] * len(images))
+        for number in chosen
+        for images in generator.batches(number, count, seed)
+    )
     num_images = write_pictures(made, manifest, out)
-    typer.echo(f"{num_images} images of {len(chosen)} categories in {out}", err=True)
+    echo(f"{num_images} images of {len(chosen)} categories in {out}", err=True)
     if as_json:
         print_json({"out": str(out), "num_images": num_images, "categories": chosen, "seed": seed})

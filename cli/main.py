@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import warnings
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -25,8 +25,12 @@ from infoae.cli import (
     train,
     tune,
 )
+from infoae.cli.options import Command, echo
 from infoae.errors import InfoAEError, Notice, machine_errors
 from infoae.version import __version__
+
+ClickException: Any = typer.BadParameter.__bases__[0].__bases__[0]
+"""What is wrong with a command, whether typer brings its own Click or not."""
 
 app = typer.Typer(
     name="infoae",
@@ -35,19 +39,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("convert")(convert.convert)
-app.command("train")(train.train)
-app.command("reproduce")(reproduce.reproduce)
-app.command("tune")(tune.tune)
-app.command("evaluate")(evaluate.evaluate)
-app.command("figures")(figures.figures)
-app.command("name")(name.name)
-app.command("export")(export.export)
-app.command("classify")(classify.classify)
-app.command("generate")(generate.generate)
-app.command("augment")(augment.augment)
+app.command("convert", cls=Command)(convert.convert)
+app.command("train", cls=Command)(train.train)
+app.command("reproduce", cls=Command)(reproduce.reproduce)
+app.command("tune", cls=Command)(tune.tune)
+app.command("evaluate", cls=Command)(evaluate.evaluate)
+app.command("figures", cls=Command)(figures.figures)
+app.command("name", cls=Command)(name.name)
+app.command("export", cls=Command)(export.export)
+app.command("classify", cls=Command)(classify.classify)
+app.command("generate", cls=Command)(generate.generate)
+app.command("augment", cls=Command)(augment.augment)
 app.add_typer(config.app, name="config")
-app.command("doctor")(doctor.doctor)
+app.command("doctor", cls=Command)(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:
@@ -73,9 +77,16 @@ def main() -> None:
     try:
         with machine_errors():
             try:
-                app()
+                code = app(prog_name="infoae", standalone_mode=False) or 0
             finally:
                 sys.stdout.flush()
+        raise SystemExit(code)
+    except ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            raise SystemExit(error.exit_code) from None
+        path = getattr(getattr(error, "ctx", None), "command_path", "infoae")
+        _fail(f"{' '.join(error.format_message().split())} (see {path} --help)", error.exit_code)
     except BrokenPipeError:  # the reader of our output, such as head, has gone
         streams.give_up_output()
         raise SystemExit(1) from None
@@ -96,11 +107,11 @@ def _show_warning(
 ) -> None:
     """Show what is for people as one line, and what libraries say as Python does."""
     if isinstance(message, Notice):
-        typer.echo(f"note: {message}", err=True)
+        echo(f"note: {message}", err=True)
     else:
         (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _fail(message: str, exit_code: int) -> None:
-    typer.echo(f"error: {message}", err=True)
+    echo(f"error: {message}", err=True)
     raise SystemExit(exit_code)

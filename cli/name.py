@@ -14,6 +14,7 @@ from infoae.cli.options import (
     LabelsOption,
     RunArgument,
     RunsOption,
+    echo,
     print_json,
 )
 
@@ -62,9 +63,9 @@ def name(
     for category, text in enumerate(given):
         votes = {} if naming is None else naming.votes[category]
         counts = ", ".join(f"{votes[other]} {other}" for other in sorted(votes, key=votes.__getitem__, reverse=True))
-        typer.echo(f"category {category}: {'(no name)' if text is None else text}{f' of {counts}' if counts else ''}")
+        echo(f"category {category}: {'(no name)' if text is None else text}{f' of {counts}' if counts else ''}")
     if naming is not None:
         for category, tied in naming.tied.items():
-            typer.echo(f"category {category} has no name: {' and '.join(tied)} are equally common in it", err=True)
+            echo(f"category {category} has no name: {' and '.join(tied)} are equally common in it", err=True)
         for category in naming.unseen:
-            typer.echo(f"category {category} has no name: none of the {num_examples} examples is in it", err=True)
+            echo(f"category {category} has no name: none of the {num_examples} examples is in it", err=True)

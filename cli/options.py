@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from contextlib import suppress
 from enum import StrEnum
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
+from infoae.errors import printable
 from infoae.gpu import Device
 
 if TYPE_CHECKING:
@@ -18,6 +21,22 @@ if TYPE_CHECKING:
 
     from infoae.config import Config
     from infoae.data.decode import DecodeOptions
+
+
+MOST = 2**31 - 1
+"""Of what is counted and needs no memory."""
+MOST_SEED = 2**63 - 1
+MOST_AT_ONCE = 65_536
+"""Images that are computed together."""
+MOST_THREADS = 1024
+"""Of a machine, or workers on it."""
+MOST_RUNS = 10_000
+"""That one command trains, or starts again."""
+
+
+ADDRESS_HELP = (
+    "Ray cluster to use. Default: beside --nodes or --workers-per-node what RAY_ADDRESS says, else this machine."
+)
 
 
 class CheckpointChoice(StrEnum):
@@ -74,7 +93,9 @@ ColumnOption = Annotated[
 ]
 MaxErrorsOption = Annotated[
     int | None,
-    typer.Option("--max-errors", min=0, help="Stop when more images than this are unreadable. Default: never stop."),
+    typer.Option(
+        "--max-errors", min=0, max=MOST, help="Stop when more images than this are unreadable. Default: never stop."
+    ),
 ]
 NullOption = Annotated[
     bool, typer.Option("--null", "-0", help="Names in the list on stdin end with NUL, as those of find -print0 do.")
@@ -105,7 +126,33 @@ PicturesOption = Annotated[
         help="Where to write: a new folder of <category>/<number>.png and index.csv, or an .npz file.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Random seed; the same one gives the same images.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed; the same one gives the same images.")
+]
+
+
+class Command(TyperCommand):
+    """A verb whose paths may begin with ~, which a shell leaves alone in --out=~/x and in variables."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments, with every text that begins with a home folder in full."""
+        rest = super().parse_args(ctx, args)
+        ctx.params = {name: _at_home(value) for name, value in ctx.params.items()}
+        return rest
+
+
+def _at_home(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_at_home(each) for each in value)
+    if isinstance(value, str | Path) and re.match(r"~[\w.-]*(/|$)", str(value)):
+        return type(value)(os.path.expanduser(value))  # noqa: PTH111 (Path's raises where there is no home)
+    return value
+
+
+def echo(*lines: object, err: bool = False) -> None:
+    """Print each as one line, whatever names of files in it hold."""
+    for line in lines:
+        typer.echo(printable(str(line)), err=err)
 
 
 def decode_options(value_range: str | None, background: str) -> DecodeOptions:
@@ -134,9 +181,9 @@ def tell_of_inputs(passed_over: Mapping[str, int], peak: int | None, value_range
     from infoae.data.selection import told
 
     if passed_over:
-        typer.echo(f"passed over, for they are no images: {told(passed_over)}", err=True)
+        echo(f"passed over, for they are no images: {told(passed_over)}", err=True)
     if peak is not None and peak < 4096 and value_range is None:
-        typer.echo(
+        echo(
             f"note: no value of the 16-bit images is above {peak}: they come out nearly black. If a camera of 12 bits "
             "took them, give --range 0-4095",
             err=True,
@@ -153,7 +200,7 @@ def warn_unused(config: Config, keys: Iterable[str]) -> None:
     from infoae.config.unused_settings import unused
 
     for sentence in unused(config, keys):
-        typer.echo(f"warning: {sentence}", err=True)
+        echo(f"warning: {sentence}", err=True)
 
 
 def refuse_changes(context: typer.Context, may_change: Collection[str], what: str, only: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, warn_unused
+from infoae.cli.options import JsonOption, RunsOption, SetOption, echo, print_json, warn_unused
 
 
 def reproduce(
@@ -48,7 +48,7 @@ def reproduce(
     folder = out or Path("results") / (f"{name}-{tables.QUICK}" if quick else name)
 
     def say(line: str) -> None:
-        typer.echo(line, err=as_json)
+        echo(line, err=as_json)
 
     table = tables.load(config)
     if table is None:
@@ -63,8 +63,8 @@ def reproduce(
             return
         for measure, statistic in summary.measures.items():
             values = ", ".join(f"{each} {value:.4f}" for each, value in asdict(statistic).items())
-            typer.echo(f"{MEASURES[measure]}: {values}")
-        typer.echo(f"results: {folder}/summary.md, {folder}/seeds.png")
+            echo(f"{MEASURES[measure]}: {values}")
+        echo(f"results: {folder}/summary.md, {folder}/seeds.png")
         return
     entries = tables.entries(table, quick, changes)
     rows = list(comparison.train(entries, wanted[:1] if quick else wanted, command, folder, runs, say))
@@ -74,11 +74,11 @@ def reproduce(
     if as_json:
         print_json(found.to_dict())
         return
-    typer.echo(found.to_markdown())
-    typer.echo(f"results: {', '.join(map(str, written))}")
+    echo(*found.to_markdown().splitlines())
+    echo(f"results: {', '.join(map(str, written))}")
 
 
 def _stop_unless_done(done: int, wanted: int, what: str) -> None:
     if done < wanted:
-        typer.echo(f"stopped with {done} of {wanted} {what}; repeat the command to go on", err=True)
+        echo(f"stopped with {done} of {wanted} {what}; repeat the command to go on", err=True)
         raise typer.Exit(130)

@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, refuse_changes, warn_unused
+from infoae.cli.options import (
+    ADDRESS_HELP,
+    MOST,
+    MOST_RUNS,
+    MOST_SEED,
+    MOST_THREADS,
+    JsonOption,
+    RunsOption,
+    SetOption,
+    echo,
+    print_json,
+    refuse_changes,
+    warn_unused,
+)
 from infoae.gpu import Device
 
 MAY_CHANGE = {
@@ -61,9 +74,9 @@ def train(
     categories: Annotated[
         str | None, typer.Option(metavar="N|auto", help="Number of categories; auto finds it.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training images.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=MOST, help="Passes over the training images.")] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Random seed of weights, order, noise and augmentation.")
+        int | None, typer.Option(min=0, max=MOST_SEED, help="Random seed of weights, order, noise and augmentation.")
     ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="Number format of the networks; auto is the fastest that the hardware has.")
@@ -79,16 +92,20 @@ def train(
     wandb: Annotated[
         Wandb, typer.Option(help="Track with Weights & Biases; offline needs no account.")
     ] = Wandb.disabled,
-    global_batch: Annotated[int | None, typer.Option(min=2, help="Images per step, over all workers.")] = None,
+    global_batch: Annotated[
+        int | None, typer.Option(min=2, max=MOST, help="Images per step, over all workers.")
+    ] = None,
     nodes: Annotated[
-        str, typer.Option(metavar="N|N-M", help="Nodes of a Ray cluster to train on; a range may grow and shrink.")
-    ] = "1",
+        str | None,
+        typer.Option(metavar="N|N-M", help="Nodes of a Ray cluster to train on, default 1; a range grows and shrinks."),
+    ] = None,
     workers_per_node: Annotated[
-        int | None, typer.Option(min=1, help="Workers on each node; default: one a GPU, or one without GPUs.")
+        int | None,
+        typer.Option(min=1, max=MOST_THREADS, help="Workers on each node; default: one a GPU, or one without GPUs."),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(envvar="RAY_ADDRESS", help="HOST:PORT of the Ray cluster; default: the one on this machine."),
+        typer.Option(metavar="HOST:PORT", help=ADDRESS_HELP),
     ] = None,
     storage: Annotated[
         str | None,
@@ -98,10 +115,12 @@ def train(
     ] = None,
     restarts: Annotated[
         int,
-        typer.Option(min=1, help="Runs to train, of consecutive seeds; the one of the highest score counts."),
+        typer.Option(
+            min=1, max=MOST_RUNS, help="Runs to train, of consecutive seeds; the one of the highest score counts."
+        ),
     ] = 1,
     retries: Annotated[
-        int, typer.Option(min=0, help="How often lost workers or nodes are replaced before giving up.")
+        int, typer.Option(min=0, max=MOST_RUNS, help="How often lost workers or nodes are replaced before giving up.")
     ] = 3,
     runs: RunsOption = Path("runs"),
     dry_run: Annotated[
@@ -121,7 +140,7 @@ def train(
     from infoae.runs.run import Run
     from infoae.runs.storage import parse
 
-    request = connect.Request(*connect.parse_nodes(nodes), workers_per_node, address)
+    request = connect.request(nodes, workers_per_node, address)
     store = None if storage is None else parse(storage)
     here = "auto" if request.needs_ray else None  # the workers' machines have the device asked for, or say not
     if store is not None and not request.needs_ray:
@@ -131,14 +150,14 @@ def train(
         "data.name": data,
         "data.root": data_root,
         "data.download": download or None,
-        "model.num_categories": categories,
         "train.epochs": epochs,
         "seed": seed,
         "train.precision": precision,
         "train.device": device,
         "train.batch_size": global_batch,
     }
-    overrides = [f"{key}={value}" for key, value in given.items() if value is not None]
+    overrides = [recipes.override(key, value) for key, value in given.items() if value is not None]
+    overrides += [] if categories is None else [f"model.num_categories={categories}"]
     if resume is not None:
         refuse_changes(context, MAY_CHANGE, "a run", "--epochs and --data-root")
         if store is not None:
@@ -149,17 +168,18 @@ def train(
         plan = planned(config, [*(settings or []), *over, *overrides], runs, name, here)
         warn_unused(plan.config, [*(settings or []), *overrides])
     if dry_run:
+        launch.check(plan, restarts, launch.Executor(request, store))
         summary = plan.summary()
-        print_json(summary) if as_json else typer.echo("\n".join(f"{key}: {value}" for key, value in summary.items()))
+        print_json(summary) if as_json else echo(*(f"{key}: {value}" for key, value in summary.items()))
         return
     executor = launch.Executor(request, store, retries, wandb.value)
     if restarts == 1:
         result = launch.run(plan, executor)
     else:
-        result = launch.run_restarts(plan, restarts, executor, lambda line: typer.echo(line, err=True))
+        result = launch.run_restarts(plan, restarts, executor, lambda line: echo(line, err=True))
     if as_json:
         print_json(result.to_dict())
     else:
-        typer.echo(result.describe())
+        echo(*result.describe())
     if not result.finished:
         raise typer.Exit(130)

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infoae.cli.options import JsonOption, RunsOption, SetOption, print_json, refuse_changes, warn_unused
+from infoae.cli.options import (
+    ADDRESS_HELP,
+    MOST,
+    MOST_RUNS,
+    MOST_THREADS,
+    JsonOption,
+    RunsOption,
+    SetOption,
+    echo,
+    print_json,
+    refuse_changes,
+    warn_unused,
+)
 from infoae.cli.train import Wandb
 
 if TYPE_CHECKING:
@@ -49,7 +61,8 @@ def tune(
     ] = "mnist",
     settings: SetOption = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Number of trials; default 20. A grid tries all of its points.")
+        int | None,
+        typer.Option(min=1, max=MOST_RUNS, help="Number of trials; default 20. A grid tries all of its points."),
     ] = None,
     space: Annotated[
         str | None,
@@ -75,11 +88,14 @@ def tune(
     wandb: Annotated[
         Wandb, typer.Option(help="Track with Weights & Biases, a run a trial, grouped by sweep.")
     ] = Wandb.disabled,
-    nodes: Annotated[int, typer.Option(min=1, help="Nodes of a Ray cluster for each trial.")] = 1,
-    workers_per_node: Annotated[int, typer.Option(min=1, help="Workers on each node, for each trial.")] = 1,
-    address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="HOST:PORT of the Ray cluster; default: this machine.")
+    nodes: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="Nodes of a Ray cluster for each trial; default 1.")
     ] = None,
+    workers_per_node: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_THREADS, help="Workers on each node, for each trial; default 1."),
+    ] = None,
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help=ADDRESS_HELP)] = None,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
@@ -87,7 +103,7 @@ def tune(
 
     Each trial is a run of its own; the best one's recipe is written to best.yaml. Ctrl-C stops; --resume goes on.
     """
-    from infoae.cluster.connect import Request
+    from infoae.cluster import connect
     from infoae.tune import record as records
     from infoae.tune import sweep as sweeping
 
@@ -95,9 +111,12 @@ def tune(
         refuse_changes(context, MAY_CHANGE, "a sweep", "--trials")
         sweep, folder = records.load(resume, runs)
         sweep = sweeping.extended(sweep, trials)
-        request = Request(sweep.nodes, sweep.nodes, sweep.workers_per_node, address)
+        several = sweep.nodes > 1 or sweep.workers_per_node > 1
+        request = connect.request(
+            str(sweep.nodes) if several else None, sweep.workers_per_node if several else None, address
+        )
     else:
-        request = Request(nodes, nodes, workers_per_node, address)
+        request = connect.request(None if nodes is None else str(nodes), workers_per_node, address)
         sweep, folder = sweeping.planned(
             config,
             settings or [],
@@ -122,28 +141,31 @@ def tune(
     else:
         if best is not None:
             _print_table(sweep, folder)
-            typer.echo(f"train it: infoae train --config {result['best_config']}\nlook at it: {result['figure']}")
+            echo(
+                f"train it: {shlex.join(['infoae', 'train', '--config', result['best_config']])}",
+                f"look at it: {result['figure']}",
+            )
         if not finished:
-            where = [] if address is None else ["--address", address]
+            where = [] if request.address is None else ["--address", request.address]
             where += [] if runs == Path("runs") else ["--runs", str(runs)]
             command = shlex.join(["infoae", "tune", "--resume", resume or sweep.name, *where])
-            typer.echo(f"not all trials have ended; go on with: {command}")
+            echo(f"not all trials have ended; go on with: {command}")
     if not finished:
         raise typer.Exit(130)
 
 
 def _print_table(sweep: Sweep, folder: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from infoae.reporting.tables import print_table
 
-    table = Table("rank", "trial", *sweep.space, "score", "epochs", title=f"score: {sweep.metric.replace('_', ' ')}")
+    rows = []
     for rank, trial in enumerate(sweep.ranked(), start=1):
         values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in trial.values.values()]
         score = "-" if trial.score is None else f"{trial.score:.4g}"
         ended = "" if trial.status == "finished" else f" {trial.status}"
-        table.add_row(str(rank), f"{trial.number:03d}", *values, score, f"{len(trial.epochs)}{ended}")
-    Console().print(table)
-    typer.echo(f"the trials are runs: {folder / sweep.name}-<trial>")
+        rows.append([str(rank), f"{trial.number:03d}", *values, score, f"{len(trial.epochs)}{ended}"])
+    title = f"score: {sweep.metric.replace('_', ' ')}"
+    print_table(title, ["rank", "trial", *sweep.space, "score", "epochs"], rows)
+    echo(f"the trials are runs: {folder / sweep.name}-<trial>")
     for trial in sweep.trials:
         if trial.message is not None:
-            typer.echo(f"{trial.run} {trial.status}: {trial.message}")
+            echo(f"{trial.run} {trial.status}: {trial.message}")

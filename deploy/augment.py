@@ -68,7 +68,7 @@ def encode_sources(
 
 
 def interpolations(encoded: Encoded, generator: Generator, count: int, seed: int) -> Iterator[Pictures]:
-    """Yield `count` images of each category that has at least two inputs.
+    """Yield `count` images of each category that has at least two inputs, at most BATCH_SIZE at a time.
 
     Each lies at a random point between the latents of two different random inputs of its category; the same for the
     same `seed`. Raises InfoAEError if no category has two inputs.
@@ -84,11 +84,13 @@ def interpolations(encoded: Encoded, generator: Generator, count: int, seed: int
         second = (first + random.integers(1, len(members), size=count)) % len(members)  # never the same input
         first, second = members[first], members[second]
         weight = random.random(count, dtype=np.float32)
-        images = generator.interpolate(encoded.latent[first], encoded.latent[second], weight)
-        origin = [
-            {"first": encoded.keys[a], "second": encoded.keys[b], "weight": f"{w:.4f}"}
-            for a, b, w in zip(first, second, weight, strict=True)
-        ]
-        yield Pictures(category, images, origin)
+        for start in range(0, count, BATCH_SIZE):
+            part = slice(start, start + BATCH_SIZE)
+            images = generator.interpolate(encoded.latent[first[part]], encoded.latent[second[part]], weight[part])
+            origin = [
+                {"first": encoded.keys[a], "second": encoded.keys[b], "weight": f"{w:.4f}"}
+                for a, b, w in zip(first[part], second[part], weight[part], strict=True)
+            ]
+            yield Pictures(category, images, origin)
     if not found:
         raise InfoAEError("no category has two of the inputs: there is nothing to interpolate between")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from infoae.errors import InfoAEError, one_line
+from infoae.errors import InfoAEError, one_line, shown
 from infoae.files import atomic_file
 
 FORMAT = 1
@@ -112,12 +113,12 @@ class Manifest(_Section):
             return named
         spelling = "number:" if any(name.isdecimal() for name in self.category_names) else ""
         number = wanted.removeprefix("number:")
-        if number.isdecimal() and int(number) < self.num_categories and wanted.startswith(spelling):
+        if re.fullmatch(r"\d{1,9}", number) and int(number) < self.num_categories and wanted.startswith(spelling):
             return [int(number)]
         known = ", ".join(self.category_names[:20]) + (", …" if self.num_categories > 20 else "")
         last = self.num_categories - 1
         raise InfoAEError(
-            f"no category {wanted!r}: give one of {known}, or its number, {spelling}0 to {spelling}{last}"
+            f"no category {shown(wanted)}: give one of {known}, or its number, {spelling}0 to {spelling}{last}"
         )
 
 

@@ -12,7 +12,13 @@ from typing import IO
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv, parquet
+from pyarrow import compute, csv, parquet
+
+from infoae.errors import printable
+
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # wide ones too: some programs fold them
+_UNSAFE = r"^[=+\-@＝＋－＠]|[^\pL\pM\pN\pP\pS\p{Zs}]"
+"""What `safe_text` may change, in the words of RE2."""
 
 
 class Format(ABC):
@@ -43,7 +49,13 @@ class TextFormat(Format):
 
 
 class Csv(TextFormat):
-    """UTF-8, a header line, text in quotes, a missing value empty; the latent is `latent_0`, `latent_1` and so on."""
+    """UTF-8, a header line, text in quotes, a missing value empty; the latent is `latent_0`, `latent_1` and so on.
+
+    Text is safe to open in a spreadsheet or on a terminal (`safe_text`), unless `raw`.
+    """
+
+    def __init__(self, *, raw: bool = False) -> None:
+        self._raw = raw
 
     def header(self, schema: pa.Schema) -> bytes:
         """Return the line of column names."""
@@ -54,7 +66,8 @@ class Csv(TextFormat):
     def write(self, file: IO[bytes], batches: Sequence[pa.RecordBatch]) -> None:
         """Write a line for each row."""
         for batch in batches:
-            csv.write_csv(_without_lists(batch), file, csv.WriteOptions(include_header=False))
+            batch = _without_lists(batch) if self._raw else _safe(_without_lists(batch))
+            csv.write_csv(batch, file, csv.WriteOptions(include_header=False))
 
 
 class Jsonl(TextFormat):
@@ -83,6 +96,26 @@ class Parquet(Format):
 
 FORMATS: dict[str, Format] = {".csv": Csv(), ".jsonl": Jsonl(), ".parquet": Parquet()}
 """The formats by the ending of a file's name."""
+
+
+def safe_text(text: str) -> str:
+    r"""Return a text as CSV may have it: a spreadsheet runs what begins with =, +, - or @, a terminal what \x1b begins.
+
+    The former gets a ' in front, which spreadsheets take for "this is text"; the latter is written as \x1b, line ends
+    as \n.
+    """
+    text = printable(text)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _safe(batch: pa.RecordBatch) -> pa.RecordBatch:
+    for index, field in enumerate(batch.schema):
+        if pa.types.is_string(field.type):
+            column = batch.column(index)
+            if compute.any(compute.match_substring_regex(column, _UNSAFE)).as_py():
+                texts = [None if text is None else safe_text(text) for text in column.to_pylist()]
+                batch = batch.set_column(index, field, pa.array(texts, field.type))
+    return batch
 
 
 def _without_lists(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -41,19 +42,26 @@ class Generator:
 
         Raises InfoAEError where there is no such category, or no generator.
         """
+        images = np.empty((count, *self.manifest.image.shape), np.float32)
+        done = 0
+        for part in self.batches(category, count, seed):
+            images[done : done + len(part)] = part
+            done += len(part)
+        return images
+
+    def batches(self, category: int, count: int, seed: int) -> Iterator[NDArray[np.float32]]:
+        """Yield the images of `generate` as they are made, at most BATCH_SIZE at a time. Raises as it does."""
         if not 0 <= category < self.manifest.num_categories:
             raise InfoAEError(f"no category {category}: this model has 0 to {self.manifest.num_categories - 1}")
         session = self._session("generator")
         low, high = self.manifest.noise_range
         random = np.random.default_rng([seed, category])
-        noise = random.uniform(low, high, (count, self.manifest.noise_dim)).astype(np.float32)
-        categories = np.full(count, category, np.int64)
-        images = np.empty((count, *self.manifest.image.shape), np.float32)
         for start in range(0, count, BATCH_SIZE):
-            batch = slice(start, start + BATCH_SIZE)
-            inputs = {"noise": noise[batch], "category": categories[batch]}
-            (images[batch],) = run_session(session, ["images"], inputs, BATCH_SIZE)
-        return images
+            size = min(BATCH_SIZE, count - start)
+            noise = random.uniform(low, high, (size, self.manifest.noise_dim)).astype(np.float32)
+            inputs = {"noise": noise, "category": np.full(size, category, np.int64)}
+            (images,) = run_session(session, ["images"], inputs, BATCH_SIZE)
+            yield images
 
     def decode(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the images of `latent` float32 (N, Z) as float32 (N, C, H, W) in [0, 1].

@@ -32,12 +32,13 @@ def classify_files(
     num_workers: int | None = None,
     null: bool = False,
     decoding: DecodeOptions = DEFAULTS,
+    raw_csv: bool = False,
 ) -> Summary:
     """Classify `inputs` with the bundle `model` into `out` (.csv, .jsonl, .parquet), or as CSV to standard output.
 
     The arguments are the options of `infoae classify`. Raises InfoAEError, in the end, for anything wrong outside.
     """
-    form = None if out is None else format_of(out)
+    form = None if out is None else format_of(out, raw_csv=raw_csv)
     bundle = Bundle.load(model)
     rows = RowFormat.parse(bundle.manifest, columns, latent)
     sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
@@ -51,10 +52,10 @@ def classify_files(
         "options": decoding,
     }
     if out is None or form is None:
-        sink = StandardOutput(Csv(), rows.schema)
+        sink = StandardOutput(Csv(raw=raw_csv), rows.schema)
         with progress("classify", total) as advance:
             return classify_sources(sources, classifier, rows, sink, advance=advance, **options)
-    job = describe(bundle, rows, column, decoding) | {"format": out.suffix.lower()}
+    job = describe(bundle, rows, column, decoding) | {"format": out.suffix.lower() + " raw" * raw_csv}
     with open_file(out, form, rows.schema, job, resume=resume) as file:
         parts = tuple(file.parts)
         with progress("classify", total, sum(part.num_rows for part in parts)) as advance:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from infoae.deploy.bundle import Manifest
-from infoae.errors import InfoAEError, one_line
+from infoae.deploy.bundle import ImageSpec, Manifest
+from infoae.deploy.formats import safe_text
+from infoae.errors import InfoAEError, UsageError, one_line
 from infoae.files import atomic_file, atomic_folder
+
+MOST_IMAGES = 10_000_000
+"""That one command makes."""
+MOST_BYTES = 4_000_000_000
+"""Of an .npz file's pixels."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,19 @@ class Pictures:
     category: int
     images: NDArray[np.float32]
     origin: Sequence[dict[str, str]]
+
+
+def check_amount(count: int, num_categories: int, image: ImageSpec, out: Path) -> None:
+    """Raise UsageError where `count` images of each of so many categories are more than `out` can be written with."""
+    total = count * num_categories
+    if total > MOST_IMAGES:
+        raise UsageError(f"--count {count}: {total:,} images in all; at most {MOST_IMAGES:,} are made at once")
+    size = total * math.prod(image.shape)
+    if out.suffix.lower() == ".npz" and size > MOST_BYTES:
+        raise UsageError(
+            f"--count {count}: {size / 1e9:,.1f} GB of pixels; an .npz file is made in memory, of at most "
+            f"{MOST_BYTES / 1e9:g} GB: give --out a folder, or a lower --count"
+        )
 
 
 def write_pictures(pictures: Iterable[Pictures], manifest: Manifest, out: Path) -> int:
@@ -55,16 +76,19 @@ def _write_arrays(pictures: Iterable[Pictures], manifest: Manifest, out: Path) -
 
 def _write_folder(pictures: Iterable[Pictures], manifest: Manifest, out: Path) -> int:
     index: list[dict[str, str]] = []
+    counts = Counter[int]()  # of the categories, whose images come in several parts
     digits = len(str(manifest.num_categories - 1))
     with atomic_folder(out) as folder:
         for made in pictures:
             name = f"{made.category:0{digits}d}"
-            (folder / name).mkdir()
-            for number, (pixels, origin) in enumerate(zip(_pixels(made.images), made.origin, strict=True)):
+            (folder / name).mkdir(exist_ok=True)
+            first = counts[made.category]
+            counts[made.category] += len(made.images)
+            for number, (pixels, origin) in enumerate(zip(_pixels(made.images), made.origin, strict=True), first):
                 path = f"{name}/{number:06d}.png"
                 Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(folder / path)
                 known = {"path": path, "label": str(made.category), "name": manifest.category_names[made.category]}
-                index.append(known | origin)
+                index.append({column: safe_text(text) for column, text in (known | origin).items()})
         with (folder / "index.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(index[0]) if index else ["path", "label", "name"])
             writer.writeheader()

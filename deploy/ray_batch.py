@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 import logging
+import os
 import pickle
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ import ray
 from pyarrow import parquet
 from ray.data import ActorPoolStrategy, DataContext
 
-from infoae.cluster.connect import Request, connected
+from infoae.cluster.connect import VARIABLE, Request, connected
 from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.data.unreadable import UnreadableImageError, unreadable
 from infoae.deploy.archives import TarSource, ZipSource
@@ -195,7 +196,7 @@ def _added(summary: Summary, shard: dict[str, Any]) -> Summary:
 
 def _pipeline(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Generator[dict[str, Any]]:
     """Run the shards `todo` over the cluster and yield what each gave as it is finished."""
-    with connected(Request(), Path(work.folder) / _LOG):
+    with connected(Request(address=os.environ.get(VARIABLE) or None), Path(work.folder) / _LOG):
         yield from _classified(work, todo, resumed)
 
 

@@ -15,7 +15,7 @@ from infoae.deploy.classifier import Answers
 from infoae.errors import UsageError
 
 DEFAULT_COLUMNS = ("path", "label", "name", "confidence", "top2_label", "top2_confidence", "error")
-_RANKED = re.compile(r"(?:top([1-9]\d*)_)?(label|name|confidence)")
+_RANKED = re.compile(r"(?:top([1-9]\d{0,8})_)?(label|name|confidence)")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
-from infoae.deploy.formats import FORMATS, Format, TextFormat
+from infoae.deploy.formats import FORMATS, Csv, Format, TextFormat
 from infoae.deploy.job_folder import open_job
 from infoae.errors import InfoAEError, Notice, UsageError, one_line
 from infoae.files import atomic_file
@@ -158,11 +158,16 @@ def open_file(path: Path, form: Format, schema: pa.Schema, job: dict[str, Any], 
         folder.give_up()
 
 
-def format_of(path: Path) -> Format:
-    """Return the format that the ending of `path` stands for. Raises UsageError for another ending."""
+def format_of(path: Path, *, raw_csv: bool = False) -> Format:
+    """Return the format that the ending of `path` stands for; CSV as it is with `raw_csv`.
+
+    Raises UsageError for another ending, and where `raw_csv` is asked for and the format is none.
+    """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"--out {path}: end it in {', '.join(FORMATS)}")
-    return FORMATS[path.suffix.lower()]
+    if raw_csv and path.suffix.lower() != ".csv":
+        raise UsageError(f"--raw-csv is of CSV, and --out {path} is none")
+    return Csv(raw=True) if raw_csv else FORMATS[path.suffix.lower()]
 
 
 def _stored_parts(folder: Path) -> list[Part]:

@@ -8,6 +8,7 @@ gives what it has and then one unreadable input under its own path; one that can
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import sys
@@ -99,12 +100,15 @@ class Listing:
 
 
 def _lines() -> Iterator[bytes]:
+    first = True
     while line := sys.stdin.buffer.readline(MAX_NAME_BYTES):
         if len(line) == MAX_NAME_BYTES or b"\0" in line:
             hint = (
                 "with --null, names end with NUL" if b"\0" in line else f"a line has more than {MAX_NAME_BYTES} bytes"
             )
             raise InfoAEError(f"standard input is no list of files, one a line: {hint}")
+        line = line.removeprefix(codecs.BOM_UTF8) if first else line  # Windows puts a mark before UTF-8
+        first = False
         yield line.rstrip(b"\r\n")
 
 

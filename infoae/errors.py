@@ -5,11 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import re
+import reprlib
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 LINE_LENGTH = 500
 """What another library says is cut at so many characters: some put whole graphs or traces into a message."""
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlevel = 3
 
 
 class InfoAEError(Exception):
@@ -48,6 +53,27 @@ def one_line(error: BaseException, *, first: bool = False) -> str:
         text = text.partition("\n")[0]
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(text.split())) or type(error).__name__
     return text if len(text) <= LINE_LENGTH else text[: LINE_LENGTH - 1] + "…"
+
+
+def shown(value: object) -> str:
+    """Return a value as Python writes it, on one line and short, to stand in a message as what was given."""
+    return _SHORT.repr(value)
+
+
+def printable(text: str) -> str:
+    r"""Return a text as one line that a terminal only shows: what would move its cursor, or hide text, as \x1b.
+
+    Names of files may hold anything but a slash; others send them.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else _escaped(letter) for letter in text
+    )
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 @contextmanager

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from infoae import local
 from infoae.cluster.connect import Request
+from infoae.data.sampler import check_shares
 from infoae.errors import UsageError
-from infoae.planning import Plan
+from infoae.planning import Plan, refuse_stored
 from infoae.reporting.wandb import Mode
 from infoae.results import TrainingResult
-from infoae.runs.run import CONFIG, Run
+from infoae.runs.run import CONFIG, Run, check_new
 from infoae.runs.storage import Storage
 
 
@@ -36,6 +37,19 @@ def run(plan: Plan, executor: Executor) -> TrainingResult:
     from infoae.cluster import driver  # Ray takes seconds to import
 
     return driver.run(plan, executor.wandb, executor.request, executor.storage, executor.retries)
+
+
+def check(plan: Plan, count: int, executor: Executor) -> None:
+    """Raise what `run`, or `run_restarts` of `count`, would before it trains. Makes nothing, asks no cluster."""
+    plans = [plan] if count == 1 else restarts(plan, count)
+    for one in plans:
+        if one.resumed is None:
+            check_new(one.runs, one.name)
+        if executor.storage is not None:
+            refuse_stored(one, executor.storage)
+    request = executor.request
+    if request.needs_ray:
+        check_shares(len(plan.train), plan.config.train, request.max_nodes * (request.workers_per_node or 1))
 
 
 def run_restarts(plan: Plan, count: int, executor: Executor, say: Callable[[str], object]) -> TrainingResult:

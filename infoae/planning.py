@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,16 @@ from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import steps_an_epoch
 from infoae.device import resolve_device, resolve_precision
 from infoae.errors import UsageError
+from infoae.methods.registry import method_of
 from infoae.pseudolabels import knn, pairs
 from infoae.reporting.images import progress as image_progress
 from infoae.reporting.training import TrainingProgress
 from infoae.runs import images
 from infoae.runs.run import EVALUATION, Run
+from infoae.runs.storage import Storage
+
+BYTES_A_PARAMETER = 16
+"""A weight, its gradient and Adam's two moments, in fp32."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Plan:
             "data": self.config.data.name,
             "images": len(self.train),
             "image_shape": list(self.train.images.shape[1:]),
+            "parameters": num_parameters(self.config),
             "epochs": self.config.train.epochs,
             "steps": self.total_steps,
             "device": str(self.device),
@@ -109,7 +116,13 @@ def checked(
             f"the test images of {config.data.name} are {tuple(test.images.shape)}, those to train on are "
             f"{tuple(train.images.shape)}: the same channels, height and width are needed, and at least one"
         )
-    return Plan(with_image_shape(config, train), train, test, device, precision, runs, recipe, name, found)
+    if len(train) < 2:
+        raise UsageError(f"training needs at least 2 images, {config.data.name} gave {len(train)}")
+    if config.compares_neighbours():
+        pairs.check_enough(len(train), config.neighbours)
+    config = with_image_shape(config, train)
+    check_memory(config, device)
+    return Plan(config, train, test, device, precision, runs, recipe, name, found)
 
 
 def with_image_shape(config: Config, train: ImageSet | ShardSet) -> Config:
@@ -125,6 +138,39 @@ def with_image_shape(config: Config, train: ImageSet | ShardSet) -> Config:
             raise UsageError(f"model.{key} is {wanted}, but the images of {config.data.name} have {found}")
     model = config.model.model_copy(update={"channels": channels, "image_size": height})
     return config.model_copy(update={"model": model})
+
+
+def check_memory(config: Config, device: torch.device) -> None:
+    """Raise UsageError if the networks and their optimizer do not fit into memory. Nothing of that size is made."""
+    count = num_parameters(config)
+    needed = count * BYTES_A_PARAMETER
+    if device.type == "cuda":
+        there = torch.cuda.get_device_properties(device).total_memory
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise UsageError(
+            f"these networks have {count:,} parameters, which take {needed / 1e9:,.1f} GB with their optimizer; "
+            f"{device} has {there / 1e9:,.1f} GB: make model.width, the other sizes of model, or num_categories smaller"
+        )
+
+
+def num_parameters(config: Config) -> int:
+    """Return how many parameters the networks of a configuration have, whose image shape is known."""
+    model = config.model
+    if model.num_categories == "auto":  # which looks into a tensor
+        config = config.model_copy(update={"model": model.model_copy(update={"num_categories": 2})})
+    with torch.device("meta"):  # shapes alone
+        return sum(parameter.numel() for parameter in method_of(config).build(config).parameters())
+
+
+def refuse_stored(plan: Plan, storage: Storage) -> None:
+    """Raise UsageError if a new run has the name of one in the storage."""
+    if plan.resumed is None and plan.name is not None and storage.holds(plan.name):
+        raise UsageError(
+            f"run {plan.name!r} exists in {storage.uri}: go on with --resume {plan.name} --storage {storage.uri}, "
+            "or give another --name"
+        )
 
 
 @contextmanager
@@ -148,7 +194,7 @@ def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None) -> None:
             pairs.find(trained, plan.train.images, plan.config.neighbours, plan.config.augment, advance)
     except KeyboardInterrupt:
         with TrainingProgress() as progress:
-            progress.say(f"stopped before training; go on with: {go_on or f'infoae train --resume {trained.name}'}")
+            progress.say(f"stopped before training; go on with: {go_on or trained.command('train', '--resume')}")
         raise
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from infoae.evaluation.evaluate import RunEvaluation
+from infoae.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,12 @@ class TrainingResult:
         content |= {name: value for name, value in given.items() if value is not None}
         return content | (self.evaluation.to_dict() if self.evaluation is not None else {})
 
-    def describe(self) -> str:
-        """Return it in words."""
+    def describe(self) -> list[str]:
+        """Return it in words, some lines."""
+        run = Run(Path(self.folder))
         if self.evaluation is None:
-            go_on = self.go_on or f"infoae train --resume {self.run}"
-            return f"stopped and saved after step {self.step}; go on with: {go_on}"
+            go_on = self.go_on or run.command("train", "--resume")
+            return [f"stopped and saved after step {self.step}; go on with: {go_on}"]
         measured = self.evaluation.measures
         label_free, labelled = measured.label_free, measured.labelled
         lines = [
@@ -87,8 +90,8 @@ class TrainingResult:
             scores = ", ".join(f"{run} {score:.3f}" for run, score in self.tried.items())
             lines.append(f"the best of {len(self.tried)} by its score: {scores}")
         lines += [f"warning: {warning}" for warning in measured.warnings]
-        lines.append(f"look at it: infoae evaluate {self.run}; infoae figures {self.run}")
-        return "\n".join(lines)
+        lines.append(f"look at it: {run.command('evaluate')}; {run.command('figures')}")
+        return lines
 
 
 def counted(number: int, what: str) -> str:

@@ -19,7 +19,7 @@ from infoae.config import Config
 from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import batches, steps_an_epoch
 from infoae.distributed import collectives
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import InfoAEError
 from infoae.evaluation import evaluate
 from infoae.files import naming
 from infoae.methods.registry import method_of
@@ -80,8 +80,6 @@ class Trainer:
         device: torch.device,
         precision: torch.dtype,
     ) -> None:
-        if len(train) < 2:
-            raise UsageError(f"training needs at least 2 images, {config.data.name} gave {len(train)}")
         self.run, self.config = run, config
         self.images, self.held_out = train.images, train.held_out
         self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()

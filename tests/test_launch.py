@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from infoae import planning
 from infoae.config import recipes
+from infoae.methods.registry import method_of
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
-from tests.helpers.commands import SETTINGS, invoke
+from tests.helpers.commands import SETTINGS, call, invoke
+from tests.helpers.settings import TINY
 
 
 def test_restarts_keep_the_run_of_the_best_score(tmp_path: Path) -> None:
@@ -70,3 +74,49 @@ def test_more_categories_come_with_more_over_categories(tmp_path: Path) -> None:
     assert recipes.over_categories("mnist", told, "47") == []
     planned = invoke("train", "--categories", "47", "--dry-run", "--runs", str(tmp_path))
     assert planned.exit_code == 0, planned.output
+
+
+NEIGHBOURS = ["--set", "objective.pairs=neighbours", "--set", "objective.weights.mutual_information=1"]
+SMALL = ("--config", "smoke", *SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--name", "taken"],
+        ["--name", "../x"],
+        ["--name", "n" * 300],
+        ["--runs", "a-file"],
+        ["--categories", "auto", "--restarts", "2", "--config", "mnist"],
+        ["--restarts", "2", "--name", "other"],
+        ["--storage", "store", "--workers-per-node", "2", "--name", "stored"],
+        ["--workers-per-node", "100"],
+        ["--set", "data.limit=1"],
+        ["--set", "data.limit=4", *NEIGHBOURS],
+        ["--set", "model.width=60000"],
+        ["--set", "train.epochs=1_0"],
+    ],
+    ids=" ".join,
+)
+def test_a_dry_run_refuses_what_the_real_run_would_with_the_same_line(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "runs" / "taken").mkdir(parents=True)
+    (tmp_path / "runs" / "other-1").mkdir()
+    (tmp_path / "runs" / "other-1" / "config.yaml").write_text("seed: 7\n")
+    (tmp_path / "store" / "stored").mkdir(parents=True)
+    (tmp_path / "store" / "stored" / "config.yaml").write_text("seed: 7\n")
+    (tmp_path / "a-file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    told = call("train", *SMALL, *arguments, "--dry-run", cwd=tmp_path)
+    assert told.returncode in (1, 2), told.stdout
+    assert told.stderr.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    if "--workers-per-node" not in arguments:  # whose real run starts Ray first
+        assert call("train", *SMALL, *arguments, cwd=tmp_path).stderr == told.stderr
+
+
+def test_parameters_are_counted_without_making_them() -> None:
+    config = recipes.load("smoke", [*TINY, "model.channels=1", "model.image_size=28"])
+    made = sum(parameter.numel() for parameter in method_of(config).build(config).parameters())
+    state = torch.get_rng_state()
+    assert planning.num_parameters(config) == made
+    assert torch.equal(torch.get_rng_state(), state)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from infoae import metrics
+from infoae.errors import InfoAEError
 
 
 @given(npst.arrays(np.int64, (4, 4), elements=st.integers(0, 20)))
@@ -75,3 +76,9 @@ def test_mutual_information_of_independent_answers_is_zero() -> None:
 def test_mean_pairwise_distance() -> None:
     assert metrics.mean_pairwise_distance(np.array([[0.0, 0], [3, 4], [0, 0]])) == pytest.approx(10 / 3)
     assert math.isnan(metrics.mean_pairwise_distance(np.zeros((1, 2))))
+
+
+def test_a_class_of_a_huge_number_is_refused_before_its_matrix_is_made() -> None:
+    labels = np.array([0, 59_000_000])
+    with pytest.raises(InfoAEError, match="59000000: number the classes from 0"):
+        metrics.confusion_matrix(np.zeros(2, np.int64), labels, 10**9, int(labels.max()) + 1)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -13,8 +15,8 @@ from tests.helpers.models import sides_of
 @pytest.mark.parametrize("image_size", [8, 15, 16, 28, 32, 33, 64, 96])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("architecture", ["dcgan", "infogan"])
-def test_the_six_networks_map_the_stated_shapes(image_size: int, channels: int, architecture: str) -> None:
-    sizes = {"width": 4, "feature_dim": 12, "hidden_dim": 8, "latent_dim": 6}
+def test_the_six_networks_map_the_stated_shapes(image_size: int, channels: int, architecture: Any) -> None:
+    sizes: dict[str, Any] = {"width": 4, "feature_dim": 12, "hidden_dim": 8, "latent_dim": 6}
     model = InfoAE(Model(channels=channels, image_size=image_size, architecture=architecture, **sizes))
     x = torch.rand(2, channels, image_size, image_size)
     z = model.encoder(x)
@@ -67,7 +69,7 @@ def test_normalisation_everywhere_but_in_first_and_last_layers_and_no_pooling() 
 
 
 @pytest.mark.parametrize("norm", ["spectral", "none"])
-def test_critics_without_batch_normalisation_have_none(norm: str) -> None:
+def test_critics_without_batch_normalisation_have_none(norm: Any) -> None:
     model = InfoAE(Model(channels=1, image_size=28, critic_norm=norm))
     for network in (model.discriminator, model.self_critic):
         assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -174,7 +175,11 @@ def test_each_reading_of_the_self_critic_sees_other_fakes(model: InfoAE, batch: 
     with torch.no_grad():
         z, z_gen = model.encoder(x), model.generator(u, torch.eye(10)[c])
         x_recon, x_gen = torch.sigmoid(model.decoder(z)), torch.sigmoid(model.decoder(z_gen))
-        pairs = {"encoded": (x, z), "reconstructed": (x_recon, z), "cycle": (x_gen, model.encoder(x_gen))}
+        pairs: dict[Any, Any] = {
+            "encoded": (x, z),
+            "reconstructed": (x_recon, z),
+            "cycle": (x_gen, model.encoder(x_gen)),
+        }
         for reading, pair in pairs.items():
             settings = config.Objective(self_critic_fakes=reading)
             terms = adversarial(model, settings, batch).losses

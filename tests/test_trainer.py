@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from infoae.config import Config, recipes
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
 from infoae.evaluation import evaluate
-from infoae.planning import with_image_shape
+from infoae.planning import planned, with_image_shape
 from infoae.runs import checkpoint
 from infoae.runs.run import Run
 from infoae.step import Step
@@ -282,10 +283,6 @@ def test_the_image_shape_comes_from_the_data_or_must_agree(
         with_image_shape(unset, ImageSet(mnist[0].images[..., :20], None))
 
 
-def test_a_single_image_is_refused(
-    make_trainer: MakeTrainer, tiny_config: Config, mnist: tuple[ImageSet, ImageSet]
-) -> None:
-    run = make_trainer(tiny_config).run
-    single = ImageSet(mnist[0].images[:1], None)
+def test_a_single_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 2 images"):
-        Trainer(run, tiny_config, single, torch.device("cpu"), torch.float32)
+        planned("smoke", ["data.limit=1"], tmp_path, None)

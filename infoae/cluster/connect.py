@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import re
+import secrets
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from infoae.errors import InfoAEError, UsageError, one_line
+from infoae.errors import InfoAEError, UsageError, one_line, shown
 from infoae.signals import keeping_sigterm
 
 HOW = (
@@ -22,6 +23,7 @@ HOW = (
     "each other, or with KubeRay on Kubernetes (deploy/ray)"
 )
 PROTECTED = "; if it has a token, set RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token"
+VARIABLE = "RAY_ADDRESS"
 CONNECT_SECONDS = 5.0
 FREE_WAIT = 10.0  # seconds for an earlier job to let go of its workers
 
@@ -68,12 +70,26 @@ class Layout:
         return {"CPU": float(self.cpus_per_worker)} | ({"GPU": 1.0} if self.use_gpu else {})
 
 
+def request(nodes: str | None, workers_per_node: int | None, address: str | None) -> Request:
+    """Return what the options of a command ask for; RAY_ADDRESS counts only beside one of them.
+
+    A variable that was set for something else, as in a pod, must not move a plain command to another cluster. Raises
+    UsageError.
+    """
+    least, most = (1, 1) if nodes is None else parse_nodes(nodes)
+    if address is not None and not address.strip():
+        raise UsageError("--address is empty: give HOST:PORT, or leave it out")
+    if address is None and (nodes, workers_per_node) != (None, None):
+        address = os.environ.get(VARIABLE) or None
+    return Request(least, most, workers_per_node, address)
+
+
 def parse_nodes(nodes: str) -> tuple[int, int]:
     """Return the least and the most of N or N-M. Raises UsageError."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", nodes)
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", nodes)
     least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= least <= most:
-        raise UsageError(f"--nodes {nodes}: give a number such as 4, or a range such as 2-4")
+        raise UsageError(f"--nodes {shown(nodes)}: give a number such as 4, or a range such as 2-4")
     return least, most
 
 
@@ -129,21 +145,45 @@ def _logging_to(file: TextIO) -> Iterator[None]:
 def _connect(request: Request) -> None:
     import ray
 
-    address = request.address or os.environ.get("RAY_ADDRESS") or ("auto" if request.max_nodes > 1 else "local")
+    address = request.address or ("auto" if request.max_nodes > 1 else "local")
+    told = VARIABLE if address == os.environ.get(VARIABLE) else "--address"
     if "://" in address:
-        raise UsageError(f"--address {address}: Ray Client cannot train; run infoae on a machine of the cluster")
+        raise UsageError(f"{told} {shown(address)}: Ray Client cannot train; run infoae on a machine of the cluster")
     try:
         if address not in ("auto", "local"):
             _knock(address)
+        if address == "local":
+            with suppress(OSError):  # no home, or none that can be written: Ray says so if it needs one
+                protect_token()
         # A cluster has a dashboard or not; one started here has no use for it.
         dashboard = False if address == "local" else None
         ray.init(address=address, include_dashboard=dashboard, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises a bare one where a node takes too long to start
         reason = one_line(error, first=True)
-        where = "on this machine" if address == "auto" else f"at {address}"
+        where = "on this machine" if address == "auto" else f"at {address}, which {told} says"
         wanted = f"{request.min_nodes} node{'s' * (request.min_nodes > 1)}"
         token = "" if address == "auto" or os.environ.get("RAY_AUTH_MODE") == "token" else PROTECTED
         raise InfoAEError(f"no Ray cluster {where} ({reason}); {wanted} needed: {HOW}{token}") from None
+
+
+def protect_token() -> None:
+    """Make the token of a Ray that is started here readable by its owner alone: Ray leaves it to anyone.
+
+    Does nothing where another token is told, or none is wanted.
+    """
+    told = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if told or os.environ.get("RAY_AUTH_MODE", "token") != "token":
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        with suppress(OSError):  # another's
+            path.chmod(0o600)
+    else:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
 
 
 def _knock(address: str) -> None:

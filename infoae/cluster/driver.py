@@ -29,9 +29,9 @@ from infoae.cluster.connect import Layout, Request
 from infoae.cluster.worker import Channel, Ended, Job, work
 from infoae.config import Config, recipes
 from infoae.data.sampler import check_shares
-from infoae.errors import InfoAEError, UnavailableError, UsageError, one_line
+from infoae.errors import InfoAEError, UnavailableError, one_line
 from infoae.evaluation.evaluate import evaluate_run
-from infoae.planning import Plan, describe_batch, find_neighbours, started
+from infoae.planning import Plan, describe_batch, find_neighbours, refuse_stored, started
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
 from infoae.results import Team, TrainingResult, counted
@@ -53,7 +53,9 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
     workers' own message if training failed.
     """
     if storage is not None:
-        _compare(plan, storage)
+        refuse_stored(plan, storage)
+        if plan.resumed is not None:  # it goes on from what the storage has, which follows its folder from then on
+            storage.fetch(plan.resumed)
     plan.runs.mkdir(parents=True, exist_ok=True)
     log = plan.runs / "ray.log"
     with connect.connected(request, log):
@@ -81,17 +83,6 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
     if not result.finished:
         return replace(result, go_on=go_on)
     return replace(result, evaluation=evaluate_run(trained, plan.test, "best", plan.device))
-
-
-def _compare(plan: Plan, storage: Storage) -> None:
-    """Bring a run that goes on up to the storage, which follows its folder from then on. Raises UsageError."""
-    if plan.resumed is not None:
-        storage.fetch(plan.resumed)
-    elif plan.name is not None and storage.holds(plan.name):
-        raise UsageError(
-            f"run {plan.name!r} exists in {storage.uri}: go on with --resume {plan.name} --storage {storage.uri}, "
-            "or give another --name"
-        )
 
 
 def _fetch(storage: Storage | None, trained: Run) -> None:

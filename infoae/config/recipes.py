@@ -8,13 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from infoae.config import renamed
+from infoae.config import plain_yaml, renamed
 from infoae.config.schema import Config
+from infoae.config.sections import MOST_CATEGORIES
 from infoae.config.validation import explain
-from infoae.errors import Notice, UsageError, one_line
+from infoae.errors import Notice, UsageError, one_line, shown
 
 
 def available() -> dict[str, Path]:
@@ -40,16 +40,23 @@ def over_categories(source: str | Path, overrides: Sequence[str], categories: st
     model = load(source, overrides).model
     over, usual = model.num_over_categories, model.num_categories
     told = any(override.startswith("model.num_over_categories=") for override in overrides)
-    if over is None or usual == "auto" or told or not categories.isdigit() or int(categories) <= usual:
-        return []
-    return [f"model.num_over_categories={over * int(categories) // usual}"]
+    wanted = plain_yaml.read(categories, "--categories")
+    if over is None or usual == "auto" or told or not isinstance(wanted, int) or not usual < wanted <= MOST_CATEGORIES:
+        return []  # too many are refused where all settings are
+    return [f"model.num_over_categories={min(over * wanted // usual, MOST_CATEGORIES)}"]
+
+
+def override(key: str, value: object) -> str:
+    """Return the override that sets `key` to `value`; text and paths stay what they are, whatever they look like."""
+    return f"{key}={plain_yaml.quoted(str(value)) if isinstance(value, str | Path) else value}"
 
 
 def read_named(source: str | Path, known: Mapping[str, Path], what: str) -> tuple[Path, str]:
     """Return path and text of the file, a `what`, that `source` names among `known` or is. Raises UsageError."""
     path = known.get(str(source), Path(source))
     try:
-        return path, path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:  # which may be /dev/zero
+            return path, file.read(plain_yaml.MOST_CHARACTERS + 1)
     except OSError as error:
         raise UsageError(
             f"no {what} or readable file {str(source)!r} ({one_line(error)}); there are {', '.join(known)}"
@@ -63,7 +70,7 @@ def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Config:
 
     Keys of version 0.1 are taken for what they are called now, with a Notice. Raises UsageError.
     """
-    tree = read_yaml(text, origin)
+    tree = plain_yaml.read(text, origin)
     tree = {} if tree is None else tree
     if not isinstance(tree, dict):
         raise UsageError(f"{origin} holds {type(tree).__name__}, not a mapping of configuration sections")
@@ -71,9 +78,9 @@ def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not all(key.split(".")):
-            raise UsageError(f"--set takes section.key=value, not {override!r}")
+            raise UsageError(f"--set takes section.key=value, not {shown(override)}")
         told += [key] * (key in renamed.RENAMED)
-        _write(tree, key, read_yaml(value, f"--set {key}"), f"--set {key}")
+        _write(tree, key, plain_yaml.read(value, f"--set {key}"), f"--set {key}")
     for keys, where in ((old, f"{origin} has"), (told, "--set has")):
         if keys:
             names = ", ".join(f"{key} is now {renamed.current_key(key)}" for key in dict.fromkeys(keys))
@@ -101,16 +108,7 @@ def _validated(tree: dict[Any, Any], origin: str) -> Config:
 
 def dump(config: Config) -> str:
     """Return the configuration as YAML, every key of its method written out."""
-    text: str = yaml.safe_dump(config.settings(), sort_keys=False, allow_unicode=True)
-    return text
-
-
-def read_yaml(text: str, origin: str) -> Any:
-    """Parse YAML safely. Raises UsageError naming `origin`."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{origin} is not valid YAML: {one_line(error)}") from None
+    return plain_yaml.write(config.settings())
 
 
 def _write(tree: dict[Any, Any], key: str, value: Any, origin: str) -> None:

@@ -26,7 +26,7 @@ class Config(Section):
 
     method: Method = "infoae"
     """Method that is trained: its networks, losses and stages."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     """Random seed; decides initial weights, order, noise and augmentation."""
     data: Data = Data()
     model: Model = Model()

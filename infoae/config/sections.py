@@ -7,8 +7,27 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-PositiveInt = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST = 2**31 - 1
+MOST_PIXELS = 4096
+"""Of an image's side."""
+MOST_UNITS = 65_536
+"""Of a layer of a network."""
+MOST_CATEGORIES = 10_000
+MOST_NEIGHBOURS = 1000
+MOST_BATCH = 2**20
+"""Images of a step."""
+MOST_STEPS = 100_000
+"""That an epoch may be told to have at least: its order is drawn at once."""
+
+PositiveInt = Annotated[int, Field(ge=1, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Units = Annotated[int, Field(ge=1, le=MOST_UNITS)]
+Categories = Annotated[int, Field(ge=2, le=MOST_CATEGORIES)]
+Batch = Annotated[int, Field(ge=2, le=MOST_BATCH)]
+NumNeighbours = Annotated[int, Field(ge=1, le=MOST_NEIGHBOURS)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Rate = Annotated[float, Field(gt=0, le=10)]
+Pixels = Annotated[float, Field(ge=0, le=100)]
 
 ReconstructionDistance = Literal["squared", "absolute", "cross-entropy"]
 MergingCriterion = Literal["mutual_information", "cut"]
@@ -17,9 +36,11 @@ DataName = Literal["mnist", "fashion-mnist", "kmnist", "emnist", "usps", "svhn",
 
 
 class Section(BaseModel):
-    """A part of the configuration: immutable, unknown keys refused."""
+    """A part of the configuration: immutable, unknown keys refused, and text or true not taken for a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Data(Section):
@@ -27,58 +48,58 @@ class Data(Section):
 
     name: DataName = "mnist"
     """Data set: mnist is bundled, shards are .npy files under `root`, the others lie as torchvision lays them out."""
-    root: Path | None = None
+    root: Annotated[Path, Field(strict=False)] | None = None
     """Folder of torchvision data sets or of shards; mnist needs none."""
-    download: bool = False
+    download: Annotated[bool, Field(strict=False)] = False
     """Whether torchvision may download into `root`."""
     limit: PositiveInt | None = None
     """Number of images to train on, the first ones; all if not given."""
-    held_out: Annotated[int, Field(ge=0)] = 0
+    held_out: Count = 0
     """Number of images, the last ones, that are kept out of training to compute the score; 0 scores on trained ones."""
 
 
 class Model(Section):
     """Sizes of the six networks. The paper states the noise and the categories only."""
 
-    channels: PositiveInt | None = None
+    channels: Annotated[int, Field(ge=1, le=4)] | None = None
     """Image channels; taken from the data if not given."""
-    image_size: Annotated[int, Field(ge=8)] | None = None
+    image_size: Annotated[int, Field(ge=8, le=MOST_PIXELS)] | None = None
     """Image height and width in pixels; taken from the data if not given."""
     architecture: Literal["dcgan", "infogan"] = "dcgan"
     """Shapes of the networks: dcgan convolves down to 4 pixels; infogan to 8 and adds a fully connected layer, batch
     normalisation in the generator, and small initial weights. The paper names none."""
-    width: PositiveInt = 32
+    width: Units = 32
     """Channels after the first convolution; they double at each halving of the image."""
-    feature_dim: PositiveInt = 1024
+    feature_dim: Units = 1024
     """Units of the fully connected layer of architecture infogan."""
-    hidden_dim: PositiveInt = 256
+    hidden_dim: Units = 256
     """Units of the hidden layer in generator, classifier and self-critic."""
-    generator_hidden_dim: PositiveInt | None = None
+    generator_hidden_dim: Units | None = None
     """Units of the generator's hidden layer; hidden_dim if not given. Varied images take many."""
-    latent_dim: PositiveInt = 64
+    latent_dim: Units = 64
     """Z, values in a latent."""
-    num_categories: Annotated[int, Field(ge=2)] | Literal["auto"] = 10
+    num_categories: Categories | Literal["auto"] = 10
     """K, categories that come out; auto finds their number from the mutual information that each merge loses."""
-    prior: Literal["uniform", "estimated"] | list[Annotated[float, Field(gt=0)]] = "uniform"
+    prior: Literal["uniform", "estimated"] | list[Annotated[float, Field(gt=0, le=1e6)]] = "uniform"
     """Share of each category among generated images: uniform, estimated from the answers, or given proportions, the
     commonest category first."""
-    num_over_categories: Annotated[int, Field(ge=2)] | None = None
+    num_over_categories: Categories | None = None
     """M, over-categories that classifier and generator tell apart, merged into K after each epoch; K if not given."""
-    num_heads: PositiveInt = 1
+    num_heads: Annotated[int, Field(ge=1, le=1000)] = 1
     """H, classifiers trained on one encoder; the first is used, all of them vote on pseudo-labels."""
-    noise_dim: PositiveInt = 100
+    noise_dim: Units = 100
     """U, values of noise, uniform on [-1, 1] (reading: the paper's interval is lost)."""
-    continuous_dim: Annotated[int, Field(ge=0)] = 2
+    continuous_dim: Annotated[int, Field(ge=0, le=MOST_UNITS)] = 2
     """Continuous codes, uniform on [-1, 1], that a generated image is to show and the recognition network to read."""
-    pixelcnn_width: PositiveInt = 32
+    pixelcnn_width: Units = 32
     """Channels of the PixelCNN that reconstructs."""
-    pixelcnn_blocks: PositiveInt = 3
+    pixelcnn_blocks: Annotated[int, Field(ge=1, le=100)] = 3
     """Residual blocks of the PixelCNN; the more, the farther a pixel sees, and the less the category has to say."""
-    style_dim: PositiveInt = 5
+    style_dim: Units = 5
     """Values of the style code, which is normally distributed."""
     input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Part of the pixels that the encoder does not see in training."""
-    image_noise: Annotated[float, Field(ge=0)] = 0.3
+    image_noise: Annotated[float, Field(ge=0, le=100)] = 0.3
     """Deviation of the normal noise on the images that the discriminator sees in training."""
     critic_norm: Norm = "batch"
     """Normalisation inside discriminator and self-critic; the paper's is batch."""
@@ -168,9 +189,9 @@ class Objective(Section):
 class Stages(Section):
     """How many of train.epochs come before the adversarial stage, in which everything is trained; not in the paper."""
 
-    mutual_information_epochs: Annotated[int, Field(ge=0)] = 0
+    mutual_information_epochs: Count = 0
     """Epochs of the first stage: mutual information (and latent_matching) alone. No image is generated or judged."""
-    pseudo_label_epochs: Annotated[int, Field(ge=0)] = 0
+    pseudo_label_epochs: Count = 0
     """Epochs of the second stage: the heads have voted, pseudo-labels are learnt, too, and the decoder learns to
     reconstruct without moving the encoder."""
 
@@ -178,16 +199,16 @@ class Stages(Section):
 class Neighbours(Section):
     """The nearest neighbours of each training image, found once from pixels; not in the paper."""
 
-    count: PositiveInt = 5
+    count: NumNeighbours = 5
     """Nearest neighbours that an image's partner is drawn from."""
-    merging_count: PositiveInt | None = None
+    merging_count: NumNeighbours | None = None
     """Nearest neighbours whose answers decide before the vote which over-categories belong together; count if not
     given. More of them keep links between kinds of the same thing."""
-    blur: Annotated[float, Field(ge=0)] = 1.0
+    blur: Pixels = 1.0
     """Gaussian blur in pixels before the search; makes neighbours purer on strokes."""
     search: Literal["exact", "approximate"] = "exact"
     """Search: exact compares each image with all, approximate uses faiss, for more than some 200,000 images."""
-    distortion: Annotated[int, Field(ge=0)] = 0
+    distortion: Annotated[int, Field(ge=0, le=16)] = 0
     """Pixels that parts of a registered neighbour may have moved (image distortion model); purer, for 1.6 ms an image
     and thread at 1. 0 leaves it out."""
 
@@ -204,7 +225,7 @@ class PseudoLabels(Section):
     partners are in it, too, in which rare categories count as much as common ones."""
     agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.7
     """Share of the heads that must agree to give an image its pseudo-label."""
-    anchor_hops: Annotated[int, Field(ge=0)] = 0
+    anchor_hops: Annotated[int, Field(ge=0, le=1000)] = 0
     """Hops from neighbour to neighbour within which all images must have one label for it to be an anchor of label
     propagation, which labels the others. 0 does not propagate."""
     propagation_agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.8
@@ -226,28 +247,28 @@ class Augment(Section):
     """Horizontal shear, up to this factor either way."""
     crop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Crop: up to this fraction of the side is cut off at random, and the rest enlarged."""
-    blur: Annotated[float, Field(ge=0)] = 0.0
+    blur: Pixels = 0.0
     """Gaussian blur of so many pixels, mixed in by a random share."""
-    elastic: Annotated[float, Field(ge=0)] = 0.0
+    elastic: Pixels = 0.0
     """Elastic distortion: each place moves by up to so many pixels either way, smoothly between 5 x 5 points."""
 
 
 class Optim(Section):
     """Adam, one optimizer for each side (paper section 3)."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    learning_rate: Rate = 2e-4
     """Learning rate of encoder, decoder, generator and classifier."""
-    critic_learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    critic_learning_rate: Rate = 2e-4
     """Learning rate of discriminator and self-critic."""
-    generator_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    generator_learning_rate: Rate | None = None
     """Learning rate of decoder and generator; learning_rate if not given."""
-    self_critic_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    self_critic_learning_rate: Rate | None = None
     """Learning rate of the self-critic; critic_learning_rate if not given. One that learns fast believes no pair."""
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = "none"
     """How learning rates follow the batch: times (train.batch_size / reference_batch) to the power 0, 1/2 or 1."""
     reference_batch: PositiveInt = 128
     """Batch size that the learning rates were chosen for; used by learning_rate_scaling alone."""
-    decay_epochs: Annotated[int, Field(ge=0)] = 0
+    decay_epochs: Count = 0
     """Last epochs, over which both learning rates fall to 0 in a straight line."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Decay of Adam's first moment."""
@@ -262,14 +283,14 @@ class Train(Section):
 
     epochs: PositiveInt = 5
     """Passes over the training images; more of them where those are few (see min_steps_per_epoch)."""
-    min_steps_per_epoch: PositiveInt = 1
+    min_steps_per_epoch: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 1
     """Minimum steps per epoch; small data sets are repeated to reach it."""
     patience: PositiveInt | None = None
     """Epochs without a better score after which training stops early; never if not given. Learning rates fall over the
     last of all epochs, which such a run may not reach."""
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    batch_size: Batch = 128
     """Images per step, over all workers: each takes its share, and the result stays that of one."""
-    micro_batch_size: Annotated[int, Field(ge=2)] | None = None
+    micro_batch_size: Batch | None = None
     """Images that are normalised and compared together; a larger batch is the mean of several micro-batches, and a
     worker that has whole ones waits for the sum of gradients alone. The whole batch if not given."""
     adversarial_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0

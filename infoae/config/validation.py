@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from collections.abc import Iterator
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
 from infoae.config.renamed import RENAMED
+from infoae.errors import shown
 
 
 def explain(error: ValidationError, section: type[BaseModel]) -> Iterator[str]:
@@ -21,10 +23,10 @@ def explain(error: ValidationError, section: type[BaseModel]) -> Iterator[str]:
             name, value = key, first["input"]
             while isinstance(value, dict) and value:  # a section that is not there: the first key in it
                 inner, value = next(iter(value.items()))
-                name = f"{name}.{inner}"
-            yield f"unknown key {name} (given {value!r}); did you mean {_nearest(_unnumbered(name), valid)}?"
+                name = f"{name}.{_word(inner)}"
+            yield f"unknown key {name} (given {shown(value)}); did you mean {_nearest(_unnumbered(name), valid)}?"
         else:
-            given = "" if isinstance(first["input"], dict) else f" (given {first['input']!r})"
+            given = "" if isinstance(first["input"], dict) else f" (given {shown(first['input'])})"
             messages = [item["msg"].removeprefix("Value error, ") for item in (first, *others)]
             yield f"{key}: {', or '.join(messages)}{given}" if key else f"{', or '.join(messages)}{given}"
 
@@ -36,11 +38,16 @@ def _key(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
     for part in location:
         if inside is None and str(part).startswith(("constrained-", "literal[")):
             break
-        names.append(str(part))
+        names.append(_word(part))
         if not isinstance(part, int):  # a place in a list of sections
             field = None if inside is None else inside.model_fields.get(part)
             inside = None if field is None else _section(field.annotation)
     return ".".join(names)
+
+
+def _word(name: object) -> str:
+    """Return a name as it is, if it is one; a name that a file made up may hold anything."""
+    return str(name) if re.fullmatch(r"[\w[\]-]{1,60}", str(name)) else shown(name)
 
 
 def _section(annotation: object) -> type[BaseModel] | None:

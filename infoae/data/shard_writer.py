@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.data.external_shuffle import Buckets
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, printable
 from infoae.files import sync
 
 SHARD_BYTES = 64 * 1024 * 1024
@@ -59,7 +59,7 @@ def write_classes(folder: Path, classes: NDArray[np.int32], names: Iterable[str]
     given = list(names)
     numbers = {name: number for number, name in enumerate(sorted(given))}
     np.save(folder / "test_labels.npy", np.array([numbers[name] for name in given])[classes])
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in numbers), encoding="utf-8")
+    (folder / "classes.txt").write_text("".join(f"{printable(name)}\n" for name in numbers), encoding="utf-8")
 
 
 def _shard_sizes(count: int, image_bytes: int) -> list[int]:

@@ -87,19 +87,24 @@ def find(
     path = run.path / NEIGHBOURS
     if path.exists():
         return
-    kept = rule.num_kept()
-    if len(images) <= kept:
-        raise UsageError(
-            f"{kept} neighbours an image (the larger of neighbours.count and merging_count) need more than "
-            f"{len(images)} training images"
-        )
+    check_enough(len(images), rule)
     every = images[np.arange(len(images))]
     source = _source(every, rule, augment)
-    found = _of_another_run(run, source, (len(images), kept))
+    found = _of_another_run(run, source, (len(images), rule.num_kept()))
     if found is None:
         found = nearest_neighbours(every, rule, augment, advance=advance)
     with atomic_file(path) as file, file.open("wb") as stream:
         np.savez(stream, neighbours=found, source=source)
+
+
+def check_enough(num_images: int, rule: Neighbours) -> None:
+    """Raise UsageError if there are too few images to have as many neighbours as are asked for."""
+    kept = rule.num_kept()
+    if num_images <= kept:
+        raise UsageError(
+            f"{kept} neighbours an image (the larger of neighbours.count and merging_count) need more than "
+            f"{num_images} training images"
+        )
 
 
 def _source(images: NDArray[np.uint8], rule: Neighbours, augment: Augment) -> str:

@@ -11,6 +11,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO
 
+from infoae.errors import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -68,7 +70,7 @@ class Bar:
         """Draw the bar as things are now, with `rate` and `note` after it; in a log, do nothing."""
         if self._live is None:
             return
-        fields: dict[str, Any] = {"label": self.label, "rate": rate, "note": note}
+        fields: dict[str, Any] = {"label": self.label, "rate": rate, "note": printable(note)}
         if self._task is None:
             self._task = self._live.add_task("", total=self.total, completed=self.done, **fields)
         else:
@@ -84,6 +86,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
+        text = printable(text)
         if self._live is None:
             print(text, file=self._stderr, flush=True)
         else:

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from infoae import launch
 from infoae.config import Config, recipes
-from infoae.errors import InfoAEError, Notice, UsageError, one_line
+from infoae.errors import InfoAEError, Notice, UsageError, one_line, shown
 from infoae.evaluation.evaluate import evaluate_run
 from infoae.files import write_json
 from infoae.launch import Executor
@@ -41,6 +39,9 @@ MEASURES = {
 
 _OTHER = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError)
 """What reading a file raises that is not what was written."""
+
+
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ def parse_seeds(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if last < first:
-            raise UsageError(f"--seeds {text!r}: give numbers and ranges, as in 0-9 or 0,3,7")
-        if last - first >= 10_000:
-            raise UsageError(f"--seeds {text!r}: more than 10,000 seeds")
+            raise UsageError(f"--seeds {shown(text)}: give numbers and ranges, as in 0-9 or 0,3,7")
+        if last - first + len(seeds) >= MOST_SEEDS:
+            raise UsageError(f"--seeds {shown(text)}: more than {MOST_SEEDS:,} seeds")
         seeds += range(first, last + 1)
     return sorted(set(seeds))
 
@@ -162,7 +163,7 @@ def _result(run: Run, config: Config, seed: int) -> SeedResult:
     environments = run.environments()
     facts = {
         "seed": seed,
-        "config": yaml.safe_load(recipes.dump(_anywhere(config))),
+        "config": _anywhere(config).settings(),
         "environment": environments[-1] if environments else {},
         "seconds_training": checkpoint.read(run.checkpoint("newest")).seconds,
     }

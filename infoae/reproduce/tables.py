@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from infoae.config import Config, Section, recipes
+from infoae.config import Config, Section, plain_yaml, recipes
 from infoae.config.validation import explain
 from infoae.errors import UsageError
 
@@ -19,7 +19,7 @@ QUICK = "quick"
 """The budget that is trained where only that is asked for, and only then."""
 
 BudgetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-Settings = tuple[str, ...]
+Settings = Annotated[tuple[str, ...], Field(strict=False)]
 """Each as after --set: key=value."""
 
 
@@ -100,7 +100,7 @@ def load(source: str) -> Table | None:
     Raises UsageError, one line, if it is neither or if the table is wrong.
     """
     path, text = recipes.read_named(source, recipes.available() | available(), "recipe, table")
-    tree = recipes.read_yaml(text, str(path))
+    tree = plain_yaml.read(text, str(path))
     if not isinstance(tree, dict) or "rows" not in tree:
         return None
     try:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from pydantic import ConfigDict, FiniteFloat, TypeAdapter
 
 from infoae import files, locks
 from infoae.config import Config, recipes
-from infoae.errors import InfoAEError, Notice, UsageError, one_line
+from infoae.errors import InfoAEError, Notice, UsageError, one_line, shown
 from infoae.files import atomic_file, write_json
 from infoae.runs import checkpoint as checkpoints
 
@@ -72,6 +73,11 @@ class Run:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.path / CHECKPOINTS
+
+    def command(self, *words: str) -> str:
+        """Return the command `infoae` with `words` on this run, as it can be typed where this process was started."""
+        where = [] if self.path.parent == Path("runs").absolute() else ["--runs", str(self.path.parent)]
+        return shlex.join(["infoae", *words, self.name, *where])
 
     @property
     def figures(self) -> Path:
@@ -145,7 +151,7 @@ class Run:
             further = "train it further with --epochs, or " if epoch >= epochs else "its score had stopped rising; "
             raise InfoAEError(
                 f"run {self.name} is finished ({epoch} of {epochs} epochs): "
-                f"{further}look at it with infoae evaluate {self.name}"
+                f"{further}look at it with {self.command('evaluate')}"
             )
 
     def metrics(self) -> Iterator[dict[str, Any]]:
@@ -217,8 +223,7 @@ def new_folder(root: Path, name: str | None, stem: str, fill: Callable[[Path, st
     `fill` is told the folder that it is to write to, and the name that it will have. An empty folder of that name is
     taken. Raises UsageError if the name is taken or unfit.
     """
-    if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "latest"):
-        raise UsageError(f"run name {name!r}: use letters, digits, . _ -, and not 'latest'")
+    check_new(root, name)
     stamp = dt.datetime.now().strftime("%Y%m%d-%H%M%S")
     for candidate in [name] if name is not None else _candidates(f"{stem}-{stamp}"):
         path = (root / candidate).absolute()
@@ -232,7 +237,30 @@ def new_folder(root: Path, name: str | None, stem: str, fill: Callable[[Path, st
                 raise
             continue  # another command was faster
         return path
-    raise UsageError(f"run {name!r} exists in {root}: continue it with --resume {name}, or give another --name")
+    raise _taken(str(name), root)
+
+
+def check_new(root: Path, name: str | None) -> None:
+    """Raise, as `new_folder` would, UsageError if the name is taken or unfit, InfoAEError if `root` cannot be written.
+
+    Nothing is made.
+    """
+    check_name(name)
+    if name is not None and not _vacant(root / name):
+        raise _taken(name, root)
+    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InfoAEError(f"cannot write {root}: {there} is {'not writable' if there.is_dir() else 'no folder'}")
+
+
+def check_name(name: str | None) -> None:
+    """Raise UsageError if a run cannot be called so."""
+    if name is not None and (not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name) or name == "latest"):
+        raise UsageError(f"run name {shown(name)}: use letters, digits, . _ -, at most 200 of them, and not 'latest'")
+
+
+def _taken(name: str, root: Path) -> UsageError:
+    return UsageError(f"run {name!r} exists in {root}: continue it with --resume {name}, or give another --name")
 
 
 def _vacant(path: Path) -> bool:

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from infoae.config import Config, Section, recipes
+from infoae.config import Config, Section, plain_yaml, recipes
 from infoae.config.renamed import current_key
-from infoae.errors import UsageError
+from infoae.errors import UsageError, shown
 
 Value = bool | int | float | str
 Values = dict[str, Value]
@@ -68,7 +68,9 @@ class Dimension(Section):
 
     def ends(self) -> list[Value]:
         """Return the bounds, or all choices: what must be valid for every value between to be."""
-        return list(self.bounds) if self.choices is None else self.choices
+        if self.choices is not None:
+            return self.choices
+        return [int(bound) if bound.is_integer() else bound for bound in self.bounds]
 
     def grid(self) -> list[Value]:
         """Return the values that a grid search tries, ascending, or all choices."""
@@ -134,12 +136,12 @@ def parse(text: str, origin: str, config: Config) -> Space:
 
 
 def _parse(text: str, origin: str, config: Config) -> Space:
-    tree = recipes.read_yaml(text, origin)
+    tree = plain_yaml.read(text, origin)
     if not isinstance(tree, dict):
         raise UsageError(f"{origin} holds {type(tree).__name__}, not a mapping from names to ranges")
     for name, part in tree.items():
         if not isinstance(part, dict):
-            raise UsageError(f"{origin}: {name}: give low and high, or choices, not {part!r}")
+            raise UsageError(f"{origin}: {name}: give low and high, or choices, not {shown(part)}")
     try:
         space = _SPACE.validate_python({name: _current(name, part) for name, part in tree.items()})
     except ValidationError as error:
@@ -162,7 +164,7 @@ def _current(name: object, part: dict[Any, Any]) -> dict[Any, Any]:
 
 def _explain(error: ValidationError) -> Iterator[str]:
     for item in error.errors():
-        given = "" if isinstance(item["input"], dict | list) else f" (given {item['input']!r})"
+        given = "" if isinstance(item["input"], dict | list) else f" (given {shown(item['input'])})"
         yield f"{'.'.join(str(part) for part in item['loc'])}: {item['msg'].removeprefix('Value error, ')}{given}"
 
 

@@ -11,6 +11,7 @@ cannot block each other by holding some; how many run at once is limited to what
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ from infoae.tune.search import Numbered, make_scheduler, optuna_search
 from infoae.tune.trial import RETRIES, Task, Training
 
 DEFAULT_TRIALS = 20
+MOST_TRIALS = 10_000
 
 
 def planned(
@@ -69,12 +71,14 @@ def planned(
         raise UsageError(f"--metric recovered: {reason}; take mutual_information")
     found = searching.load(space or searching.default(config), config)
     if search == "grid":
-        points = sum(1 for _ in searching.grid(found))
+        points = math.prod(len(dimension.grid()) for dimension in found.values())
         if trials not in (None, points):
             raise UsageError(
                 f"this grid has {points} trials and tries all: leave out --trials, or change the space's points"
             )
         trials = points
+    if trials is not None and trials > MOST_TRIALS:
+        raise UsageError(f"{trials:,} trials: a sweep has at most {MOST_TRIALS:,}")
     recipe = Path(source).stem
     sweep = Sweep(
         name=name or "",
@@ -102,6 +106,8 @@ def extended(sweep: Sweep, trials: int | None) -> Sweep:
     """Return the sweep with so many trials in all, if given. Raises UsageError if that is fewer, or a grid."""
     if trials is None or trials == sweep.num_trials:
         return sweep
+    if trials > MOST_TRIALS:
+        raise UsageError(f"--trials {trials}: a sweep has at most {MOST_TRIALS:,}")
     if sweep.search == "grid" or trials < sweep.num_trials:
         raise UsageError(
             f"sweep {sweep.name} has {sweep.num_trials} trials; --trials can ask for more, but not of a grid"

@@ -138,7 +138,7 @@ def _together(plan: Plan, run: Run, layout: Layout, reporters: Sequence[Reporter
         pairs.find(run, plan.train.images, plan.config.neighbours, plan.config.augment)
 
     def train() -> Any:
-        go_on = f"infoae tune --resume {run.path.parent.name}"
+        go_on = Run(run.path.parent).command("tune", "--resume")
         following = driver.Following(
             go_on, RETRIES, TrainingProgress(plan.config.method), [*reporters, _OnSaved(going_on)]
         )

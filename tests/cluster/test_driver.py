@@ -122,7 +122,7 @@ def test_how_to_go_on_names_the_place(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(driver, "train", lambda *_: stopped)
     plan = planning.planned("smoke", TINY, tmp_path / "my runs", "far")
     result = driver.run(plan, "disabled", Request(2, 4, 1, "10.0.0.1:6379"), Storage(f"{tmp_path}/store"), 3)
-    assert result.describe() == (
+    assert "".join(result.describe()) == (
         "stopped and saved after step 5; go on with: infoae train --resume far --nodes 2-4 --workers-per-node 1 "
         f"--address 10.0.0.1:6379 --storage {tmp_path}/store --runs '{tmp_path}/my runs'"
     )

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,7 +130,7 @@ def test_cifar10_becomes_channels_first(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "kmnist", "emnist", "usps", "svhn", "cifar10"])
-def test_data_that_is_not_there_says_how_to_get_it(name: str, tmp_path: Path) -> None:
+def test_data_that_is_not_there_says_how_to_get_it(name: Any, tmp_path: Path) -> None:
     with pytest.raises(InfoAEError, match=rf"{name} under .*--download") as caught:
         data.load(Data(name=name, root=tmp_path / "none"), "train")
     assert "\n" not in str(caught.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -13,7 +15,7 @@ from infoae.model import InfoAE
 from infoae.stages import Stage
 
 
-def lively(channels: int = 1, image_size: int = 28, **sizes: int) -> InfoAE:
+def lively(channels: int = 1, image_size: int = 28, **sizes: Any) -> InfoAE:
     """A model whose batch normalisations hold statistics that matter."""
     torch.manual_seed(0)
     settings = Model(channels=channels, image_size=image_size, width=4, hidden_dim=16, latent_dim=8, **sizes)

@@ -110,7 +110,7 @@ def test_a_killed_worker_costs_a_restart_and_no_metric(
     assert metric_steps(run) == list(range(1, 25))
     assert InfoAE.of_run(run, "newest").num_categories == 10
     assert result.to_dict()["accuracy"] > 0
-    assert "workers were lost and training restarted 1 time" in result.describe()
+    assert "workers were lost and training restarted 1 time" in "\n".join(result.describe())
     starts = json.loads((run.path / "environment.json").read_text())
     assert [entry["workers"] for entry in starts] == [2, 2]
     assert starts[1]["step"] in (6, 12)  # it went on from a checkpoint

@@ -79,9 +79,9 @@ def test_a_value_reaches_every_key_of_its_dimension_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optim.lr: {low: 1, high: 2}", "unknown key optim.lr (given 1.0); did you mean optim.learning_rate?"),
+        ("optim.lr: {low: 1, high: 2}", "unknown key optim.lr (given 1); did you mean optim.learning_rate?"),
         ("alpha: {low: 0.1, high: 1}", "unknown key alpha"),
-        (f"{RATE}: {{low: -1, high: 1}}", "optim.learning_rate: Input should be greater than 0 (given -1.0)"),
+        (f"{RATE}: {{low: -1, high: 1}}", "optim.learning_rate: Input should be greater than 0 (given -1)"),
         (f"{RATE}: {{low: 2, high: 1}}", "low 2 must be below high 1"),
         (f"{RATE}: {{low: 1, high: .inf}}", "finite number (given inf)"),
         (f"{RATE}: {{low: 1, high: .nan}}", "finite number"),
