@@ -35,9 +35,8 @@ for path in sys.argv[1:]:
         print(path.rpartition('/')[2], len(images), [error for error in errors if error][-1:])
     except Exception as error:
         print(path.rpartition('/')[2], type(error).__name__, error)
-# Not ru_maxrss, which is that of the process that started this one, if it was larger.
-peak = next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'))
-print('done', int(peak) // 1024)
+status = dict(line.split(':', 1) for line in open('/proc/self/status'))  # getrusage would count the parent's memory
+print('done', int(status['VmHWM'].split()[0]) // 1024)
 """
 
 
