@@ -23,7 +23,6 @@ from infoae.cli.options import (
     tell_of_inputs,
 )
 
-MAX_SIZE = 4096
 _CLASSES = "Take the folder of each image as its class, for evaluation alone: test_labels.npy and classes.txt."
 
 
@@ -59,8 +58,6 @@ def convert(
         raise UsageError(f"--size {size}: the networks take 8 to {MOST_PIXELS} pixels")
     if channels not in (1, 3):
         raise UsageError(f"--channels {channels}: 1 is grey, 3 is RGB")
-    if size > MAX_SIZE:
-        raise UsageError(f"--size {size}: at most {MAX_SIZE}, an image is held in memory many times over")
     if not 0 < test < 1:
         raise UsageError(f"--test {test}: a share of the images is more than 0 and less than 1")
     options = decode_options(value_range, background)

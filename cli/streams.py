@@ -70,10 +70,9 @@ def _reopen(number: int, flags: int) -> None:
 
 
 def _wrapped(kind: type[io.TextIOWrapper], number: int, stream: TextIO | None) -> io.TextIOWrapper:
-    """Return the stream as one of `kind`; None is one that was closed."""
+    """Return the stream as one of `kind`; None is one that was closed. Not every terminal has Unicode."""
     encoding = "utf-8" if stream is None else stream.encoding
-    errors = "backslashreplace" if stream is None else stream.errors
     if stream is not None:
         stream.flush()
     binary = open(number, "wb", closefd=False)  # noqa: SIM115  a descriptor, open until the end
-    return kind(binary, encoding=encoding, errors=errors, line_buffering=number == 2 or binary.isatty())
+    return kind(binary, encoding=encoding, errors="backslashreplace", line_buffering=number == 2 or binary.isatty())

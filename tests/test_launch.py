@@ -99,7 +99,7 @@ SMALL = ("--config", "smoke", *SETTINGS)
     ids=" ".join,
 )
 def test_a_dry_run_refuses_what_the_real_run_would_with_the_same_line(arguments: list[str], tmp_path: Path) -> None:
-    (tmp_path / "runs" / "taken").mkdir(parents=True)
+    (tmp_path / "runs" / "taken" / "of-somebody").mkdir(parents=True)
     (tmp_path / "runs" / "other-1").mkdir()
     (tmp_path / "runs" / "other-1" / "config.yaml").write_text("seed: 7\n")
     (tmp_path / "store" / "stored").mkdir(parents=True)

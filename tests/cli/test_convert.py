@@ -201,7 +201,7 @@ def test_unreadable_inputs_are_skipped_and_told(photos: Path, tmp_path: Path) ->
     ("arguments", "message", "code"),
     [
         (["absent", "--size", "28"], "no input absent", 1),
-        (["{photos}", "--size", "7"], "--size 7: the networks need at least 8 pixels", 2),
+        (["{photos}", "--size", "7"], "--size 7: the networks take 8 to 4096 pixels", 2),
         (["{photos}", "--size", "28", "--channels", "2"], "--channels 2: 1 is grey, 3 is RGB", 2),
         (["{photos}", "--size", "28", "--test", "1"], "--test 1.0: a share", 2),
         (["{photos}", "--size", "28", "--test", "nan"], "--test nan: a share", 2),

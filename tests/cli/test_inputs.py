@@ -141,7 +141,7 @@ def test_a_list_ended_by_null(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "a\nb.png").write_bytes(png(1))
     listed = f"{tmp_path}/a\nb.png\0".encode()
     for flag in ("--null", "-0"):
-        result = run("classify", "-", flag, "--model", bundle, "--columns", "path,label", stdin=listed)
+        result = run("classify", "-", flag, "--model", bundle, "--columns", "path,label", "--raw-csv", stdin=listed)
         assert result.exit_code == 0, result.output
         assert [row["path"] for row in csv.DictReader(io.StringIO(result.stdout))] == [f"{tmp_path}/a\nb.png"]
     assert "--null" in str(run("classify", "-", "--model", bundle, stdin=listed + listed).exception)

@@ -152,12 +152,14 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = call("train", "--config", "smoke", *SETTINGS, "--runs", "file/runs", cwd=tmp_path)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("error: Not a directory")
+    assert result.stderr.splitlines()[-1].startswith("error: cannot write file/runs: ")
     assert "Traceback" not in result.stderr
 
 
 def test_a_loss_that_is_not_finite_ends_with_its_own_message(tmp_path: Path) -> None:
-    result = call("train", "--config", "smoke", *SETTINGS, "--set", "optim.learning_rate=1e30", cwd=tmp_path)
+    fast = ("optim.learning_rate=10", "optim.critic_learning_rate=10", "model.critic_norm=none", "train.precision=fp16")
+    settings = [part for setting in fast for part in ("--set", setting)]
+    result = call("train", "--config", "smoke", *SETTINGS, *settings, cwd=tmp_path)
     assert result.returncode == 1
     assert "nothing was updated" in result.stderr
     assert "Traceback" not in result.stderr
