@@ -26,7 +26,7 @@ Categories = Annotated[int, Field(ge=2, le=MOST_CATEGORIES)]
 Batch = Annotated[int, Field(ge=2, le=MOST_BATCH)]
 NumNeighbours = Annotated[int, Field(ge=1, le=MOST_NEIGHBOURS)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
-Rate = Annotated[float, Field(gt=0, le=10)]
+Rate = Annotated[float, Field(gt=0)]
 Pixels = Annotated[float, Field(ge=0, le=100)]
 
 ReconstructionDistance = Literal["squared", "absolute", "cross-entropy"]

@@ -68,6 +68,8 @@ def test_there_are_keys_of_numbers() -> None:
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_every_key_of_a_number_refuses_it_in_one_line_with_its_name(wrong: str) -> None:
     for key in NUMBERS:
+        if key.endswith("learning_rate") and wrong == WRONG["10^21"]:
+            continue
         with pytest.raises(UsageError) as caught:
             recipes.parse("", "file", [f"{key}={wrong}"])
         message = str(caught.value)
@@ -78,6 +80,8 @@ def test_every_key_of_a_number_refuses_it_in_one_line_with_its_name(wrong: str) 
 
 def test_every_number_has_an_upper_limit() -> None:
     for key in NUMBERS:
+        if key.endswith("learning_rate"):  # which asks for no memory, and whose losses say so when it is too high
+            continue
         huge = "1" + "0" * 30
         given = f"[{huge}]" if key == "model.prior" else huge
         with pytest.raises(UsageError, match=rf"{key}(\.0)?: .*less than"):
