@@ -26,7 +26,7 @@ PASSING = {"ECONNRESET", "ECONNREFUSED", "ECONNABORTED", "ETIMEDOUT", "EIO", "ES
 def test_every_error_of_the_system_is_one_line_with_its_path(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise OSError(code, os.strerror(code), str(tmp_path / "x"))
 
     monkeypatch.setattr("infoae.cli.main.app", fail)
@@ -100,7 +100,7 @@ def test_a_reader_that_has_enough_is_no_traceback(tmp_path: Path) -> None:
 
 
 def test_sigterm_is_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def verb() -> None:
+    def verb(**_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 

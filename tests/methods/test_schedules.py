@@ -69,8 +69,8 @@ def test_a_loss_of_weight_zero_is_in_no_stage(name: str) -> None:
 def test_the_tables_of_the_recipes() -> None:
     merged, voted, refreshed = "merge over-categories", "vote on pseudo-labels", "refresh pseudo-labels"
     assert list(schedule_of(recipes.load("mnist-paper")).table())[1:] == [
-        ("1-8", "adversarial", "constant", "score, save"),
-        ("9-12", "adversarial", "falling to 0", "score, save"),
+        ("1-15", "adversarial", "constant", "score, save"),
+        ("16-20", "adversarial", "falling to 0", "score, save"),
     ]
     assert list(schedule_of(recipes.load("mnist")).table())[1:] == [
         ("1-14", "mutual_information", "constant", f"{merged}, save"),
