@@ -36,6 +36,12 @@ def save(folder: Path, step: Step, number: int, score: float | None = None) -> P
     return checkpoint.save(folder, Checkpoint(number, 0, 1.0, score), step.state())
 
 
+def test_its_files_have_the_mode_of_all_others(tmp_path: Path, step: Step) -> None:
+    (tmp_path / "other").touch()
+    files = [tmp_path / "other", *save(tmp_path / "checkpoints", step, 1).iterdir()]
+    assert len({file.stat().st_mode for file in files}) == 1
+
+
 def test_the_newest_and_the_best_are_kept(tmp_path: Path, step: Step) -> None:
     for number, score in [(1, 0.5), (2, 2.0), (3, 1.0), (4, None), (5, 1.5)]:
         save(tmp_path, step, number, score)
