@@ -26,6 +26,7 @@ RENAMED = {
     "evaluation/labelled": "evaluation/pseudo_labelled",
 }
 TIMES = {"seconds", "images_per_second"}
+OF_THE_FILE = {"format", "digest"}  # of checkpoint.json, which covers the seconds
 
 
 def differences(one: Path, other: Path) -> Iterator[str]:
@@ -54,7 +55,7 @@ def differences(one: Path, other: Path) -> Iterator[str]:
 def _content(path: Path) -> Any:
     if path.suffix != ".json":
         return path.read_bytes()
-    return {key: value for key, value in json.loads(path.read_text()).items() if key not in TIMES}
+    return {key: value for key, value in json.loads(path.read_text()).items() if key not in TIMES | OF_THE_FILE}
 
 
 def _array(*paths: Path) -> Any:
