@@ -27,6 +27,15 @@ def four_nodes(results: Results) -> list[str]:
     return results.source("four-nodes") + table(["", "accuracy", "NMI", "recovered"], rows)
 
 
+def kills(results: Results) -> list[str]:
+    """Each verb killed before each of its changes to the file system."""
+    rows = [
+        [f"`{verb}`", str(found["changes"]), str(found["tried"]), str(found["tried"] - len(found["wrong"]))]
+        for verb, found in results.json("kills.json").items()
+    ]
+    return results.source("kills") + table(["verb", "changes", "killed before", "went on"], rows)
+
+
 def _trials(sweep: dict[str, Any]) -> list[dict[str, Any]]:
     """A sweep's trials, the best first; the score after the last epoch is that of the checkpoint that would be used."""
     trials = [trial | {"score": trial["epochs"][-1]["score"]} for trial in sweep["trials"]]

@@ -56,16 +56,25 @@ def table1_sources(results: Results) -> list[str]:
     return results.source(*(name for _, name, seeds in _rows(results) if seeds))
 
 
+def seeds(results: Results, slug: str) -> list[dict[str, Any]]:
+    """A row's seeds by the name of its folder, its generator's measures beside the others."""
+    return _seeds(results, f"{FOLDER}/{slug}")
+
+
 def _rows(results: Results) -> list[tuple[dict[str, Any], str, list[dict[str, Any]]]]:
     """Each row as the file has it, the name of its results, and its seeds, or none."""
     found = []
     for row in yaml.safe_load(TABLE.read_text(encoding="utf-8"))["rows"]:
         slug = re.sub(r"[^a-z0-9]+", "-", row["heading"].lower()).strip("-")
         name = f"{FOLDER}/{slug}" if (results.folder / FOLDER / slug).is_dir() else row["recipe"]
-        paths = sorted((results.folder / name).glob("seed-*.json")) if name != "mnist-paper" else []
-        seeds = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        found.append((row, name, [seed | seed["generated"] | {"many_to_one": _many_to_one(seed)} for seed in seeds]))
+        found.append((row, name, _seeds(results, name)))
     return found
+
+
+def _seeds(results: Results, name: str) -> list[dict[str, Any]]:
+    paths = sorted((results.folder / name).glob("seed-*.json"))
+    read = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [seed | seed["generated"] | {"many_to_one": _many_to_one(seed)} for seed in read]
 
 
 def _many_to_one(seed: dict[str, Any]) -> float:

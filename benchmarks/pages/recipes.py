@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.pages import methods
 from benchmarks.pages.results import MEASURES, Results, percent, shown, table, with_deviation
 
 
@@ -75,7 +76,8 @@ def claims(results: Results) -> list[str]:
 
 
 def _asked(results: Results) -> dict[str, list[Bound]]:
-    mnist, best, paper = (results.summary(name)["measures"] for name in ("mnist", "mnist-best", "mnist-paper"))
+    mnist, best = (results.summary(name)["measures"] for name in ("mnist", "mnist-best"))
+    paper = statistics.fmean(seed["accuracy"] for seed in methods.seeds(results, "infoae-the-paper-s-losses"))
     alone = {
         "mnist": results.seed("mnist", 150)["seconds_training"],
         "mnist-best": results.seed("mnist-best-two-cores", 145)["seconds_training"],
@@ -91,7 +93,7 @@ def _asked(results: Results) -> dict[str, list[Bound]]:
         "`mnist-best`: the goal for these": _accuracy(best, 0.992, 0.99),
         "`mnist-best`: recovered; diversity in pixels and latent": _generator(best),
         "`mnist-best`: training on two cores (seed 145)": [Bound(alone["mnist-best"], 5400, _minutes, at_most=True)],
-        "`mnist-paper`: accuracy, mean": [Bound(paper["accuracy"]["mean"], 0.989)],
+        "`mnist-paper`: accuracy, mean": [Bound(paper, 0.989)],
         "two workers against one: `mnist`, `mnist-best`": [Bound(statistics.median(each), 1.7, _two) for each in two],
         "`Classifier`, and `.npz` end to end, against `session.run`": [
             Bound(cpu["ratios"]["classifier/session"], 0.95, _two),
