@@ -177,11 +177,14 @@ def refuse_stored(plan: Plan, storage: Storage) -> None:
 def started(plan: Plan) -> Iterator[Run]:
     """Make the folder of a new run, or take the one to go on with as it was; no other command writes to it meanwhile.
 
-    Raises InfoAEError if another command writes to it, or its images are others than those it was begun with.
+    Either is `latest` from then on. Raises InfoAEError if another command writes to it, or its images are others than
+    those it was begun with.
     """
     run = plan.resumed or Run.create(plan.runs, plan.name, plan.recipe, plan.config)
     with run.locked():
         images.keep(run, images.identify(plan.train.images), plan.config.data)
+        if plan.resumed is not None:  # a kill may have come before it was
+            run.point_latest()
         yield run
 
 
