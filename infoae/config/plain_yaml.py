@@ -65,6 +65,13 @@ class _Dumper(yaml.SafeDumper):
     """Puts text that YAML 1.2 reads as a number in quotes, too."""
 
 
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # PyYAML writes line ends of Unicode into single quotes, and reads them there as one that may be folded.
+    style = '"' if any(end in text for end in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
 

@@ -90,10 +90,12 @@ def reconstructions(model: CategoryModel, data: ImageSet) -> Figure | None:
     """Draw images above their reconstructions; None where the model has no decoder."""
     if model.no_decoder is not None:
         return None
-    real = model.to_input(data.images[: 3 * COLUMNS])
+    columns = min(COLUMNS, len(data.images))
+    whole_rows = min(3, len(data.images) // columns)
+    real = model.to_input(data.images[: whole_rows * columns])
     decoded = model.decode(model.encode(real))
-    rows = [half for pair in zip(real.split(COLUMNS), decoded.split(COLUMNS), strict=True) for half in pair]
-    return _grid(torch.stack(rows), "Test images, each above its reconstruction", ["image", "recon."] * 3)
+    rows = [half for pair in zip(real.split(columns), decoded.split(columns), strict=True) for half in pair]
+    return _grid(torch.stack(rows), "Test images, each above its reconstruction", ["image", "recon."] * whole_rows)
 
 
 def interpolation(
@@ -123,11 +125,16 @@ def interpolation(
     return _grid(images, f"Interpolation {title}, test images at both ends", [""] * len(images))
 
 
-def tsne(model: CategoryModel, data: ImageSet, answers: NDArray[np.int64]) -> Figure:
-    """Draw t-SNE of the latents of test images, coloured by class and by category (paper figure 2b)."""
+def tsne(model: CategoryModel, data: ImageSet, answers: NDArray[np.int64]) -> Figure | None:
+    """Draw t-SNE of the latents of test images, coloured by class and by category (paper figure 2b).
+
+    None of a single image, which has no neighbour.
+    """
     from sklearn.manifold import TSNE
 
     count = min(TSNE_IMAGES, len(data))
+    if count < 2:
+        return None
     latents = model.encode(data.images[:count]).numpy()
     perplexity = min(30.0, (count - 1) / 3)
     points = TSNE(init="pca", random_state=0, perplexity=perplexity).fit_transform(latents)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -89,6 +89,7 @@ def test_every_number_has_an_upper_limit() -> None:
 
 
 @given(JSON)
+@example({"\x85": ["\u2028", "a\u2029b"]})
 def test_what_is_written_is_read(value: Any) -> None:
     assert plain_yaml.read(plain_yaml.write(value), "test") == value
 

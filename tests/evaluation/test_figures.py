@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from infoae.data import ImageSet
@@ -29,6 +30,13 @@ def test_data_without_labels_gets_the_figures_that_need_none(
     names = [name for name, _ in figures.draw_all(finished_run, InfoAE.of_run(finished_run), unlabelled)]
     assert "confusion" not in names
     assert "tsne" in names
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 13, 40])
+def test_any_number_of_images_can_be_drawn(number: int, finished_run: Run, mnist: tuple[ImageSet, ImageSet]) -> None:
+    few = ImageSet(mnist[1].images[:number], None)
+    names = [name for name, _ in figures.draw_all(finished_run, InfoAE.of_run(finished_run), few)]
+    assert {"samples", "reconstructions"} <= set(names)
 
 
 def test_interpolation_pairs_are_within_or_between_categories(
