@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from infoae.data import bundled_mnist
 from infoae.data.shards import Shards, read_labels
+from infoae.data.unreadable import UnreadableImageError, unreadable
 from infoae.errors import InfoAEError, UsageError, one_line
 
 if TYPE_CHECKING:  # the run-time half of deploy imports this package, and has no YAML
@@ -104,17 +105,27 @@ def _shards(config: Data, split: Split) -> ImageSet:
 def _torchvision(config: Data, split: Split) -> ImageSet:
     root = _root(config)
     try:
+        with unreadable():
+            images, labels = _raw(config, root, split)
+    except UnreadableImageError as error:
+        raise InfoAEError(f"data {config.name} under {root} cannot be read: {error}") from None
+    if len(images) != len(labels):
+        raise InfoAEError(f"data {config.name} under {root} has {len(images)} images and {len(labels)} labels")
+    return ImageSet(np.ascontiguousarray(images), labels)
+
+
+def _raw(config: Data, root: Path, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images (N, C, H, W) and their labels. Raises InfoAEError if they are missing, and anything on damage."""
+    try:
         dataset = _builder(config.name)(
             root=str(root), download=config.download, **_split_arguments(config.name, split)
         )
     except (RuntimeError, FileNotFoundError) as error:  # torchvision: not there, or not what its checksum says
         reason = one_line(error, first=True).rstrip(".")
         raise InfoAEError(f"data {config.name} under {root}: {reason}; --download fetches it") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InfoAEError(f"data {config.name} under {root} cannot be read: {one_line(error)}") from None
     images = np.asarray(dataset.data, dtype=np.uint8)
     labels = np.asarray(dataset.labels if config.name == "svhn" else dataset.targets, dtype=np.int64)
-    return ImageSet(np.ascontiguousarray(_to_chw(images, config.name)), labels)
+    return _to_chw(images, config.name), labels
 
 
 def _builder(name: DataName) -> Callable[..., Any]:

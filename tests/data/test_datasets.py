@@ -145,3 +145,18 @@ def test_a_truncated_torchvision_file_is_one_clear_line(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InfoAEError, match="fashion-mnist under"):
         data.load(Data(name="fashion-mnist", root=tmp_path), "train")
+
+
+@pytest.mark.parametrize("images", [b"\0\0\x01\x03" + bytes(40), b"\0\0\x08\x09" + bytes(40), b"\0", b""])
+def test_a_torchvision_file_of_another_kind_is_one_clear_line(images: bytes, tmp_path: Path) -> None:
+    write_fashion_mnist(tmp_path, 12)
+    (tmp_path / "FashionMNIST/raw/train-images-idx3-ubyte").write_bytes(images)
+    with pytest.raises(InfoAEError, match=r"fashion-mnist under .* cannot be read: "):
+        data.load(Data(name="fashion-mnist", root=tmp_path), "train")
+
+
+def test_torchvision_labels_of_another_number_are_refused(tmp_path: Path) -> None:
+    write_fashion_mnist(tmp_path, 12)
+    (tmp_path / "FashionMNIST/raw/train-labels-idx1-ubyte").write_bytes(idx(np.arange(11, dtype=np.uint8)))
+    with pytest.raises(InfoAEError, match="has 12 images and 11 labels"):
+        data.load(Data(name="fashion-mnist", root=tmp_path), "train")
