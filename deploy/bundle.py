@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -101,6 +102,28 @@ class Manifest(_Section):
         if len(self.category_names) != self.num_categories:
             raise ValueError(f"{len(self.category_names)} category_names for {self.num_categories} categories")
         return self
+
+    @model_validator(mode="after")
+    def _sizes_are_those_of_the_graphs(self) -> Self:
+        """No size is believed that a graph does not have, too: answers of that size are allocated before it runs."""
+        sizes = {
+            "images": self.image.shape,
+            "probabilities": (self.num_categories,),
+            "latent": (self.latent_dim,),
+            "noise": (self.noise_dim,),
+        }
+        for graph in self.files.values():
+            for name, tensor in (*graph.inputs.items(), *graph.outputs.items()):
+                if name in sizes and tensor.shape[1:] != sizes[name]:
+                    raise ValueError(f"{graph.file} has {name} {tensor.shape[1:]}, not {sizes[name]}")
+        return self
+
+    @field_validator("noise_range")
+    @classmethod
+    def _from_low_to_high(cls, noise_range: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= noise_range[1] - noise_range[0] < math.inf:
+            raise ValueError("the lower end comes first")
+        return noise_range
 
     def categories(self, wanted: str) -> list[int]:
         """Return the categories that are called `wanted`, or else the one of that number.

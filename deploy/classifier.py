@@ -131,7 +131,9 @@ class Classifier:
             content = bundle.read(SAMPLE)
             with unreadable(), np.load(io.BytesIO(content), allow_pickle=False) as sample:
                 images, tolerance = sample["images"], float(sample["tolerance"])
-                expected = Answers(sample["probabilities"], sample["latent"])
+                if not images.size:
+                    raise UnreadableImageError("no images")
+                expected = Answers(*(sample[name].astype(np.float32) for name in ("probabilities", "latent")))
         except UnreadableImageError as error:
             raise InfoAEError(f"bundle {bundle.path}: {SAMPLE} is not as export writes it; export it again") from error
         answers = self.classify(images)

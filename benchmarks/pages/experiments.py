@@ -36,6 +36,28 @@ def kills(results: Results) -> list[str]:
     return results.source("kills") + table(["verb", "changes", "killed before", "went on"], rows)
 
 
+def mutations(results: Results) -> list[str]:
+    """Damaged files of each kind, by what the kinds are for."""
+    groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for name, found in results.json("mutations.json")["kinds"].items():
+        groups.setdefault(found["group"], []).append((name, found))
+    rows = []
+    for group, kinds in groups.items():
+        tried = sum(found["tried"] for _, found in kinds)
+        wrong = sum(len(found["wrong"]) for _, found in kinds)
+        rows.append([group, ", ".join(f"`{name}`" for name, _ in kinds), f"{tried:,}", f"{tried - wrong:,}"])
+    return results.source("mutations") + table(["of", "kinds", "files", "held"], rows)
+
+
+def fuzzing(results: Results) -> list[str]:
+    """Each parser under a fuzzer."""
+    rows = [
+        [f"`{parser}`", str(found["seconds"]), f"{found['files']:,}", str(len(found["findings"]))]
+        for parser, found in results.json("fuzzing.json").items()
+    ]
+    return results.source("fuzzing") + table(["parser", "seconds", "files", "findings"], rows)
+
+
 def _trials(sweep: dict[str, Any]) -> list[dict[str, Any]]:
     """A sweep's trials, the best first; the score after the last epoch is that of the checkpoint that would be used."""
     trials = [trial | {"score": trial["epochs"][-1]["score"]} for trial in sweep["trials"]]

@@ -18,6 +18,8 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "paper-sweep": experiments.paper_sweep,
     "sweep": experiments.sweep,
     "kills": experiments.kills,
+    "mutations": experiments.mutations,
+    "fuzzing": experiments.fuzzing,
     "four-nodes": experiments.four_nodes,
     "few-labels": experiments.few_labels,
     "neighbours": experiments.neighbours,

@@ -87,6 +87,12 @@ def test_an_unknown_field_of_a_later_version_is_ignored(bundle: Path) -> None:
         ({"image": {"channels": 2, "height": 28, "width": 28}}, "image.channels"),
         ({"files": {"classifier": {"file": "../x.onnx", "inputs": {}, "outputs": {}}}}, "plain name"),
         ({"format": "one"}, "format"),
+        ({"latent_dim": 2**40}, r"classifier.onnx has latent \(8,\), not \(1099511627776,\)"),
+        ({"noise_dim": 2**40}, r"generator.onnx has noise \(6,\)"),
+        ({"image": {"channels": 1, "height": 2**31, "width": 28}}, r"classifier.onnx has images \(1, 28, 28\)"),
+        ({"num_categories": 2, "category_names": ["one", "two"]}, r"classifier.onnx has probabilities \(10,\)"),
+        ({"noise_range": [1, -1]}, "noise_range: .*the lower end comes first"),
+        ({"noise_range": [-1e308, 1e308]}, "noise_range"),
     ],
 )
 def test_a_wrong_manifest_is_named(bundle: Path, fields: dict[str, object], message: str) -> None:

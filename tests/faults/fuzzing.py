@@ -4,7 +4,7 @@
 
 PARSER is a kind of `inputs.CONTAINERS`. Whatever it does with a file but give rows or one line of ours is a finding.
 The first file of each lies in DIR/findings afterwards; in DIR are a log, and the files that reached something new,
-which are tried first the next time.
+which are tried first the next time. FILE gets an entry for the parser, beside those of others.
 Needs `pip install 'infoae[fuzz]'`, on Linux.
 """
 
@@ -127,8 +127,9 @@ def main() -> None:
     for finding in found:
         print(f"{corpus / 'findings' / finding['file']}: {finding['what']}")  # noqa: T201
     if arguments.out:
-        result = {"seconds": arguments.seconds, "files": findings.tried, "findings": found}
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        results = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out.exists() else {}
+        results[arguments.parser] = {"seconds": arguments.seconds, "files": findings.tried, "findings": found}
+        arguments.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

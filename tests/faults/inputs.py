@@ -35,6 +35,7 @@ from infoae.tune import space
 from tests.faults import seeds
 from tests.faults.readers import Kind
 from tests.helpers.bundles import make_bundle
+from tests.helpers.inputs import idx
 
 IMAGE = ImageSpec(channels=1, height=seeds.SIDE, width=seeds.SIDE)
 TORCHVISION = "torchvision/FashionMNIST/raw"
@@ -54,7 +55,7 @@ def prepare() -> None:
     Path(TORCHVISION).mkdir(parents=True)
     for split in ("train", "t10k"):
         Path(TORCHVISION, f"{split}-images-idx3-ubyte").write_bytes(seeds.idx_arrays()[0])
-        Path(TORCHVISION, f"{split}-labels-idx1-ubyte").write_bytes(seeds.idx(np.arange(6, dtype=np.uint8)))
+        Path(TORCHVISION, f"{split}-labels-idx1-ubyte").write_bytes(idx(np.arange(6, dtype=np.uint8)))
 
 
 class _Rows:
@@ -212,6 +213,9 @@ CONTAINERS = {
 OTHERS = {
     "tar, converted": Kind("archives", "x.tar", seeds.tars, convert, seeds.with_checksums),
     "zip, converted": Kind("archives", "x.zip", seeds.zips, convert),
+    "npz of a damaged array": Kind(
+        "arrays", "x.npz", seeds.arrays, classify, lambda array: seeds.npz(images=array)
+    ),
     "test_labels.npy": Kind(
         "training data", "shards/test_labels.npy", lambda: [Path("shards/test_labels.npy").read_bytes()],
         lambda _: train_on("shards", "shards"),

@@ -28,9 +28,9 @@ from tests.faults.readers import Kind, wrong
 
 KINDS: dict[str, Kind] = {**inputs.PICTURES, **inputs.CONTAINERS, **inputs.OTHERS, **written.WRITTEN}
 EXTREMES = (0, -1, 1, 2**7, 2**15 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 10**30)
-WORDS = (*(b"%d" % number for number in EXTREMES), *b'null true [] {} "" 1e400 NaN -0.0 .inf 0.5 : , *a'.split())
+WORDS = (*(b"%d" % number for number in EXTREMES), *b'null true [] {} "" 1e400 NaN -0.0 .inf 0.5 *a'.split())
 """What is put into text in place of a word of it."""
-_WORD = re.compile(rb'"[^"\n]*"|[\w.+-]+|[^\w\s]')
+_WORD = re.compile(rb'"[^"\n]*"|[\w.+-]+')
 
 
 def mutated(content: bytes, others: Sequence[bytes], rng: random.Random) -> bytes:
@@ -92,7 +92,9 @@ def _with_another_word(content: bytes, rng: random.Random) -> bytes:
         lines[at : at + 1] = rng.choice(([], lines[at : at + 1] * 2, lines[at : at + 1] * 50))
         return b"".join(lines)
     word = rng.choice(words)
-    other = rng.choice(WORDS) if rng.random() < 0.7 else rng.choice(words)[0]
+    quoted = word[0].startswith(b'"')  # so that most of what was JSON remains it
+    like = [other[0] for other in words if other[0].startswith(b'"')] if quoted else [*WORDS, word[0][1:]]
+    other = rng.choice(like if rng.random() < 0.7 else WORDS)
     return content[: word.start()] + other + content[word.end() :]
 
 

@@ -179,7 +179,7 @@ def _tar(kind: int) -> bytes:
             sparse.size, sparse.pax_headers = 4, {"GNU.sparse.map": "0,2,6,2", "GNU.sparse.size": "8"}
             archive.addfile(sparse, io.BytesIO(b"1234"))
         if kind == tarfile.GNU_FORMAT:
-            archive.fileobj.write(_old_sparse())  # type: ignore[union-attr]
+            archive.fileobj.write(_old_sparse())
     return file.getvalue()
 
 
@@ -217,6 +217,15 @@ def _zip(kind: int) -> bytes:
 def _npy(images: NDArray[Any], version: tuple[int, int]) -> bytes:
     file = io.BytesIO()
     np.lib.format.write_array(file, images, version)
+    return file.getvalue()
+
+
+def npz(**members: bytes) -> bytes:
+    """Return an `.npz` file of `.npy` files, damaged or not."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
     return file.getvalue()
 
 

@@ -5,9 +5,11 @@ A stranger may have made the whole folder, so what a hash vouches for is damaged
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 import torch
 
 from infoae.config import Config, recipes
-from infoae.deploy.bundle import CHECKSUMS, MANIFEST, SAMPLE, Bundle, write_checksums
+from infoae.deploy.bundle import CHECKSUMS, MANIFEST, SAMPLE, write_checksums
 from infoae.deploy.classifier import Classifier
 from infoae.deploy.generator import Generator
 from infoae.deploy.job_folder import DESCRIPTION, JobFolder
@@ -80,15 +82,19 @@ def _sweep(config: Config) -> Sweep:
     )  # fmt: skip
 
 
-def use_bundle(_: Path) -> None:
-    """Use every graph of a bundle, whose hashes are those of the files there are."""
+def classify(_: Path) -> None:
+    """Use the classifier of a bundle, whose hashes are those of the files there are."""
     write_checksums(BUNDLE)
-    bundle = Bundle.load(BUNDLE)
-    classifier = Classifier(bundle, "cpu", num_threads=1)
-    answers = classifier.classify(np.zeros((2, *classifier.manifest.image.shape), np.uint8))
-    generator = Generator(bundle, "cpu", num_threads=1)
+    classifier = Classifier(BUNDLE, "cpu", num_threads=1)
+    classifier.classify(np.zeros((2, *classifier.manifest.image.shape), np.uint8))
+
+
+def generate(_: Path) -> None:
+    """Use the generator and the decoder of a bundle, whose hashes are those of the files there are."""
+    write_checksums(BUNDLE)
+    generator = Generator(BUNDLE, "cpu", num_threads=1)
     generator.generate(0, 2, 0)
-    generator.decode(answers.latent)
+    generator.decode(np.zeros((2, generator.manifest.latent_dim), np.float32))
 
 
 def use_run(_: Path) -> None:
@@ -116,15 +122,33 @@ def _file_of(folder: Path, name: str, read: Callable[[Path], object], finish: An
     return Kind(group, str(folder / name), lambda: [(folder / name).read_bytes()], read, finish)
 
 
+def _members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
+
+
+def _member_of(folder: Path, file: str, name: str, read: Callable[[Path], object]) -> Kind:
+    """An array of an `.npz` file: damaged within, the file's own checksum is true."""
+    kind = _file_of(folder, file, read, lambda array: seeds.npz(**_members(folder / file) | {name: array}))
+    return dataclasses.replace(kind, seeds=lambda: [_members(folder / file)[name]])
+
+
 def _run() -> Run:
     return Run.open(RUN)
 
 
 WRITTEN = {
-    MANIFEST: _file_of(BUNDLE, MANIFEST, use_bundle),
+    MANIFEST: _file_of(BUNDLE, MANIFEST, classify),
+    f"{MANIFEST}, generated": _file_of(BUNDLE, MANIFEST, generate),
     CHECKSUMS: _file_of(BUNDLE, CHECKSUMS, lambda _: Classifier(BUNDLE, "cpu", num_threads=1)),
-    SAMPLE: _file_of(BUNDLE, SAMPLE, use_bundle),
-    "classifier.onnx": _file_of(BUNDLE, "classifier.onnx", use_bundle),
+    SAMPLE: _file_of(BUNDLE, SAMPLE, classify),
+    f"images of {SAMPLE}": _member_of(BUNDLE, SAMPLE, "images", classify),
+    f"latents of {SAMPLE}": _member_of(BUNDLE, SAMPLE, "latent", classify),
+    f"an array of {NEIGHBOURS}": _member_of(
+        RUN, NEIGHBOURS, "neighbours", lambda _: pairs.load(_run(), seeds.PIXELS, _config(), CPU)
+    ),
+    "classifier.onnx": _file_of(BUNDLE, "classifier.onnx", classify),
+    "generator.onnx": _file_of(BUNDLE, "generator.onnx", generate),
     CONFIG: _file_of(RUN, CONFIG, use_run),
     "model.safetensors": _file_of(RUN, f"{STEP}/model.safetensors", use_run),
     "checkpoint.json": _file_of(RUN, f"{STEP}/checkpoint.json", lambda _: _run().checkpoint("best"), _digested),
