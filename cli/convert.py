@@ -61,8 +61,8 @@ def convert(
     if not 0 < test < 1:
         raise UsageError(f"--test {test}: a share of the images is more than 0 and less than 1")
     options = decode_options(value_range, background)
-    from infoae.deploy.bundle import ImageSpec
-    from infoae.deploy.convert import convert_files
+    from infoae.data.image_spec import ImageSpec
+    from infoae.inputs.convert import convert_files
 
     try:
         done = convert_files(

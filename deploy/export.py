@@ -16,11 +16,11 @@ from torch import nn
 
 from infoae import data
 from infoae.category_model import CategoryModel
+from infoae.data.image_spec import ImageSpec
 from infoae.deploy.bundle import (
     SAMPLE,
     Bundle,
     GraphSpec,
-    ImageSpec,
     Manifest,
     RunSpec,
     write_checksums,

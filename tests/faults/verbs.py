@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,10 +129,7 @@ def import_export() -> None:
 
 
 def import_runtime() -> None:
-    import infoae.deploy.convert
-    import infoae.deploy.generator
-    import infoae.deploy.job
-    import infoae.deploy.pictures  # noqa: F401
+    pass
 
 
 def import_ray() -> None:
@@ -155,7 +152,7 @@ def actors_here() -> None:
     """Let the shards of `classify --ray` be done by this process, which is the one that is killed."""
     from infoae.deploy import ray_batch
 
-    def pipeline(work: Any, todo: list[dict[str, Any]], _: int) -> Any:
+    def pipeline(work: Any, todo: list[dict[str, Any]], resumed: int) -> Generator[dict[str, Any]]:  # noqa: ARG001
         actor = ray_batch._ShardClassifier(work)
         for item in todo:
             yield json.loads(actor({name: [value] for name, value in item.items()})["done"][0])

@@ -14,17 +14,17 @@ import numpy as np
 
 from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.data.external_shuffle import Buckets, row_type
+from infoae.data.image_spec import ImageSpec
 from infoae.data.shard_writer import write_classes, write_split
-from infoae.deploy.archives import TarSource, ZipSource
-from infoae.deploy.arrays import ArrayFile
-from infoae.deploy.batch import Decoded, check_any, decode, largest, ordered_map, read_blocks
-from infoae.deploy.blocks import Source, key_of
-from infoae.deploy.bundle import ImageSpec
-from infoae.deploy.columns import ParquetSource
-from infoae.deploy.cpus import available_cpus
-from infoae.deploy.sources import open_sources
 from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_folder
+from infoae.inputs.archives import TarSource, ZipSource
+from infoae.inputs.arrays import ArrayFile
+from infoae.inputs.blocks import Source, key_of
+from infoae.inputs.columns import ParquetSource
+from infoae.inputs.cpus import available_cpus
+from infoae.inputs.decoding import Decoded, check_any, decode, largest, ordered_map, read_blocks
+from infoae.inputs.sources import open_sources
 from infoae.reporting.images import progress
 
 BLOCK_IMAGES = 64

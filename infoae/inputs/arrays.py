@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.data import idx, npy
+from infoae.data.image_spec import ImageSpec
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
-from infoae.deploy.blocks import Block, key_of
-from infoae.deploy.bundle import ImageSpec
 from infoae.errors import InfoAEError
+from infoae.inputs.blocks import Block, key_of
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infoae.data.image_spec import ImageSpec
 from infoae.data.limits import MAX_NAME_BYTES
 from infoae.data.selection import container_kind, is_hidden, why_passed_over
 from infoae.data.unreadable import UnreadableImageError, unreadable
-from infoae.deploy.blocks import Block, Encoded, PassedOver, Source, in_blocks, key_of
-from infoae.deploy.bundle import ImageSpec
 from infoae.errors import InfoAEError, one_line
+from infoae.inputs.blocks import Block, Encoded, PassedOver, Source, in_blocks, key_of
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,9 @@ def open_sources(
 
 
 def _open(path: str, image: ImageSpec, column: str | None) -> Source:
-    from infoae.deploy.archives import TarSource, ZipSource
-    from infoae.deploy.arrays import ArrayFile
-    from infoae.deploy.columns import ParquetSource
+    from infoae.inputs.archives import TarSource, ZipSource
+    from infoae.inputs.arrays import ArrayFile
+    from infoae.inputs.columns import ParquetSource
 
     kind = container_kind(path)
     try:
