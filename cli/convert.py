@@ -11,6 +11,7 @@ import typer
 from infoae.cli.options import (
     MOST_SEED,
     BackgroundOption,
+    ClassesOption,
     ColumnOption,
     InputsArgument,
     JsonOption,
@@ -23,8 +24,6 @@ from infoae.cli.options import (
     tell_of_inputs,
 )
 
-_CLASSES = "Take the folder of each image as its class, for evaluation alone: test_labels.npy and classes.txt."
-
 
 def convert(
     inputs: InputsArgument,
@@ -36,7 +35,7 @@ def convert(
     test: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the images, drawn at random, that is kept for tests.")
     ] = 0.1,
-    classes_from_folders: Annotated[bool, typer.Option("--classes-from-folders", help=_CLASSES)] = False,
+    labels: ClassesOption = None,
     seed: Annotated[
         int, typer.Option(min=0, max=MOST_SEED, help="Random seed of the images' order and of those kept for tests.")
     ] = 0,
@@ -71,7 +70,7 @@ def convert(
             ImageSpec.model_validate({"channels": channels, "height": size, "width": size}),
             test_share=test,
             seed=seed,
-            classes_from_folders=classes_from_folders,
+            labels=labels,
             column=column,
             max_errors=max_errors,
             null=null,
