@@ -59,7 +59,7 @@ class Plan:
         }
         return {
             "recipe": self.recipe,
-            "data": self.config.data.name,
+            "data": self.config.data.described(),
             "images": len(self.train),
             "image_shape": list(self.train.images.shape[1:]),
             "parameters": num_parameters(self.config),

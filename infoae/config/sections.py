@@ -65,6 +65,10 @@ class Data(Section):
     held_out: Count = 0
     """Number of images, the last ones, that are kept out of training to compute the score; 0 scores on trained ones."""
 
+    def described(self) -> str:
+        """Return what it is and where, for people."""
+        return self.name if self.root is None else f"{self.name} in {self.root}"
+
     def absolute(self) -> Self:
         """Return the same data by absolute paths: a resumed run, a trial or a worker may be in another folder."""
         found: dict[str, object] = {}

@@ -8,10 +8,11 @@ more than INFOAE_CACHE_BYTES, the longest unused first.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,19 +113,15 @@ def _prepared(given: Data, inputs: list[str], image: ImageSpec) -> Path:
 def _fingerprint(inputs: list[str], image: ImageSpec, given: Data) -> str:
     """Of the names, sizes and times of all files that are read: cheap, and another one for other pictures."""
     digest = hashlib.blake2b(digest_size=16)
-
-    def add(path: str | Path) -> None:
-        status = os.stat(path)  # noqa: PTH116 (of a million files)
-        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
-
-    if given.labels not in (None, "folders"):
-        add(str(given.labels))
-    for source in open_sources(inputs, image, column=given.column):
-        for path in _paths(source):
-            try:
-                add(path)
-            except OSError:  # it becomes a row with a reason
-                digest.update(f"{path}\0-\n".encode(errors="surrogateescape"))
+    sources = open_sources(inputs, image, column=given.column)
+    paths: Iterable[str | Path] = itertools.chain([given.labels or ""], *map(_paths, sources))
+    for path in paths:
+        try:
+            status = os.stat(path)  # noqa: PTH116 (of a million files)
+            state = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:  # whoever reads it says why
+            state = "-"
+        digest.update(f"{path}\0{state}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

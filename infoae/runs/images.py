@@ -59,10 +59,9 @@ def keep(run: Run, found: Identity, source: Data) -> None:
             f"{path} is damaged ({one_line(error)}): remove it to go on with the images there are"
         ) from None
     if known != found:
-        where = source.name if source.root is None else f"{source.name} in {source.root}"
         raise InfoAEError(
-            f"run {run.name} was begun with {_describe(known)}, and data {where} has {_describe(found)}: say with "
-            "--data-root where the same images lie, or train a new run"
+            f"run {run.name} was begun with {_describe(known)}, and data {source.described()} has "
+            f"{_describe(found)}: say with --data-root where the same images lie, or train a new run"
         )
 
 
