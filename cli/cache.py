@@ -21,7 +21,6 @@ def cache(
     They lie in the folder INFOAE_CACHE, by default the user's cache, and take at most INFOAE_CACHE_BYTES.
     """
     from infoae.inputs import cache as kept
-    from infoae.reporting.tables import print_table
 
     found = list(kept.clear()) if clear else [(entry, False) for entry in kept.entries()]
     if as_json:
@@ -36,8 +35,8 @@ def cache(
         for entry, gone in found:
             echo(f"{'removed' if gone else 'in use, kept'}: {entry.folder} ({entry.num_bytes / 1e6:,.1f} MB)")
     else:
-        rows_of_text = [
-            [entry.source, f"{entry.num_bytes / 1e6:,.1f} MB", f"{datetime.fromtimestamp(entry.used):%Y-%m-%d %H:%M}"]
-            for entry, _ in found
-        ]
-        print_table(f"{kept.cache_folder()}", ["pictures", "size", "last used"], rows_of_text, right=["size"])
+        for entry, _ in found:
+            echo(
+                f"{entry.num_bytes / 1e6:>12,.1f} MB, last used {datetime.fromtimestamp(entry.used):%F %R}: {entry.source}"
+            )
+        echo(f"in {kept.cache_folder()}; infoae cache --clear removes them")
