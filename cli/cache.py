@@ -36,7 +36,6 @@ def cache(
             echo(f"{'removed' if gone else 'in use, kept'}: {entry.folder} ({entry.num_bytes / 1e6:,.1f} MB)")
     else:
         for entry, _ in found:
-            echo(
-                f"{entry.num_bytes / 1e6:>12,.1f} MB, last used {datetime.fromtimestamp(entry.used):%F %R}: {entry.source}"
-            )
+            used = datetime.fromtimestamp(entry.used)
+            echo(f"{entry.num_bytes / 1e6:>12,.1f} MB, last used {used:%F %R}: {entry.source}")
         echo(f"in {kept.cache_folder()}; infoae cache --clear removes them")
