@@ -129,10 +129,7 @@ def import_export() -> None:
 
 
 def import_runtime() -> None:
-    import infoae.deploy.convert
-    import infoae.deploy.generator
-    import infoae.deploy.job
-    import infoae.deploy.pictures  # noqa: F401
+    pass
 
 
 def import_ray() -> None:
