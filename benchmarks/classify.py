@@ -29,17 +29,17 @@ from torch import Tensor, nn
 
 from infoae import data
 from infoae.deploy import Classifier
-from infoae.deploy.batch import decode, ordered_map, read_blocks
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE
-from infoae.deploy.cpus import available_cpus
 from infoae.deploy.export import export_run
 from infoae.deploy.onnx_session import open_session
 from infoae.deploy.precision import Precision
-from infoae.deploy.sources import open_sources
 from infoae.errors import InfoAEError
 from infoae.files import write_json
 from infoae.gpu import Device
+from infoae.inputs.cpus import available_cpus
+from infoae.inputs.decoding import decode, ordered_map, read_blocks
+from infoae.inputs.sources import open_sources
 from infoae.model import InfoAE
 from infoae.runs.run import Run
 

@@ -48,7 +48,7 @@ def augment(
     from infoae.deploy.classifier import Classifier
     from infoae.deploy.generator import Generator
     from infoae.deploy.pictures import check_amount, write_pictures
-    from infoae.deploy.sources import open_sources
+    from infoae.inputs.sources import open_sources
     from infoae.reporting.images import progress
 
     options = decode_options(value_range, background)

@@ -11,6 +11,7 @@ import typer
 from infoae.cli.options import (
     MOST_SEED,
     BackgroundOption,
+    ClassesOption,
     ColumnOption,
     InputsArgument,
     JsonOption,
@@ -23,8 +24,6 @@ from infoae.cli.options import (
     tell_of_inputs,
 )
 
-_CLASSES = "Take the folder of each image as its class, for evaluation alone: test_labels.npy and classes.txt."
-
 
 def convert(
     inputs: InputsArgument,
@@ -36,7 +35,7 @@ def convert(
     test: Annotated[
         float, typer.Option(metavar="SHARE", help="Share of the images, drawn at random, that is kept for tests.")
     ] = 0.1,
-    classes_from_folders: Annotated[bool, typer.Option("--classes-from-folders", help=_CLASSES)] = False,
+    labels: ClassesOption = None,
     seed: Annotated[
         int, typer.Option(min=0, max=MOST_SEED, help="Random seed of the images' order and of those kept for tests.")
     ] = 0,
@@ -61,8 +60,8 @@ def convert(
     if not 0 < test < 1:
         raise UsageError(f"--test {test}: a share of the images is more than 0 and less than 1")
     options = decode_options(value_range, background)
-    from infoae.deploy.bundle import ImageSpec
-    from infoae.deploy.convert import convert_files
+    from infoae.data.image_spec import ImageSpec
+    from infoae.inputs.convert import convert_files
 
     try:
         done = convert_files(
@@ -71,7 +70,7 @@ def convert(
             ImageSpec.model_validate({"channels": channels, "height": size, "width": size}),
             test_share=test,
             seed=seed,
-            classes_from_folders=classes_from_folders,
+            labels=labels,
             column=column,
             max_errors=max_errors,
             null=null,

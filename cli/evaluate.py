@@ -38,11 +38,12 @@ def evaluate(
     """
     from infoae.device import resolve_device
     from infoae.evaluation.evaluate import evaluate_run
+    from infoae.inputs.cache import ready
     from infoae.runs import images
     from infoae.runs.run import Run
 
     found = Run.open(run, runs)
-    test = images.of_tests(found, data_root)
+    test = images.of_tests(found, ready(found.config(), data_root))
     result = evaluate_run(found, test, checkpoint.value, resolve_device(device.value))
     if as_json:
         print_json(result.to_dict())

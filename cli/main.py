@@ -11,6 +11,7 @@ import typer
 
 from infoae.cli import (
     augment,
+    cache,
     classify,
     config,
     convert,
@@ -51,6 +52,7 @@ app.command("classify", cls=Command)(classify.classify)
 app.command("generate", cls=Command)(generate.generate)
 app.command("augment", cls=Command)(augment.augment)
 app.add_typer(config.app, name="config")
+app.command("cache", cls=Command)(cache.cache)
 app.command("doctor", cls=Command)(doctor.doctor)
 
 

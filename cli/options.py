@@ -58,6 +58,15 @@ SetOption = Annotated[
         "--set", metavar="KEY=VALUE", help="Set a configuration key, as optim.learning_rate=1e-4. Repeatable."
     ),
 ]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="PATH|NAME",
+        help="What to train on: pictures (a folder, pattern, list, .tar, .zip, .parquet, .npy or .npz file, or the "
+        "folder that infoae convert wrote), or a data set: mnist, fashion-mnist, kmnist, emnist, usps, svhn, cifar10.",
+    ),
+]
 MovedDataOption = Annotated[
     Path | None,
     typer.Option("--data-root", metavar="DIR", help="Folder that the run's data set lies in now, if it has moved."),
@@ -89,6 +98,15 @@ ColumnOption = Annotated[
     str | None,
     typer.Option(
         "--column", metavar="NAME", help="Parquet column or .npz array that holds the images, where there are several."
+    ),
+]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        metavar="folders|FILE.csv",
+        help="Classes of the pictures, for evaluation alone: the folders they lie in, or a table with columns path "
+        "and label.",
     ),
 ]
 MaxErrorsOption = Annotated[
@@ -188,6 +206,26 @@ def tell_of_inputs(passed_over: Mapping[str, int], peak: int | None, value_range
             "took them, give --range 0-4095",
             err=True,
         )
+
+
+def data_settings(data: str | None, data_root: Path | None, labels: str | None) -> dict[str, object]:
+    """Return the configuration keys of --data, --data-root and --labels. Raises UsageError for data that is nowhere."""
+    import glob
+    from typing import get_args
+
+    from infoae.config.sections import DataName
+    from infoae.errors import UsageError
+
+    if data is None or data in get_args(DataName):
+        return {"data.name": data, "data.root": data_root, "data.labels": labels}
+    if data_root is not None:
+        raise UsageError(f"--data {data} says where the pictures are: leave --data-root out")
+    path = Path(data)
+    if not path.exists() and not glob.glob(data, recursive=True):  # noqa: PTH207
+        names = ", ".join(name for name in get_args(DataName) if name not in ("shards", "files"))
+        raise UsageError(f"--data {data}: no such file or folder, and no data set: these are {names}")
+    kind = "shards" if any((path / "train").glob("*.npy")) and (path / "test").is_dir() else "files"
+    return {"data.name": kind, "data.root": data, "data.labels": labels}
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -14,9 +14,12 @@ from infoae.cli.options import (
     MOST_RUNS,
     MOST_SEED,
     MOST_THREADS,
+    ClassesOption,
+    DataOption,
     JsonOption,
     RunsOption,
     SetOption,
+    data_settings,
     echo,
     print_json,
     refuse_changes,
@@ -63,11 +66,11 @@ def train(
         str, typer.Option("--config", help="Recipe to train: a name of infoae config list, or a YAML file.")
     ] = "mnist",
     settings: SetOption = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Data set to train on: mnist, fashion-mnist, kmnist, emnist, usps, svhn, cifar10, shards."),
+    data: DataOption = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that a data set lies in; mnist and pictures need none.")
     ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder the data set lies in; mnist needs none.")] = None,
+    labels: ClassesOption = None,
     download: Annotated[
         bool, typer.Option("--download", help="Let torchvision download the data set into --data-root.")
     ] = False,
@@ -146,9 +149,7 @@ def train(
     if store is not None and not request.needs_ray:
         raise UsageError("--storage is for several workers: give --nodes or --workers-per-node too")
 
-    given = {
-        "data.name": data,
-        "data.root": data_root,
+    given = data_settings(data, data_root, labels) | {
         "data.download": download or None,
         "train.epochs": epochs,
         "seed": seed,

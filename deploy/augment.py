@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.data.decode import DEFAULTS, DecodeOptions
-from infoae.deploy.batch import decode, largest, ordered_map, read_blocks
-from infoae.deploy.blocks import Source
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
-from infoae.deploy.cpus import available_cpus
 from infoae.deploy.generator import Generator
 from infoae.deploy.pictures import Pictures
 from infoae.errors import InfoAEError
+from infoae.inputs.blocks import Source
+from infoae.inputs.cpus import available_cpus
+from infoae.inputs.decoding import decode, largest, ordered_map, read_blocks
 
 
 @dataclass(frozen=True)

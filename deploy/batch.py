@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from infoae.data.decode import DEFAULTS, DecodeOptions, read_image
-from infoae.data.selection import told
-from infoae.data.unreadable import UnreadableImageError
-from infoae.deploy.blocks import Block, Source
-from infoae.deploy.bundle import ImageSpec
+from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
-from infoae.deploy.cpus import available_cpus
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import KeyDigest, Part, Sink
-from infoae.deploy.sources import Listing
 from infoae.errors import InfoAEError
-
-In = TypeVar("In")
-Out = TypeVar("Out")
+from infoae.inputs.blocks import Block, Source
+from infoae.inputs.cpus import available_cpus
+from infoae.inputs.decoding import Decoded, check_any, decode, largest, ordered_map, read_blocks
 
 
 @dataclass(frozen=True)
@@ -49,20 +39,6 @@ class Summary:
     def images_per_second(self) -> float:
         """The rate of this attempt, start-up left out."""
         return (self.num_rows - self.num_resumed) / self.seconds if self.seconds else 0.0
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A block after decoding: `images` uint8 (M, C, H, W) are those of the N inputs whose `errors` entry is None.
-
-    `passed_over` is that of the block, `peak` as in Summary.
-    """
-
-    keys: list[str]
-    images: NDArray[np.uint8]
-    errors: list[str | None]
-    passed_over: Counter[str]
-    peak: int | None = None
 
 
 def classify_sources(
@@ -117,71 +93,10 @@ def classify_sources(
     return Summary(num_rows, num_failed, num_resumed, time.monotonic() - start, passed_over, peak)
 
 
-def check_any(num_rows: int, passed_over: Counter[str]) -> None:
-    """Raise InfoAEError if there was no input at all, saying what was passed over."""
-    if num_rows == 0:
-        raise InfoAEError("the inputs hold no images" + (f"; passed over: {told(passed_over)}" if passed_over else ""))
-
-
-def largest(*peaks: int | None) -> int | None:
-    """Return the largest of what is known."""
-    return max((peak for peak in peaks if peak is not None), default=None)
-
-
 def check_errors(num_failed: int, num_rows: int, max_errors: int | None) -> None:
     """Raise InfoAEError if more than `max_errors` of `num_rows` inputs have failed; None allows any number."""
     if max_errors is not None and num_failed > max_errors:
         raise InfoAEError(f"{num_failed} of {num_rows} inputs are unreadable, more than {max_errors}; stopped")
-
-
-def decode(block: Block, image: ImageSpec, options: DecodeOptions = DEFAULTS) -> Decoded:
-    """Make pixels of every input in `block` that can be read, and a reason for every other."""
-    if isinstance(block.images, np.ndarray):
-        return Decoded(block.keys, block.images, [None] * len(block), block.passed_over)
-    images = np.empty((len(block), *image.shape), np.uint8)
-    errors: list[str | None] = []
-    peaks: list[int] = []
-    readable = 0
-    for encoded in block.images:
-        try:
-            if isinstance(encoded, UnreadableImageError):
-                raise encoded
-            images[readable] = read_image(encoded, *image.shape, options, peaks)
-        except UnreadableImageError as error:
-            errors.append(str(error))
-        else:
-            errors.append(None)
-            readable += 1
-    return Decoded(block.keys, images[:readable], errors, block.passed_over, largest(*peaks))
-
-
-def ordered_map(function: Callable[[In], Out], items: Iterable[In], num_workers: int) -> Iterator[Out]:
-    """Yield `function` of each item in order, computed in threads, never more than 2 * `num_workers` ahead."""
-    pool = ThreadPoolExecutor(num_workers)
-    pending: deque[Future[Out]] = deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) >= 2 * num_workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def read_ahead(items: Iterable[In]) -> Iterator[In]:
-    """Yield `items` while a thread already reads the next two."""
-    iterator = iter(items)
-    end = object()
-    reader = ThreadPoolExecutor(1)
-    try:
-        pending = deque(reader.submit(next, iterator, end) for _ in range(2))
-        while (item := pending.popleft().result()) is not end:
-            pending.append(reader.submit(next, iterator, end))
-            yield item  # type: ignore[misc]
-    finally:
-        reader.shutdown(cancel_futures=True)
 
 
 def after_parts(blocks: Iterator[Block], parts: Sequence[Part]) -> Iterator[Block]:
@@ -207,11 +122,3 @@ def after_parts(blocks: Iterator[Block], parts: Sequence[Part]) -> Iterator[Bloc
     if rest is not None:
         yield rest
     yield from blocks
-
-
-def read_blocks(sources: Sequence[Source], size: int) -> Iterator[Block]:
-    """Yield the inputs of all sources in blocks of at most `size`, read ahead of where that is safe."""
-    for source in sources:
-        blocks = source.blocks(size)
-        # Reading ahead would leave a thread waiting on standard input that nothing could interrupt.
-        yield from blocks if isinstance(source, Listing) else read_ahead(blocks)

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from infoae.data.image_spec import ImageSpec
 from infoae.errors import InfoAEError, one_line, shown
 from infoae.files import atomic_file
 
@@ -29,22 +30,6 @@ SAMPLE = "sample_io.npz"
 class _Section(BaseModel):
     # A reader of format 1 must accept what a later writer of format 1 adds, hence "ignore".
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-
-class ImageSpec(_Section):
-    """What one image is: uint8 pixels from 0 to 255, (channels, height, width)."""
-
-    channels: Literal[1, 3]
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
-    layout: Literal["CHW"] = "CHW"
-    dtype: Literal["uint8"] = "uint8"
-    range: tuple[Literal[0], Literal[255]] = (0, 255)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)."""
-        return self.channels, self.height, self.width
 
 
 class TensorSpec(_Section):

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from infoae.data.unreadable import UnreadableImageError, unreadable
 from infoae.deploy.bundle import SAMPLE, Bundle, Manifest
-from infoae.deploy.cpus import available_cpus
 from infoae.deploy.onnx_session import device_of, open_session, run_session
 from infoae.deploy.per_process import PerProcess
 from infoae.errors import InfoAEError
 from infoae.gpu import Device
+from infoae.inputs.cpus import available_cpus
 
 BATCH_SIZE = 256
 _CPU_BATCH_SIZE = 128  # what one thread computes at once: more would not stay in a core's cache

@@ -16,11 +16,11 @@ from torch import nn
 
 from infoae import data
 from infoae.category_model import CategoryModel
+from infoae.data.image_spec import ImageSpec
 from infoae.deploy.bundle import (
     SAMPLE,
     Bundle,
     GraphSpec,
-    ImageSpec,
     Manifest,
     RunSpec,
     write_checksums,
@@ -33,6 +33,7 @@ from infoae.deploy.triton import write_repository
 from infoae.deploy.verify import SAMPLE_IMAGES, Verification, verify
 from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_folder
+from infoae.inputs.cache import ready
 from infoae.methods.registry import model_of
 from infoae.runs import checkpoint, images
 from infoae.runs.names import display
@@ -76,17 +77,14 @@ def export_run(
     config = run.config()
     step = checkpoint.read(run.checkpoint(which)).step
     model = model_of(run, which)
-    test = images.of_tests(run, data_root)
+    source = ready(config, data_root)
+    test = images.of_tests(run, source)
     specs = describe(model)
     say(f"exporting {run.name}, step {step}, as {precision}")
     for role, reason in missing(model).items():
         say(f"no {role}: {reason}")
     plain = {role: to_onnx(graph, specs[role]) for role, graph in build_graphs(model).items()}
-    calibration = (
-        data.load_training(images.located(config.data, data_root)).images[:CALIBRATION_IMAGES]
-        if precision is Precision.INT8
-        else None
-    )
+    calibration = data.load_training(source).images[:CALIBRATION_IMAGES] if precision is Precision.INT8 else None
     graphs = {role: _reduce(role, graph, precision, calibration) for role, graph in plain.items()}
     manifest = Manifest(
         infoae_version=__version__,

@@ -13,7 +13,7 @@ from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.formats import Csv
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import StandardOutput, format_of, open_file
-from infoae.deploy.sources import open_sources
+from infoae.inputs.sources import open_sources
 from infoae.reporting.images import progress
 
 

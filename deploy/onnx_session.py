@@ -6,9 +6,9 @@ import contextlib
 import io
 from typing import TYPE_CHECKING, Any, Literal
 
-from infoae.deploy.cpus import available_cpus
 from infoae.errors import InfoAEError, one_line
 from infoae.gpu import Device, why_no_gpu
+from infoae.inputs.cpus import available_cpus
 
 if TYPE_CHECKING:
     from infoae.deploy.bundle import Bundle, TensorSpec

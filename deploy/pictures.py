@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from infoae.deploy.bundle import ImageSpec, Manifest
+from infoae.data.image_spec import ImageSpec
+from infoae.deploy.bundle import Manifest
 from infoae.deploy.formats import safe_text
 from infoae.errors import InfoAEError, UsageError, one_line
 from infoae.files import atomic_file, atomic_folder

@@ -30,19 +30,20 @@ from ray.data import ActorPoolStrategy, DataContext
 from infoae.cluster.connect import VARIABLE, Request, connected
 from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.data.unreadable import UnreadableImageError, unreadable
-from infoae.deploy.archives import TarSource, ZipSource
-from infoae.deploy.arrays import ArrayFile
-from infoae.deploy.batch import Summary, check_any, check_errors, decode, largest
-from infoae.deploy.blocks import Block, Source, key_of
+from infoae.deploy.batch import Summary, check_errors
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
-from infoae.deploy.columns import ParquetSource
 from infoae.deploy.job import describe
 from infoae.deploy.job_folder import JobFolder, open_job
 from infoae.deploy.rows import RowFormat
-from infoae.deploy.sources import Files, Listing, open_sources
 from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_file
+from infoae.inputs.archives import TarSource, ZipSource
+from infoae.inputs.arrays import ArrayFile
+from infoae.inputs.blocks import Block, Source, key_of
+from infoae.inputs.columns import ParquetSource
+from infoae.inputs.decoding import check_any, decode, largest
+from infoae.inputs.sources import Files, Listing, open_sources
 from infoae.reporting.images import progress
 
 SHARD_ROWS = 8192

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from infoae.errors import Notice, UnavailableError, one_line
@@ -49,6 +50,43 @@ def held(lock: Path, what: Path) -> Iterator[None]:
         if locked is None:
             _warn(what, "the file system has no locks")
         yield
+
+
+@contextmanager
+def waited_for(lock: Path) -> Iterator[None]:
+    """Hold the file `lock` once no other process does; where there are no locks, at once."""
+    with lock.open("ab") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            with suppress(OSError):
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        yield
+
+
+def share(folder: Path) -> bool:
+    """Hold a folder, with others, until this process ends: False if it is being removed, True where no locks are."""
+    if sys.platform == "win32":
+        return folder.exists()
+    import fcntl
+
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    except OSError:
+        os.close(descriptor)
+        return True
+    with suppress(FileNotFoundError):  # it may have been renamed before it was held
+        if folder.stat().st_ino == os.fstat(descriptor).st_ino:
+            return True
+    os.close(descriptor)
+    return False
 
 
 def in_use(what: Path) -> UnavailableError:

@@ -17,6 +17,7 @@ from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import steps_an_epoch
 from infoae.device import resolve_device, resolve_precision
 from infoae.errors import UsageError
+from infoae.inputs.cache import ready
 from infoae.methods.registry import method_of
 from infoae.pseudolabels import knn, pairs
 from infoae.reporting.images import progress as image_progress
@@ -58,7 +59,7 @@ class Plan:
         }
         return {
             "recipe": self.recipe,
-            "data": self.config.data.name,
+            "data": self.config.data.described(),
             "images": len(self.train),
             "image_shape": list(self.train.images.shape[1:]),
             "parameters": num_parameters(self.config),
@@ -86,7 +87,7 @@ def resumed(run: str, runs: Path, epochs: int | None, device: str | None = None,
     """
     found = Run.open(run, runs)
     config = found.config()
-    config = config.model_copy(update={"data": images.located(config.data, data_root)})
+    config = config.model_copy(update={"data": config.data.moved(data_root)})
     if epochs is not None:
         if epochs < config.train.epochs:
             raise UsageError(f"run {found.name} was planned for {config.train.epochs} epochs; --epochs cannot go below")
@@ -105,12 +106,11 @@ def checked(
     """
     device = resolve_device(wanted or config.train.device)
     precision = resolve_precision(config.train.precision, device)
-    if config.data.root is not None:  # a resumed run or a worker may be in another folder
-        root = config.data.root.expanduser().resolve()
-        config = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+    config = config.model_copy(update={"data": config.data.absolute()})
     if config.compares_neighbours() and config.neighbours.search == "approximate":
         knn.need_faiss()
-    train, test = data.load_training(config.data), data.load(config.data, "test")
+    source = ready(config)
+    train, test = data.load_training(source), data.load(source, "test")
     if not len(test) or test.images.shape[1:] != train.images.shape[1:]:
         raise UsageError(
             f"the test images of {config.data.name} are {tuple(test.images.shape)}, those to train on are "

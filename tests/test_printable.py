@@ -119,7 +119,7 @@ def test_help_and_errors_come_out_in_any_terminal(encoding: str, tmp_path: Path)
 
 
 def test_a_list_may_begin_with_the_mark_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    from infoae.deploy.sources import Listing
+    from infoae.inputs.sources import Listing
 
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa.png\r\nb.png\n")))
     assert [block.keys for block in Listing().blocks(10)] == [["a.png", "b.png"]]

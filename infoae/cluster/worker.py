@@ -25,6 +25,7 @@ from infoae.config import recipes
 from infoae.device import resolve_precision
 from infoae.distributed import collectives
 from infoae.errors import UsageError, machine_errors
+from infoae.inputs.cache import ready
 from infoae.results import Team
 from infoae.runs import checkpoint, environment
 from infoae.runs.run import Run
@@ -95,7 +96,7 @@ def _work(arguments: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     precision = common_precision(config.train.precision, device)
     with _run_folder(job) as run:
-        trainer = Trainer(run, config, data.load_training(config.data), device, precision)
+        trainer = Trainer(run, config, data.load_training(ready(config)), device, precision)
         trainer.restore(checkpoint.newest(run.checkpoints))
         reporters = []
         if collectives.is_main():

@@ -82,10 +82,15 @@ _USES = (
         lambda config: round(config.train.batch_size / (config.train.micro_batch_size or 1)) > 1,
         "a train.batch_size of several micro-batches",
     ),
+    _Use(
+        ("data.labels", "data.column", "data.test_share"),
+        lambda config: config.data.name == "files",
+        "data.name=files, or --data PATH",
+    ),
     _Use(("data.root",), lambda config: config.data.name != "mnist", "data.name other than mnist"),
     _Use(
         ("data.download",),
-        lambda config: config.data.name not in ("mnist", "shards"),
+        lambda config: config.data.name not in ("mnist", "shards", "files"),
         "data.name of a set that torchvision knows",
     ),
 )

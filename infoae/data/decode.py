@@ -85,6 +85,13 @@ def read_image(
         return _pixels(image, options, channels, height, width)
 
 
+def size_of(source: Encoded) -> tuple[int, int]:
+    """Return height and width of the image in `source`, upright, by its header. Raises UnreadableImageError."""
+    with unreadable("damaged image: "), _opened(source) as image:
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def _checked(source: Encoded) -> io.BytesIO | str:
     """The source as Pillow takes it, once it is known to be a regular file of a sane size."""
     file: io.BytesIO | str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeAlias
 
 _OTHER = frozenset(
     (  # noqa: SIM905
@@ -18,15 +18,18 @@ _OTHER = frozenset(
         "aac avi flac m4a mkv mov mp3 mp4 mpeg mpg ogg wav webm"
     ).split()
 )
-_CONTAINERS: dict[Literal["array", "parquet", "tar", "zip"], re.Pattern[str]] = {
+ContainerKind: TypeAlias = Literal["array", "parquet", "tar", "zip", "list"]
+
+_CONTAINERS: dict[ContainerKind, re.Pattern[str]] = {
     "array": re.compile(r"\.np[yz]$|(-ubyte|\.idx\d?)(\.gz)?$", re.IGNORECASE),
     "parquet": re.compile(r"\.(parquet|pq)$", re.IGNORECASE),
     "tar": re.compile(r"\.(tar(\.(gz|bz2|xz|zst))?|tgz|tbz2?|txz|tzst)$", re.IGNORECASE),
     "zip": re.compile(r"\.zip$", re.IGNORECASE),
+    "list": re.compile(r"\.txt$", re.IGNORECASE),
 }
 
 
-def container_kind(name: str) -> Literal["array", "parquet", "tar", "zip"] | None:
+def container_kind(name: str) -> ContainerKind | None:
     """Return what holds many images under such a name, or None: a file is one image."""
     return next((kind for kind, pattern in _CONTAINERS.items() if pattern.search(name)), None)
 

@@ -182,7 +182,7 @@ def _config_of(result: SeedResult, path: Path) -> Config:
 
 
 def _anywhere(config: Config) -> Config:
-    """Return the configuration without where its data lie, which differs between machines; shards are known by that."""
-    if config.data.name == "shards":
+    """Return the configuration without where its data lie, which differs between machines, unless it says which."""
+    if config.data.name in ("shards", "files"):
         return config
     return config.model_copy(update={"data": config.data.model_copy(update={"root": None, "download": False})})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,24 +59,16 @@ def keep(run: Run, found: Identity, source: Data) -> None:
             f"{path} is damaged ({one_line(error)}): remove it to go on with the images there are"
         ) from None
     if known != found:
-        where = source.name if source.root is None else f"{source.name} in {source.root}"
         raise InfoAEError(
-            f"run {run.name} was begun with {_describe(known)}, and data {where} has {_describe(found)}: say with "
-            "--data-root where the same images lie, or train a new run"
+            f"run {run.name} was begun with {_describe(known)}, and data {source.described()} has "
+            f"{_describe(found)}: say with --data-root where the same images lie, or train a new run"
         )
 
 
-def located(source: Data, moved_to: Path | None) -> Data:
-    """Return the data of a configuration where it lies now."""
-    if moved_to is None:
-        return source
-    return source.model_copy(update={"root": moved_to.expanduser().resolve()})
-
-
-def of_tests(run: Run, moved_to: Path | None = None) -> ImageSet:
-    """Return the images that a run is tested on. Raises InfoAEError if they are not there, or of another shape."""
+def of_tests(run: Run, source: Data) -> ImageSet:
+    """Return the test images of `source`, for a run. Raises InfoAEError if they are not there, or of another shape."""
     config = run.config()
-    found = data.load(located(config.data, moved_to), "test")
+    found = data.load(source, "test")
     size = config.model.image_size
     if None not in (config.model.channels, size) and found.images.shape[1:] != (config.model.channels, size, size):
         raise UsageError(

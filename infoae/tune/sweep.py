@@ -26,6 +26,7 @@ from infoae.cluster.connect import Layout, Request
 from infoae.config import recipes
 from infoae.errors import InfoAEError, MachineError, UsageError
 from infoae.files import scratch_folder
+from infoae.inputs.cache import ready
 from infoae.methods.registry import method_of
 from infoae.planning import checked
 from infoae.pseudolabels import pairs
@@ -58,8 +59,7 @@ def planned(
     """
     search, scheduler, metric = how
     config = recipes.load(source, overrides)
-    if config.data.root is not None:  # trials run in another folder
-        config = recipes.replaced(config, {"data.root": str(config.data.root.resolve())}, source)
+    config = config.model_copy(update={"data": config.data.absolute()})
     if config.train.patience is not None:
         raise UsageError("train.patience: in a sweep the scheduler stops trials, not they themselves: set it to null")
     if config.model.num_categories == "auto":
@@ -170,7 +170,7 @@ def _find_neighbours(sweep: Sweep, beside: Run) -> None:
     }
     if not config.compares_neighbours() or varied & {"neighbours", "objective.pairs", "augment"}:
         return
-    images = data.load_training(config.data).images
+    images = data.load_training(ready(config)).images
     with image_progress("nearest neighbours", len(images)) as advance:
         pairs.find(beside, images, config.neighbours, config.augment, advance)
 

@@ -81,7 +81,7 @@ def converted(photos: Path, channels: int, size: int) -> dict[str, list[NDArray[
 
 def test_every_photo_is_there_once_well_mixed_and_labelled(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "data"
-    summary = convert(photos, "--out", out, "--size", 16, "--classes-from-folders", "--test", "0.25")
+    summary = convert(photos, "--out", out, "--size", 16, "--labels", "folders", "--test", "0.25")
     assert [summary[key] for key in ("num_train", "num_test", "num_failed", "num_classes")] == [90, 30, 0, 4]
     assert summary["next"] == f"infoae train --data shards --data-root {out}"
     assert sorted(path.name for path in out.iterdir()) == ["classes.txt", "test", "test_labels.npy", "train"]
@@ -102,7 +102,7 @@ def test_every_photo_is_there_once_well_mixed_and_labelled(photos: Path, tmp_pat
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(photos: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        convert(photos, "--out", tmp_path / name, *GREY, "--seed", seed, "--classes-from-folders")
+        convert(photos, "--out", tmp_path / name, *GREY, "--seed", seed, "--labels", "folders")
     assert content(tmp_path / "a") == content(tmp_path / "b")
     assert content(tmp_path / "a") != content(tmp_path / "c")
     both = [multiset(stored(tmp_path / name, "train"), stored(tmp_path / name, "test")) for name in "ac"]
@@ -137,10 +137,10 @@ def test_arrays_archives_and_lists_together(photos: Path, tmp_path: Path) -> Non
 def test_classes_of_a_tar_archive_are_its_folders(photos: Path, tmp_path: Path) -> None:
     members = {str(path.relative_to(photos)): path.read_bytes() for path in photos.rglob("*.*")}
     write_tar(tmp_path / "x.tar", members)
-    convert(tmp_path / "x.tar", "--out", tmp_path / "data", *GREY, "--classes-from-folders")
+    convert(tmp_path / "x.tar", "--out", tmp_path / "data", *GREY, "--labels", "folders")
     assert (tmp_path / "data/classes.txt").read_text() == "ant\nbee\ncat\ndog\n"
     write_tar(tmp_path / "flat.tar", {"1.png": next(photos.rglob("*.png")).read_bytes()})
-    result = run(tmp_path / "flat.tar", "--out", tmp_path / "x", *GREY, "--classes-from-folders")
+    result = run(tmp_path / "flat.tar", "--out", tmp_path / "x", *GREY, "--labels", "folders")
     assert "flat.tar#1.png lies in no folder" in error_of(result)
 
 
@@ -206,7 +206,7 @@ def test_unreadable_inputs_are_skipped_and_told(photos: Path, tmp_path: Path) ->
         (["{photos}", "--size", "28", "--test", "1"], "--test 1.0: a share", 2),
         (["{photos}", "--size", "28", "--test", "nan"], "--test nan: a share", 2),
         (["{array}", "--size", "28"], "has shape (2, 1, 32, 32): (N, 3, 28, 28) is needed", 1),
-        (["{array}", "--size", "32", "--channels", "1", "--classes-from-folders"], "x.npy has no folders", 1),
+        (["{array}", "--size", "32", "--channels", "1", "--labels", "folders"], "x.npy has no folders", 1),
         (["{empty}", "--size", "28"], "the inputs hold no images", 1),
         (["{one}", "--size", "28"], "1 usable image: at least 2 are needed", 1),
         (["{photos}", "--size", "28", "--out", "{photos}"], "exists already and is not an empty folder", 1),
@@ -265,7 +265,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
 def test_what_it_wrote_trains(tmp_path: Path) -> None:
     """In processes of their own, as a user would, and the first never imports torch."""
     code = "import sys; sys.modules['torch'] = sys.modules['onnxruntime'] = None\n" + COMMAND[-1]
-    options = ["photos", "--out", "data", "--size", "16", "--classes-from-folders"]
+    options = ["photos", "--out", "data", "--size", "16", "--labels", "folders"]
     made = subprocess.run(
         [sys.executable, "-c", code, "convert", *options], cwd=tmp_path, capture_output=True, text=True
     )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from infoae.data.selection import container_kind, told, why_passed_over
 from infoae.data.shards import Shards
-from infoae.deploy.sources import open_sources
+from infoae.inputs.sources import open_sources
 from tests.helpers.inputs import IMAGE, PIXELS, png, write_tar
 
 STEMS = st.text("aB1_~- é", min_size=1, max_size=4).map(str.strip).filter(bool)

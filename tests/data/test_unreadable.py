@@ -132,7 +132,7 @@ def test_whatever_opening_a_container_raises_is_its_row(one: Path, error: Except
     with pytest.MonkeyPatch.context() as patch:
         for library, name in ((np.lib.format, "read_magic"), (parquet, "ParquetFile"), (zipfile, "ZipFile")):
             patch.setattr(library, name, _raising(error))
-        patch.setattr("infoae.deploy.archives._inflated", _raising(error))
+        patch.setattr("infoae.inputs.archives._inflated", _raising(error))
         patch.setattr(Image, "open", _raising(error))
         for path in (one / "x.npy", one / "x.npz", one / "x.parquet", one / "x.tar", one / "x.zip"):
             keys, _, errors = read(path)

@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from infoae.deploy.batch import after_parts, classify_sources, ordered_map, read_ahead
-from infoae.deploy.blocks import Block
+from infoae.deploy.batch import after_parts, classify_sources
 from infoae.deploy.classifier import Classifier
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import KeyDigest, Part
-from infoae.deploy.sources import open_sources
 from infoae.errors import InfoAEError
+from infoae.inputs.blocks import Block
+from infoae.inputs.decoding import ordered_map, read_ahead
+from infoae.inputs.sources import open_sources
 from tests.helpers.bundles import make_bundle
 
 

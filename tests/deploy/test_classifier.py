@@ -19,9 +19,9 @@ from onnx import numpy_helper
 from infoae.deploy import Classifier, Generator, onnx_session
 from infoae.deploy.bundle import Bundle, write_checksums
 from infoae.deploy.classifier import BATCH_SIZE
-from infoae.deploy.cpus import available_cpus
 from infoae.deploy.per_process import PerProcess
 from infoae.errors import InfoAEError
+from infoae.inputs.cpus import available_cpus
 from tests.helpers.bundles import CATEGORIES, LATENT, make_bundle, reference
 
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infoae.data.image_spec import ImageSpec
 from infoae.deploy import pictures
-from infoae.deploy.bundle import Bundle, ImageSpec
+from infoae.deploy.bundle import Bundle
 from infoae.deploy.generator import Generator
 from infoae.deploy.pictures import Pictures
 from infoae.errors import UsageError

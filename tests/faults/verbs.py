@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,10 +129,12 @@ def import_export() -> None:
 
 
 def import_runtime() -> None:
-    import infoae.deploy.convert
-    import infoae.deploy.generator
-    import infoae.deploy.job
-    import infoae.deploy.pictures  # noqa: F401
+    pass
+
+
+def import_ray() -> None:
+    import_runtime()
+    import infoae.deploy.ray_batch  # noqa: F401
 
 
 def import_tuning() -> None:
@@ -146,7 +148,26 @@ def small_parts() -> None:
     sinks.PART_ROWS, sinks.PART_SECONDS = 8, float("inf")
 
 
-def without_ray() -> None:
+def actors_here() -> None:
+    """Let the shards of `classify --ray` be done by this process, which is the one that is killed."""
+    from infoae.deploy import ray_batch
+
+    def pipeline(work: Any, todo: list[dict[str, Any]], resumed: int) -> Generator[dict[str, Any]]:  # noqa: ARG001
+        actor = ray_batch._ShardClassifier(work)
+        for item in todo:
+            yield json.loads(actor({name: [value] for name, value in item.items()})["done"][0])
+
+    ray_batch.SHARD_ROWS = 8
+    ray_batch._pipeline = pipeline
+
+
+def parts(folder: Path) -> Any:
+    from pyarrow import parquet
+
+    return [(path.name, parquet.read_table(path).to_pylist()) for path in sorted((folder / "o").glob("*.parquet"))]
+
+
+def trials_here() -> None:
     """Let a sweep's trials be trained by this process, one after the other."""
     from infoae.cluster import connect
     from infoae.cluster.connect import Layout
@@ -210,12 +231,18 @@ VERBS: dict[str, Verb] = {
         lambda folder: (sorted(path.name for path in folder.iterdir()), (folder / "o.csv").read_text()),
         patch=small_parts,
     ),
+    "classify --ray": Verb(
+        ["classify", "pictures", "--ray", "--model", "bundle", "--out", "o", "--batch-size", "4"],
+        write_bundle, import_ray,
+        lambda folder: [] if (folder / "o").exists() else [[*VERBS["classify --ray"].arguments, "--resume"]],
+        parts, patch=actors_here,
+    ),
     "generate": Verb(
         ["generate", "--model", "bundle", "--out", "o", "--count", "2"],
         write_bundle, import_runtime, unless_whole("generate", "o"), lambda folder: bytes_below(folder / "o"),
     ),
     "tune": Verb(
         ["tune", "--config", "smoke", *settings(*SETTINGS), "--name", "s", "--trials", "2", "--scheduler", "none"],
-        write_data, import_tuning, tune_again, trained, patch=without_ray,
+        write_data, import_tuning, tune_again, trained, patch=trials_here,
     ),
 }  # fmt: skip

@@ -9,10 +9,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from infoae.data.image_spec import ImageSpec
 from infoae.deploy.bundle import (
     SAMPLE,
     GraphSpec,
-    ImageSpec,
     Manifest,
     RunSpec,
     TensorSpec,

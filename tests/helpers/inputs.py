@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from infoae.data import ImageSet
-from infoae.deploy.batch import decode
-from infoae.deploy.bundle import ImageSpec
-from infoae.deploy.sources import open_sources
+from infoae.data.image_spec import ImageSpec
+from infoae.inputs.decoding import decode
+from infoae.inputs.sources import open_sources
 
 IMAGE = ImageSpec(channels=1, height=28, width=28)
 PIXELS = np.random.default_rng(0).integers(0, 256, (50, 28, 28), np.uint8)

@@ -12,8 +12,8 @@ from pyarrow import parquet
 
 from infoae.data.limits import MAX_BYTES, MAX_EXPANSION, MAX_ROWS_PER_BYTE, expands_too_far
 from infoae.data.unreadable import UnreadableImageError, check_file
-from infoae.deploy.blocks import Block, Encoded, in_blocks, key_of
 from infoae.errors import InfoAEError
+from infoae.inputs.blocks import Block, Encoded, in_blocks, key_of
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import pyarrow as pa
 from infoae.data.limits import MAX_BYTES, MAX_EXPANSION, MAX_HEADER_BYTES, expands_too_far
 from infoae.data.selection import why_passed_over
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
-from infoae.deploy.blocks import Block, Encoded, PassedOver, in_blocks, key_of
+from infoae.inputs.blocks import Block, Encoded, PassedOver, in_blocks, key_of
 
 _LINK = "a link to {}: pack the images themselves (tar --dereference --hard-dereference)"
 

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infoae.data import idx, npy
+from infoae.data.image_spec import ImageSpec
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
-from infoae.deploy.blocks import Block, key_of
-from infoae.deploy.bundle import ImageSpec
 from infoae.errors import InfoAEError
+from infoae.inputs.blocks import Block, key_of
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,20 @@ class ArrayFile:
                 left -= rows
 
 
+def image_of(path: str, entry: str | None) -> ImageSpec:
+    """Return what the images of an array file are, as its header says. Raises InfoAEError if it holds no images."""
+    check_file(path)
+    if path.lower().endswith(".npz"):
+        shape, _ = _choose_entry(path, None, entry)[1]
+    else:
+        with _opened(path, None) as file:
+            shape, _ = _header(path, file)
+    if not _fits(shape, None):
+        raise InfoAEError(f"{key_of(path)} has shape {shape}: (N, 1 or 3 channels, H, W) or (N, H, W) is needed")
+    channels: Literal[1, 3] = 3 if shape[1:-2] == (3,) else 1
+    return ImageSpec(channels=channels, height=shape[-2], width=shape[-1])
+
+
 @contextmanager
 def _opened(path: str, entry: str | None) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """The bytes of the array file or of one array in it, inflated as they are read."""
@@ -111,7 +125,9 @@ def _header(path: str, file: IO[bytes] | gzip.GzipFile) -> tuple[tuple[int, ...]
     return shape, dtype
 
 
-def _choose_entry(path: str, image: ImageSpec, wanted: str | None) -> tuple[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+def _choose_entry(
+    path: str, image: ImageSpec | None, wanted: str | None
+) -> tuple[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Choose an array of a `.npz` file; return its name, shape and type."""
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
@@ -138,5 +154,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(map(key_of, names[:20])) + (f" and {len(names) - 20} more" if names[20:] else "") or "(none)"
 
 
-def _fits(shape: tuple[int, ...], image: ImageSpec) -> bool:
+def _fits(shape: tuple[int, ...], image: ImageSpec | None) -> bool:
+    if image is None:
+        return len(shape) == 3 or (len(shape) == 4 and shape[1] in (1, 3))
     return shape[1:] == image.shape or (image.channels == 1 and shape[1:] == image.shape[1:])

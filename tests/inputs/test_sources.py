@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infoae.data.unreadable import UnreadableImageError
-from infoae.deploy.blocks import BLOCK_BYTES, Encoded, in_blocks, key_of
-from infoae.deploy.sources import open_sources
 from infoae.errors import InfoAEError
+from infoae.inputs.blocks import BLOCK_BYTES, Encoded, in_blocks, key_of
+from infoae.inputs.sources import open_sources
 from tests.helpers.inputs import IMAGE, PIXELS, png, read
 
 

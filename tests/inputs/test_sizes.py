@@ -147,7 +147,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
 
 
 def test_an_archive_that_expands_too_far_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (limits, sys.modules["infoae.deploy.archives"]):
+    for module in (limits, sys.modules["infoae.inputs.archives"]):
         monkeypatch.setattr(module, "MAX_EXPANSION", 10)
     monkeypatch.setattr(limits, "FREE_EXPANSION", 1024**2)
     zeros = {"1.png": png(1), "zeros.bmp": bytes(4 * 1024**2)}

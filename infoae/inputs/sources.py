@@ -13,16 +13,17 @@ import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infoae.data.image_spec import ImageSpec
 from infoae.data.limits import MAX_NAME_BYTES
 from infoae.data.selection import container_kind, is_hidden, why_passed_over
 from infoae.data.unreadable import UnreadableImageError, unreadable
-from infoae.deploy.blocks import Block, Encoded, PassedOver, Source, in_blocks, key_of
-from infoae.deploy.bundle import ImageSpec
 from infoae.errors import InfoAEError, one_line
+from infoae.inputs.blocks import Block, Encoded, PassedOver, Source, in_blocks, key_of
 
 
 @dataclass(frozen=True)
@@ -86,39 +87,42 @@ class Broken:
 
 @dataclass(frozen=True)
 class Listing:
-    """Standard input as a list of image files, one path a line; or, where names may hold newlines, ended by NUL."""
+    """A list of image files, one path a line; or, where names may hold newlines, ended by NUL."""
 
     null: bool = False
+    path: str | None = None
+    """The file that holds it; standard input if not given."""
 
     def count(self) -> None:
         """Return None: the list may be without end."""
 
     def blocks(self, size: int) -> Iterator[Block]:
         """Return the paths that are read, in blocks, as they come."""
-        names = map(os.fsdecode, _ended_by_null() if self.null else _lines())
-        return in_blocks(((key_of(name), Path(name)) for name in names if name), size)
+        with nullcontext(sys.stdin.buffer) if self.path is None else Path(self.path).open("rb") as stream:
+            what = "standard input" if self.path is None else key_of(self.path)
+            names = map(os.fsdecode, _ended_by_null(stream, what) if self.null else _lines(stream, what))
+            yield from in_blocks(((key_of(name), Path(name)) for name in names if name), size)
 
 
-def _lines() -> Iterator[bytes]:
+def _lines(stream: Any, what: str) -> Iterator[bytes]:
     first = True
-    while line := sys.stdin.buffer.readline(MAX_NAME_BYTES):
+    while line := stream.readline(MAX_NAME_BYTES):
         if len(line) == MAX_NAME_BYTES or b"\0" in line:
             hint = (
                 "with --null, names end with NUL" if b"\0" in line else f"a line has more than {MAX_NAME_BYTES} bytes"
             )
-            raise InfoAEError(f"standard input is no list of files, one a line: {hint}")
+            raise InfoAEError(f"{what} is no list of files, one a line: {hint}")
         line = line.removeprefix(codecs.BOM_UTF8) if first else line  # Windows puts a mark before UTF-8
         first = False
         yield line.rstrip(b"\r\n")
 
 
-def _ended_by_null() -> Iterator[bytes]:
+def _ended_by_null(stream: Any, what: str) -> Iterator[bytes]:
     rest = b""
-    stream: Any = sys.stdin.buffer
     while content := stream.read1(MAX_NAME_BYTES):
         *names, rest = (rest + content).split(b"\0")
         if len(rest) > MAX_NAME_BYTES:
-            raise InfoAEError(f"standard input is no list of files ended by NUL: one has over {MAX_NAME_BYTES} bytes")
+            raise InfoAEError(f"{what} is no list of files ended by NUL: one has over {MAX_NAME_BYTES} bytes")
         yield from names
     yield rest
 
@@ -131,7 +135,7 @@ def open_sources(
     exclude: Path | None = None,
     null: bool = False,
 ) -> list[Source]:
-    """Return the sources that `inputs` name: paths, glob patterns, or "-" for a list on standard input.
+    """Return the sources that `inputs` name: paths, glob patterns, lists (.txt), or "-" for one on standard input.
 
     `column` is the Parquet column or `.npz` array that holds the images, needed where there are several. With `null`
     names in the list end with NUL. Raises InfoAEError for an input that does not exist, or holds arrays of another
@@ -149,10 +153,13 @@ def open_sources(
             sources.append(files)
             sources.extend(_open_found(path, image, column) for path in files.containers())
 
-    for path in _expand(inputs):
+    for path in expanded(inputs):
         if path == "-":
             flush()
             sources.append(Listing(null))
+        elif container_kind(path) == "list" and os.path.isfile(path):  # noqa: PTH113
+            flush()
+            sources.append(Listing(null, path))
         elif os.path.isdir(path) or container_kind(path) is None:  # noqa: PTH112
             plain.append(path)
         else:
@@ -163,9 +170,9 @@ def open_sources(
 
 
 def _open(path: str, image: ImageSpec, column: str | None) -> Source:
-    from infoae.deploy.archives import TarSource, ZipSource
-    from infoae.deploy.arrays import ArrayFile
-    from infoae.deploy.columns import ParquetSource
+    from infoae.inputs.archives import TarSource, ZipSource
+    from infoae.inputs.arrays import ArrayFile
+    from infoae.inputs.columns import ParquetSource
 
     kind = container_kind(path)
     try:
@@ -187,7 +194,8 @@ def _open_found(path: str, image: ImageSpec, column: str | None) -> Source:
         return Broken(path, str(error))
 
 
-def _expand(inputs: Sequence[str]) -> Iterator[str]:
+def expanded(inputs: Sequence[str]) -> Iterator[str]:
+    """Yield the paths that `inputs` name, patterns by what they match. Raises InfoAEError if nothing does."""
     for given in inputs:
         if given == "-" or os.path.lexists(given):  # a link to nothing is there too: it gets a row
             yield given

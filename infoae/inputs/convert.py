@@ -8,32 +8,28 @@ from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.data.external_shuffle import Buckets, row_type
+from infoae.data.image_spec import ImageSpec
 from infoae.data.shard_writer import write_classes, write_split
-from infoae.deploy.archives import TarSource, ZipSource
-from infoae.deploy.arrays import ArrayFile
-from infoae.deploy.batch import Decoded, check_any, decode, largest, ordered_map, read_blocks
-from infoae.deploy.blocks import Source, key_of
-from infoae.deploy.bundle import ImageSpec
-from infoae.deploy.columns import ParquetSource
-from infoae.deploy.cpus import available_cpus
-from infoae.deploy.sources import open_sources
 from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_folder
+from infoae.inputs.blocks import Source
+from infoae.inputs.classes import ClassOf
+from infoae.inputs.classes import rules as class_rules
+from infoae.inputs.cpus import available_cpus
+from infoae.inputs.decoding import Decoded, check_any, decode, largest, ordered_map, read_blocks
+from infoae.inputs.sources import open_sources
 from infoae.reporting.images import progress
 
 BLOCK_IMAGES = 64
 BLOCK_BYTES = 4 * 1024 * 1024
 """A thread decodes at most so many images and bytes at a time: seconds of large photographs, which Ctrl-C waits for."""
 REASONS = 5
-
-ClassOf = Callable[[str], str]
-"""The class of an image by its key."""
 
 
 @dataclass
@@ -60,7 +56,7 @@ def convert_files(
     *,
     test_share: float = 0.1,
     seed: int = 0,
-    classes_from_folders: bool = False,
+    labels: str | None = None,
     column: str | None = None,
     max_errors: int | None = None,
     null: bool = False,
@@ -74,7 +70,7 @@ def convert_files(
     start = time.monotonic()
     target = _vacant(out)
     sources = open_sources(inputs, image, column=column, null=null)
-    rules = [_class_rule(source) if classes_from_folders else None for source in sources]
+    rules = class_rules(labels, sources)
     counts = [source.count() for source in sources]
     total = None if None in counts else sum(filter(None, counts))
     names: dict[str, int] = {}  # of classes, numbered as they come
@@ -86,7 +82,7 @@ def convert_files(
                 done = _gather(sources, rules, image, options, buckets, names, max_errors, advance)
             with progress("shuffle", buckets.num_rows) as advance:
                 classes = write_split(folder, buckets, test_share, advance)
-            if classes_from_folders:
+            if labels is not None:
                 write_classes(folder, classes, names)
                 done.num_classes = len(names)
     except OSError as error:  # of the output: an input that cannot be read is one of those that failed
@@ -142,24 +138,6 @@ def _gather(
 def _decoded(source: Source, image: ImageSpec, options: DecodeOptions) -> Generator[Decoded, None, None]:
     size = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (image.channels * image.height * image.width)))
     yield from ordered_map(lambda block: decode(block, image, options), read_blocks([source], size), available_cpus())
-
-
-def _class_rule(source: Source) -> ClassOf:
-    """Return how a key of `source` tells the class. Raises InfoAEError if it cannot."""
-    if isinstance(source, ArrayFile | ParquetSource):
-        given = key_of(source.path)
-        raise InfoAEError(f"{given} has no folders to take classes from: image files and tar archives have")
-    if not isinstance(source, TarSource | ZipSource):  # also one that cannot be opened, of which no image comes
-        return lambda key: Path(key).absolute().parent.name
-    prefix = f"{key_of(source.path)}#"
-
-    def folder_of_member(key: str) -> str:
-        name = PurePosixPath(key.removeprefix(prefix)).parent.name
-        if not name:
-            raise InfoAEError(f"{key} lies in no folder that could tell its class")
-        return name
-
-    return folder_of_member
 
 
 def _vacant(out: Path) -> Path:
