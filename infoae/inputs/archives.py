@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import bz2
+import functools
 import gzip
+import io
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +25,7 @@ from infoae.data.selection import why_passed_over
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
 from infoae.inputs.blocks import Block, Encoded, PassedOver, in_blocks, key_of
 
+PIECE_BYTES, SMALL_PIECE_BYTES = 1024 * 1024, 4096
 _LINK = "a link to {}: pack the images themselves (tar --dereference --hard-dereference)"
 
 
@@ -96,12 +101,35 @@ def _member_of_zip(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Encoded
     if member.file_size > MAX_BYTES:
         return UnreadableImageError(f"{member.file_size} bytes, more than {MAX_BYTES}")
     try:
-        with unreadable(), archive.open(member) as file:
-            content = file.read()
+        with unreadable():
+            content = _inflated_member(archive, member)
     except UnreadableImageError as error:  # a zip archive is entered anywhere, so the next member can be read
         return error
     if stat.S_ISLNK(member.external_attr >> 16):
         return UnreadableImageError(_LINK.format(key_of(content[:1000].decode("utf-8", "surrogateescape"))))
+    return content
+
+
+def _inflated_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Read a member piece by piece: read whole, zipfile inflates all there is, however little it should become.
+
+    So it does with each piece of LZMA, which may become 7,000 times as large, and of bzip2, to which there is no end.
+    """
+    if member.compress_type == zipfile.ZIP_BZIP2:
+        return _bzip2_member(archive, member)
+    size = SMALL_PIECE_BYTES if member.compress_type == zipfile.ZIP_LZMA else PIECE_BYTES
+    with archive.open(member) as file:
+        return b"".join(iter(functools.partial(file.read, size), b""))
+
+
+def _bzip2_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    file: Any = archive.fp
+    file.seek(member.header_offset)
+    file.seek(sum(struct.unpack("<26xHH", file.read(30))), io.SEEK_CUR)  # past the name, which the header has again
+    compressed = file.read(min(member.compress_size, MAX_BYTES))
+    content = bz2.BZ2Decompressor().decompress(compressed, member.file_size + 1)
+    if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {member.filename!r}")
     return content
 
 

@@ -105,7 +105,7 @@ def image_of(path: str, entry: str | None) -> ImageSpec:
 def _opened(path: str, entry: str | None) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """The bytes of the array file or of one array in it, inflated as they are read."""
     if entry is not None:
-        with zipfile.ZipFile(path) as archive, archive.open(entry + ".npy") as member:
+        with zipfile.ZipFile(path) as archive, _member(archive, entry) as member:
             yield member
     elif path.lower().endswith(".gz"):
         with gzip.open(path) as file:
@@ -113,6 +113,13 @@ def _opened(path: str, entry: str | None) -> Iterator[IO[bytes] | gzip.GzipFile]
     else:
         with Path(path).open("rb") as file:
             yield file
+
+
+def _member(archive: zipfile.ZipFile, entry: str) -> IO[bytes]:
+    """One array of a `.npz` file. Of other compressions than NumPy's zipfile inflates more than it is asked for."""
+    if archive.getinfo(entry + ".npy").compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UnreadableImageError("an array compressed as NumPy does not: save it with np.savez_compressed")
+    return archive.open(entry + ".npy")
 
 
 def _header(path: str, file: IO[bytes] | gzip.GzipFile) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -133,7 +140,7 @@ def _choose_entry(
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
         def header(name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-            with archive.open(name + ".npy") as file:
+            with _member(archive, name) as file:
                 return _header(path, file)
 
         if wanted is not None:

@@ -7,6 +7,7 @@ import functools
 import io
 import itertools
 import lzma
+import os
 import shutil
 import sys
 import zlib
@@ -19,15 +20,17 @@ import numpy as np
 import pyarrow as pa
 import torchvision.datasets  # noqa: F401  which takes seconds, and is imported where it is used
 
-from infoae import data, planning
-from infoae.config import Config, Data, recipes
+from infoae import planning
+from infoae.config import Config, recipes
+from infoae.data.image_spec import ImageSpec
 from infoae.deploy import batch
-from infoae.deploy import convert as converting
-from infoae.deploy.bundle import ImageSpec
 from infoae.deploy.classifier import Classifier
 from infoae.deploy.formats import FORMATS
 from infoae.deploy.rows import RowFormat
-from infoae.deploy.sources import open_sources
+from infoae.inputs import convert as converting
+from infoae.inputs import decoding
+from infoae.inputs.cache import FOLDER
+from infoae.inputs.sources import open_sources
 from infoae.methods.schedules import schedule_of
 from infoae.reproduce import tables
 from infoae.runs import images, names
@@ -38,6 +41,7 @@ from tests.helpers.bundles import make_bundle
 from tests.helpers.inputs import idx
 
 IMAGE = ImageSpec(channels=1, height=seeds.SIDE, width=seeds.SIDE)
+CACHE = "cache"
 TORCHVISION = "torchvision/FashionMNIST/raw"
 
 
@@ -46,6 +50,9 @@ def prepare() -> None:
     make_bundle(Path("bundle"), seeds.SHAPE)
     for name in ("a.png", "b c.png", "ö\n.png"):
         Path(name).write_bytes(seeds.pictures()["png"][0])
+    for name in ("a/1.png", "a/2.png", "b/3.png"):
+        Path("pictures", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("pictures", name).write_bytes(seeds.pictures()["png"][0])
     for split in ("train", "test"):
         Path("shards", split).mkdir(parents=True)
         np.save(Path("shards", split, "0.npy"), seeds.PIXELS)
@@ -84,7 +91,7 @@ def _without_threads() -> Iterator[None]:
     with (
         mock.patch.object(batch, "ordered_map", mapped),
         mock.patch.object(converting, "ordered_map", mapped),
-        mock.patch.object(batch, "read_ahead", iter),
+        mock.patch.object(decoding, "read_ahead", iter),
     ):
         yield
 
@@ -112,20 +119,17 @@ def listed(path: Path, *, null: bool) -> None:
         classify("-", null=null)
 
 
-def convert(path: Path) -> None:
-    """Do what `infoae convert --classes-from-folders` does with an archive, and read what it made."""
-    shutil.rmtree("converted", ignore_errors=True)
-    with _without_threads():
-        done = converting.convert_files([str(path)], Path("converted"), IMAGE, classes_from_folders=True)
-    made = Data(name="shards", root=Path("converted"))
-    assert len(data.load(made, "train")) == done.num_train
-    assert len(data.load(made, "test")) == done.num_test
-
-
-def train_on(name: str, root: str) -> None:
-    """Do what a training does with its data before it begins."""
-    plan = planning.planned("smoke", [f"data.name={name}", f"data.root={root}"], Path("runs"), None)
+def train_on(name: str, root: str | Path, *settings: str) -> None:
+    """Do what a training does with its data before it begins; of pictures it makes shards, here anew each time."""
+    shutil.rmtree(CACHE, ignore_errors=True)
+    with _without_threads(), mock.patch.dict(os.environ, {FOLDER: CACHE}):
+        plan = planning.planned("smoke", [f"data.name={name}", f"data.root={root}", *settings], Path("runs"), None)
     images.identify(plan.train.images)
+
+
+def train_on_pictures(path: Path) -> None:
+    """Do what `infoae train --data PATH` does before it begins, with the folders in it as classes."""
+    train_on("files", path, *(["data.labels=folders"] if path.suffix != ".npy" else []))
 
 
 @functools.cache
@@ -211,8 +215,17 @@ CONTAINERS = {
 }
 """What holds many, and so has a parser that a fuzzer is worth its while for."""
 OTHERS = {
-    "tar, converted": Kind("archives", "x.tar", seeds.tars, convert, seeds.with_checksums),
-    "zip, converted": Kind("archives", "x.zip", seeds.zips, convert),
+    "tar, trained on": Kind("training data", "x.tar", seeds.tars, train_on_pictures, seeds.with_checksums),
+    "zip, trained on": Kind("training data", "x.zip", seeds.zips, train_on_pictures),
+    "npy, trained on": Kind("training data", "x.npy", seeds.arrays, train_on_pictures),
+    "png, trained on": Kind(
+        "training data", "pictures/a/1.png", lambda: seeds.pictures()["png"],
+        lambda _: train_on_pictures(Path("pictures")),
+    ),
+    "table of classes": Kind(
+        "training data", "classes.csv", lambda: [b"path,label\na/1.png,one\na/2.png,two\nb/3.png,one\n"],
+        lambda path: train_on("files", "pictures", f"data.labels={path}"),
+    ),
     "npz of a damaged array": Kind(
         "arrays", "x.npz", seeds.arrays, classify, lambda array: seeds.npz(images=array)
     ),

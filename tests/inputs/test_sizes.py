@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,28 @@ def test_false_sizes_cost_neither_memory_nor_time(tmp_path: Path) -> None:
     for line, (name, said) in zip(lines, wanted.items(), strict=False):
         assert line.startswith(f"{name} {said}"), line
     assert int(lines[-1].split()[1]) < 1024, lines[-1]
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_of_a_zip_that_becomes_more_than_it_states(kind: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", kind) as archive:
+        archive.writestr("1.png", bytes(160 * 1024**2))
+    content = bytearray((tmp_path / "x.zip").read_bytes())
+    stated = content.rindex(b"PK\1\2") + 24
+    content[stated : stated + 4] = (10).to_bytes(4, "little")
+    (tmp_path / "x.zip").write_bytes(content)
+    tracemalloc.start()
+    try:
+        assert read(tmp_path / "x.zip")[2] == ["Bad CRC-32 for file '1.png'"]
+        assert tracemalloc.get_traced_memory()[1] < 100 * 1024**2
+    finally:
+        tracemalloc.stop()
+
+
+def test_arrays_are_compressed_as_numpy_does(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_BZIP2) as archive, archive.open("x.npy", "w") as file:
+        np.lib.format.write_array(file, PIXELS)
+    assert "save it with np.savez_compressed" in str(read(tmp_path / "x.npz")[2][0])
 
 
 def test_an_archive_of_thousands_of_arrays_opens_at_once(tmp_path: Path) -> None:
