@@ -23,6 +23,7 @@ from infoae.deploy.per_process import PerProcess
 from infoae.errors import InfoAEError
 from infoae.inputs.cpus import available_cpus
 from tests.helpers.bundles import CATEGORIES, LATENT, make_bundle, reference
+from tests.helpers.inputs import PIXELS
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +165,17 @@ def test_graphs_that_are_not_what_the_manifest_says(tmp_path: Path) -> None:
 def test_a_damaged_sample(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle")
     (bundle / "sample_io.npz").write_bytes(b"PK")
+    write_checksums(bundle)
+    with pytest.raises(InfoAEError, match=r"sample_io\.npz is not as export writes it"):
+        Classifier(bundle, "cpu")
+
+
+@pytest.mark.parametrize("changed", [{"images": PIXELS[:0, None]}, {"latent": np.array(["x"])}, {"tolerance": [1, 2]}])
+def test_a_sample_of_something_else(changed: dict[str, Any], tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    with np.load(bundle / "sample_io.npz") as sample:
+        content = dict(sample)
+    np.savez(bundle / "sample_io.npz", **(content | changed))
     write_checksums(bundle)
     with pytest.raises(InfoAEError, match=r"sample_io\.npz is not as export writes it"):
         Classifier(bundle, "cpu")
