@@ -14,6 +14,7 @@ from infoae.data.limits import MAX_BYTES, MAX_EXPANSION, MAX_ROWS_PER_BYTE, expa
 from infoae.data.unreadable import UnreadableImageError, check_file
 from infoae.errors import InfoAEError
 from infoae.inputs.blocks import Block, Encoded, in_blocks, key_of
+from infoae.inputs.parquet_footer import read_chunks
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ class ParquetSource:
             num_rows = metadata.num_rows
             if not 0 <= num_rows <= size * MAX_ROWS_PER_BYTE:
                 raise UnreadableImageError(f"{num_rows} rows in {size} bytes, more than {MAX_ROWS_PER_BYTE} a byte")
-            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-            total = sum(group.column(n).total_uncompressed_size for group in groups for n in range(group.num_columns))
+            total = sum(chunk.uncompressed_size for group in read_chunks(path) for chunk in group)
             if expands_too_far(total, size):
                 raise UnreadableImageError(f"{total} bytes in {size}, more than {MAX_EXPANSION} times as many")
         found = {field.name: leaves for field in schema if (leaves := _leaves(field))}

@@ -2,9 +2,9 @@
 
     python -m tests.faults.fuzzing PARSER SECONDS [--corpus DIR] [--out FILE]
 
-PARSER is a kind of `inputs.CONTAINERS`. Whatever it does with a file but give rows or one line of ours is a finding.
-The first file of each lies in DIR/findings afterwards; in DIR are a log, and the files that reached something new,
-which are tried first the next time. FILE gets an entry for the parser, beside those of others.
+PARSER is a kind of `inputs.CONTAINERS`. Whatever it does with a file but give rows or one line of ours is a finding,
+and the first file of each lies in DIR/findings afterwards. In DIR/files are those that reached something new, which are
+tried first the next time. FILE gets an entry for the parser, beside those of others.
 Needs `pip install 'infoae[fuzz]'`, on Linux.
 """
 
@@ -88,7 +88,7 @@ def fuzz(atheris: Any, inputs: Any, parser: str, seconds: int, corpus: Path, fin
         f"-max_total_time={seconds}", f"-timeout={20 * SECONDS}", f"-max_len={MOST_BYTES}", "-rss_limit_mb=0",
         "-print_final_stats=0", "-verbosity=0", f"-artifact_prefix={findings.folder}/ended-",
     ]  # fmt: skip
-    atheris.Setup(["fuzzing", *options, str(corpus)], one)
+    atheris.Setup(["fuzzing", *options, str(corpus / "files")], one)
     atheris.Fuzz()
 
 
@@ -105,10 +105,11 @@ def main() -> None:
         parser.error(f"PARSER is one of {', '.join(inputs.CONTAINERS)}")
     corpus = (arguments.corpus or Path(tempfile.mkdtemp(prefix="corpus-"))).resolve()
     findings = Findings(corpus / "findings")
-    findings.folder.mkdir(parents=True, exist_ok=True)
+    for folder in (findings.folder, corpus / "files"):
+        folder.mkdir(parents=True, exist_ok=True)
     kind = inputs.CONTAINERS[arguments.parser]
     for number, content in enumerate(kind.seeds()):
-        (corpus / f"seed-{number}").write_bytes(content)
+        (corpus / "files" / f"seed-{number}").write_bytes(content)
     end = time.monotonic() + arguments.seconds
     while (left := round(end - time.monotonic())) > 0:
         pid = os.fork()
