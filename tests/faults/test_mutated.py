@@ -34,7 +34,7 @@ def mutate(count: int, seed: int, folder: Path) -> None:
 
 
 def test_some_damaged_files_of_every_kind(tmp_path: Path) -> None:
-    mutate(204, 1, tmp_path)
+    mutate(305, 1, tmp_path)
 
 
 @pytest.mark.slow
