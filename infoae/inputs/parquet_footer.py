@@ -43,8 +43,8 @@ def read_chunks(path: str) -> list[list[Chunk]]:
 
 def _chunk(found: dict[int, Any]) -> Chunk:
     path = b".".join(found[_PATH]).decode()
-    numbers = [found[number] for number in (_NUM_VALUES, _UNCOMPRESSED, _DATA_OFFSET)]
-    return Chunk(path, *numbers, found.get(_DICTIONARY_OFFSET))
+    dictionary = found.get(_DICTIONARY_OFFSET)
+    return Chunk(path, found[_NUM_VALUES], found[_UNCOMPRESSED], found[_DATA_OFFSET], dictionary)
 
 
 def read_struct(file: IO[bytes]) -> dict[int, Any]:
