@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from infoae.cli.options import (
-    MOST,
     BackgroundOption,
     ColumnOption,
     DeviceOption,
@@ -18,19 +17,23 @@ from infoae.cli.options import (
     PicturesOption,
     RangeOption,
     SeedOption,
+    at_most,
     decode_options,
     echo,
     print_json,
     tell_of_inputs,
 )
 from infoae.gpu import Device
+from infoae.limits import MAX_IMAGES
 
 
 def augment(
     inputs: InputsArgument,
     model: ModelOption,
     out: PicturesOption,
-    count: Annotated[int, typer.Option(min=1, max=MOST, help="Images to make of each category.")] = 100,
+    count: Annotated[
+        int, typer.Option(min=1, callback=at_most(MAX_IMAGES), help="Images to make of each category.")
+    ] = 100,
     seed: SeedOption = 0,
     column: ColumnOption = None,
     null: NullOption = False,

@@ -15,23 +15,13 @@ from typer.core import TyperCommand
 
 from infoae.errors import printable
 from infoae.gpu import Device
+from infoae.limits import COUNT, SEED, Limit
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from infoae.config import Config
     from infoae.data.decode import DecodeOptions
-
-
-MOST = 2**31 - 1
-"""Of what is counted and needs no memory."""
-MOST_SEED = 2**63 - 1
-MOST_AT_ONCE = 65_536
-"""Images that are computed together."""
-MOST_THREADS = 1024
-"""Of a machine, or workers on it."""
-MOST_RUNS = 10_000
-"""That one command trains, or starts again."""
 
 
 ADDRESS_HELP = (
@@ -94,7 +84,7 @@ ColumnOption = Annotated[
 MaxErrorsOption = Annotated[
     int | None,
     typer.Option(
-        "--max-errors", min=0, max=MOST, help="Stop when more images than this are unreadable. Default: never stop."
+        "--max-errors", min=0, max=COUNT, help="Stop when more images than this are unreadable. Default: never stop."
     ),
 ]
 NullOption = Annotated[
@@ -127,7 +117,7 @@ PicturesOption = Annotated[
     ),
 ]
 SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, max=MOST_SEED, help="Random seed; the same one gives the same images.")
+    int, typer.Option("--seed", min=0, max=SEED, help="Random seed; the same one gives the same images.")
 ]
 
 
@@ -147,6 +137,17 @@ def _at_home(value: Any) -> Any:
     if isinstance(value, str | Path) and re.match(r"~[\w.-]*(/|$)", str(value)):
         return type(value)(os.path.expanduser(value))  # noqa: PTH111 (Path's raises where there is no home)
     return value
+
+
+def at_most(limit: Limit) -> Callable[[Any], Any]:
+    """Return what refuses an option's value that is over a limit."""
+
+    def checked(value: Any) -> Any:
+        if value is not None and value > limit:
+            raise typer.BadParameter(f"{value} is more than {limit}")
+        return value
+
+    return checked
 
 
 def echo(*lines: object, err: bool = False) -> None:

@@ -11,18 +11,17 @@ import typer
 
 from infoae.cli.options import (
     ADDRESS_HELP,
-    MOST,
-    MOST_RUNS,
-    MOST_THREADS,
     JsonOption,
     RunsOption,
     SetOption,
+    at_most,
     echo,
     print_json,
     refuse_changes,
     warn_unused,
 )
 from infoae.cli.train import Wandb
+from infoae.limits import COUNT, MAX_RUNS, MAX_THREADS
 
 if TYPE_CHECKING:
     from infoae.tune.record import Sweep
@@ -62,7 +61,9 @@ def tune(
     settings: SetOption = None,
     trials: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST_RUNS, help="Number of trials; default 20. A grid tries all of its points."),
+        typer.Option(
+            min=1, callback=at_most(MAX_RUNS), help="Number of trials; default 20. A grid tries all of its points."
+        ),
     ] = None,
     space: Annotated[
         str | None,
@@ -89,11 +90,11 @@ def tune(
         Wandb, typer.Option(help="Track with Weights & Biases, a run a trial, grouped by sweep.")
     ] = Wandb.disabled,
     nodes: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Nodes of a Ray cluster for each trial; default 1.")
+        int | None, typer.Option(min=1, max=COUNT, help="Nodes of a Ray cluster for each trial; default 1.")
     ] = None,
     workers_per_node: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST_THREADS, help="Workers on each node, for each trial; default 1."),
+        typer.Option(min=1, callback=at_most(MAX_THREADS), help="Workers on each node, for each trial; default 1."),
     ] = None,
     address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help=ADDRESS_HELP)] = None,
     runs: RunsOption = Path("runs"),

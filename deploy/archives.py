@@ -16,10 +16,10 @@ from typing import IO, Any, Self
 
 import pyarrow as pa
 
-from infoae.data.limits import MAX_BYTES, MAX_EXPANSION, MAX_HEADER_BYTES, expands_too_far
 from infoae.data.selection import why_passed_over
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
 from infoae.deploy.blocks import Block, Encoded, PassedOver, in_blocks, key_of
+from infoae.limits import MAX_BYTES, MAX_EXPANSION, MAX_HEADER_BYTES, expands_too_far
 
 _LINK = "a link to {}: pack the images themselves (tar --dereference --hard-dereference)"
 
@@ -70,7 +70,7 @@ class ZipSource:
             members = [member for member in archive.infolist() if not member.is_dir()]
         total = sum(member.file_size for member in members)
         if expands_too_far(total, size):
-            raise UnreadableImageError(f"{total} bytes in {size}, more than {MAX_EXPANSION} times as many")
+            raise UnreadableImageError(f"{total} bytes in {size}: more times as many than {MAX_EXPANSION}")
         return cls(path, sum(why_passed_over(member.filename) is None for member in members))
 
     def count(self) -> int:
@@ -135,9 +135,9 @@ class _Stream:
         self._ended = not content
         self.position += len(content)
         if self.header_end is not None and self.position > self.header_end:
-            raise tarfile.ReadError(f"a header of more than {MAX_HEADER_BYTES} bytes")
+            raise tarfile.ReadError(f"a header of more bytes than {MAX_HEADER_BYTES}")
         if self._compressed is not None and expands_too_far(self.position, self._compressed):
-            raise tarfile.ReadError(f"more than {MAX_EXPANSION} times as many bytes as in the file")
+            raise tarfile.ReadError(f"more times as many bytes as in the file than {MAX_EXPANSION}")
         return content
 
 

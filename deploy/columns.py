@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from infoae.data.limits import MAX_BYTES, MAX_EXPANSION, MAX_ROWS_PER_BYTE, expands_too_far
 from infoae.data.unreadable import UnreadableImageError, check_file
 from infoae.deploy.blocks import Block, Encoded, in_blocks, key_of
 from infoae.errors import InfoAEError
+from infoae.limits import MAX_BYTES, MAX_EXPANSION, MAX_ROWS_PER_BYTE, expands_too_far
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class ParquetSource:
             schema, metadata = file.schema_arrow, file.metadata
             num_rows = metadata.num_rows
             if not 0 <= num_rows <= size * MAX_ROWS_PER_BYTE:
-                raise UnreadableImageError(f"{num_rows} rows in {size} bytes, more than {MAX_ROWS_PER_BYTE} a byte")
+                raise UnreadableImageError(f"{num_rows} rows in {size} bytes: more a byte than {MAX_ROWS_PER_BYTE}")
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
             total = sum(group.column(n).total_uncompressed_size for group in groups for n in range(group.num_columns))
             if expands_too_far(total, size):
-                raise UnreadableImageError(f"{total} bytes in {size}, more than {MAX_EXPANSION} times as many")
+                raise UnreadableImageError(f"{total} bytes in {size}: more times as many than {MAX_EXPANSION}")
         found = {field.name: leaves for field in schema if (leaves := _leaves(field))}
         wanted = [column] if column is not None else list(found)
         if len(wanted) != 1 or wanted[0] not in found:

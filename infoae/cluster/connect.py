@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from infoae import limits
 from infoae.errors import InfoAEError, UsageError, one_line, shown
 from infoae.signals import keeping_sigterm
 
@@ -157,7 +158,9 @@ def _connect(request: Request) -> None:
                 protect_token()
         # A cluster has a dashboard or not; one started here has no use for it.
         dashboard = False if address == "local" else None
-        ray.init(address=address, include_dashboard=dashboard, logging_level=logging.ERROR)
+        # What is started here has the variables of this process; other machines are told.
+        raised = None if address == "local" else {"env_vars": limits.given()}
+        ray.init(address=address, include_dashboard=dashboard, logging_level=logging.ERROR, runtime_env=raised)
     except Exception as error:  # Ray raises a bare one where a node takes too long to start
         reason = one_line(error, first=True)
         where = "on this machine" if address == "auto" else f"at {address}, which {told} says"

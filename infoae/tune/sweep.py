@@ -26,6 +26,7 @@ from infoae.cluster.connect import Layout, Request
 from infoae.config import recipes
 from infoae.errors import InfoAEError, MachineError, UsageError
 from infoae.files import scratch_folder
+from infoae.limits import MAX_RUNS
 from infoae.methods.registry import method_of
 from infoae.planning import checked
 from infoae.pseudolabels import pairs
@@ -39,7 +40,6 @@ from infoae.tune.search import Numbered, make_scheduler, optuna_search
 from infoae.tune.trial import RETRIES, Task, Training
 
 DEFAULT_TRIALS = 20
-MOST_TRIALS = 10_000
 
 
 def planned(
@@ -77,8 +77,8 @@ def planned(
                 f"this grid has {points} trials and tries all: leave out --trials, or change the space's points"
             )
         trials = points
-    if trials is not None and trials > MOST_TRIALS:
-        raise UsageError(f"{trials:,} trials: a sweep has at most {MOST_TRIALS:,}")
+    if trials is not None and trials > MAX_RUNS:
+        raise UsageError(f"{trials:,} trials: a sweep has at most {MAX_RUNS}")
     recipe = Path(source).stem
     sweep = Sweep(
         name=name or "",
@@ -106,8 +106,8 @@ def extended(sweep: Sweep, trials: int | None) -> Sweep:
     """Return the sweep with so many trials in all, if given. Raises UsageError if that is fewer, or a grid."""
     if trials is None or trials == sweep.num_trials:
         return sweep
-    if trials > MOST_TRIALS:
-        raise UsageError(f"--trials {trials}: a sweep has at most {MOST_TRIALS:,}")
+    if trials > MAX_RUNS:
+        raise UsageError(f"--trials {trials}: a sweep has at most {MAX_RUNS}")
     if sweep.search == "grid" or trials < sweep.num_trials:
         raise UsageError(
             f"sweep {sweep.name} has {sweep.num_trials} trials; --trials can ask for more, but not of a grid"

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from infoae.cli.main import app
+from infoae.cli.app import app
 from infoae.deploy import Classifier
 from infoae.errors import InfoAEError, UsageError
 from tests.helpers.bundles import make_bundle

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from infoae.data import limits
-from infoae.errors import InfoAEError, UsageError
+from infoae import limits
+from infoae.errors import InfoAEError
 from tests.helpers.inputs import PIXELS, png, read, write_tar
 
 CAP = 2 * 1024**3
@@ -95,14 +95,14 @@ def false_sizes(folder: Path) -> dict[str, str]:
     return {
         "claims.tar": "1 ['unreadable after 2.png: unexpected end of data']",
         "claims-other.tar": "1 ['unreadable after 1.png: unexpected end of data']",
-        "pax.tar": "1 ['unreadable after 1.png: a header of more than 1048576 bytes']",
-        "global.tar": "1 ['unreadable after 1.png: a header of more than 1048576 bytes']",
-        "name.tar": "1 ['unreadable after 1.png: a header of more than 1048576 bytes']",
+        "pax.tar": "1 ['unreadable after 1.png: a header of more bytes than 1,048,576 ",
+        "global.tar": "1 ['unreadable after 1.png: a header of more bytes than 1,048,576 ",
+        "name.tar": "1 ['unreadable after 1.png: a header of more bytes than 1,048,576 ",
         "chain.tar": "1 ['unreadable after 1.png: ",
         "negative.tar": "1 ['unreadable after 1.png: a member of negative size']",
         "zeros.tar.gz": "1 ['unreadable after 2.png: unexpected end of data']",
-        "header.npy": "0 ['cannot be opened: a header of 4294967295 bytes, more than 1048576']",
-        "header.npz": "0 ['cannot be opened: a header of 4294967295 bytes, more than 1048576']",
+        "header.npy": "0 ['cannot be opened: a header of 4294967295 bytes, more than 1,048,576 ",
+        "header.npz": "0 ['cannot be opened: a header of 4294967295 bytes, more than 1,048,576 ",
         "negative.npy": "0 ['cannot be opened: an array of shape (-2, 28, 28)']",
         "huge.npy": "1 ['unreadable after image 1 of 4611686018427387904: the file ends early']",
         "repeated.parquet": "0 ['not an image of a known format']",
@@ -158,8 +158,8 @@ def test_an_archive_that_expands_too_far_is_left(tmp_path: Path, monkeypatch: py
             archive.writestr(name, content)
     keys, _, errors = read(tmp_path / "x.tar.gz")
     assert keys == [f"{tmp_path}/x.tar.gz#1.png", f"{tmp_path}/x.tar.gz"]
-    assert "more than 10 times as many bytes" in str(errors[1])
-    assert "more than 10 times as many" in str(read(tmp_path / "x.zip")[2][0])
+    assert "more times as many bytes as in the file than 10" in str(errors[1])
+    assert "more times as many than 10" in str(read(tmp_path / "x.zip")[2][0])
     assert len(read(tmp_path / "x.tar")[0]) == 2
 
 
@@ -168,16 +168,3 @@ def test_a_list_without_newlines_is_no_list(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         with pytest.raises(InfoAEError, match="standard input is no list of files"):
             read("-", null=null)
-
-
-@pytest.mark.parametrize("given", ["", "0", "-1", "1e6", "9" * 5000, "²"])
-def test_a_limit_is_a_number(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
-    monkeypatch.setenv("INFOAE_MAX_PIXELS", given)
-    with pytest.raises(UsageError, match=r"INFOAE_MAX_PIXELS=.*: give a whole number from 1"):
-        limits._limit("MAX_PIXELS", 5)
-
-
-def test_a_limit_can_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INFOAE_MAX_PIXELS", "200000000")
-    assert limits._limit("MAX_PIXELS", 5) == 200_000_000
-    assert limits._limit("MAX_BYTES", 5) == 5
