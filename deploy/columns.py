@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from infoae.data.unreadable import UnreadableImageError, check_file
 from infoae.deploy.blocks import Block, Encoded, in_blocks, key_of
+from infoae.deploy.parquet_pages import check_pages
 from infoae.errors import InfoAEError
 from infoae.limits import MAX_BYTES, MAX_EXPANSION, MAX_ROWS_PER_BYTE, expands_too_far
 
@@ -66,11 +67,19 @@ class ParquetSource:
         key, row = key_of(self.path), 0
         # A buffered stream decodes page by page: a row group of large images would not fit in memory. Nor would many
         # rows at a time: a dictionary repeats one large image in no space at all.
-        with parquet.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=1, columns=list(self.leaves), use_threads=False):
-                for value in batch.column(0):
-                    yield f"{key}#{row}", self._image(value.as_py())
-                    row += 1
+        with (
+            Path(self.path).open("rb") as pages,
+            parquet.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False) as file,
+        ):
+            for number in range(file.metadata.num_row_groups):
+                group = file.metadata.row_group(number)
+                for chunk in map(group.column, range(group.num_columns)):
+                    if chunk.path_in_schema in self.leaves:
+                        check_pages(pages, chunk)
+                for batch in file.iter_batches(1, [number], list(self.leaves), use_threads=False):
+                    for value in batch.column(0):
+                        yield f"{key}#{row}", self._image(value.as_py())
+                        row += 1
         if row != self.num_rows:
             raise EOFError(f"{row} rows, where the file states {self.num_rows}")
 

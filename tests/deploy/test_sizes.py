@@ -21,6 +21,7 @@ from pyarrow import parquet
 
 from infoae import limits
 from infoae.errors import InfoAEError
+from tests.helpers import parquet_pages as pages
 from tests.helpers.inputs import PIXELS, png, read, write_tar
 
 CAP = 2 * 1024**3
@@ -89,6 +90,9 @@ def false_sizes(folder: Path) -> dict[str, str]:
     parquet.write_table(pa.table({"image": column}), folder / "repeated.parquet", compression="zstd")
     nulls = pa.table({"image": pa.nulls(3_000_000, pa.binary())})
     parquet.write_table(nulls, folder / "nulls.parquet", row_group_size=3_000_000)
+    pages.inflating(folder / "page.parquet", 1200 * 1024**2)
+    pages.lengths_without_end(folder / "lengths.parquet")
+    pages.dictionary_without_end(folder / "dictionary.parquet")
     with zipfile.ZipFile(folder / "large.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("1.png", png(1))
         archive.writestr("2.png", bytes(100 * 1024**2))
@@ -107,6 +111,9 @@ def false_sizes(folder: Path) -> dict[str, str]:
         "huge.npy": "1 ['unreadable after image 1 of 4611686018427387904: the file ends early']",
         "repeated.parquet": "0 ['not an image of a known format']",
         "nulls.parquet": "0 ['cannot be opened: 3000000 rows in ",
+        "page.parquet": "0 ['unreadable after its start: a page of 1258291210 bytes, more than 1,073,741,824 ",
+        "lengths.parquet": "0 ['unreadable after its start: pages in encoding 6, which is not read: ",
+        "dictionary.parquet": "0 ['unreadable after its start: a page of 17179869184 bytes, more than ",
         "large.zip": "1 ['not an image of a known format']",
     }
 
