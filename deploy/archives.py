@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from infoae.data.selection import why_passed_over
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
+from infoae.deploy import zip_file
 from infoae.deploy.blocks import Block, Encoded, PassedOver, in_blocks, key_of
 from infoae.limits import MAX_BYTES, MAX_EXPANSION, MAX_HEADER_BYTES, expands_too_far
 
@@ -66,7 +67,7 @@ class ZipSource:
     def open(cls, path: str) -> ZipSource:
         """Read the table of contents. Raises, whatever it may be, if the file is no zip archive."""
         size = check_file(path)
-        with zipfile.ZipFile(path) as archive:
+        with zip_file.opened(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
         total = sum(member.file_size for member in members)
         if expands_too_far(total, size):
@@ -82,7 +83,7 @@ class ZipSource:
         return in_blocks(self._items(), size, key_of(self.path))
 
     def _items(self) -> Iterator[tuple[str, Encoded | PassedOver]]:
-        with zipfile.ZipFile(self.path) as archive:
+        with zip_file.opened(self.path) as archive:
             for member in archive.infolist():
                 if not member.is_dir():
                     reason = why_passed_over(member.filename)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from infoae.data import idx, npy
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
+from infoae.deploy import zip_file
 from infoae.deploy.blocks import Block, key_of
 from infoae.deploy.bundle import ImageSpec
 from infoae.errors import InfoAEError
@@ -91,7 +91,7 @@ class ArrayFile:
 def _opened(path: str, entry: str | None) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """The bytes of the array file or of one array in it, inflated as they are read."""
     if entry is not None:
-        with zipfile.ZipFile(path) as archive, archive.open(entry + ".npy") as member:
+        with zip_file.opened(path) as archive, archive.open(entry + ".npy") as member:
             yield member
     elif path.lower().endswith(".gz"):
         with gzip.open(path) as file:
@@ -113,7 +113,7 @@ def _header(path: str, file: IO[bytes] | gzip.GzipFile) -> tuple[tuple[int, ...]
 
 def _choose_entry(path: str, image: ImageSpec, wanted: str | None) -> tuple[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Choose an array of a `.npz` file; return its name, shape and type."""
-    with zipfile.ZipFile(path) as archive:
+    with zip_file.opened(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
         def header(name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

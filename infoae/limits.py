@@ -40,6 +40,11 @@ MAX_BYTES = _limit("MAX_BYTES", 512 * 1024**2, "bytes of an encoded image: a fil
 MAX_EXPANSION = _limit("MAX_EXPANSION", 2000, "times as large a compressed container may become, beyond 1 GiB")
 MAX_ROWS_PER_BYTE = _limit("MAX_ROWS_PER_BYTE", 100, "rows of a Parquet file for each of its bytes")
 MAX_PAGE_BYTES = _limit("MAX_PAGE_BYTES", 1024**3, "bytes that a page of a Parquet file becomes")
+MAX_DIRECTORY_BYTES = _limit(
+    "MAX_DIRECTORY_BYTES",
+    1024**3,
+    "bytes of the table of contents of a zip or `.npz` file: some ten million members",
+)
 MAX_HEADER_BYTES = _limit("MAX_HEADER_BYTES", 1024**2, "bytes of the header of a `.npy` array or a tar member")
 MAX_NAME_BYTES = _limit("MAX_NAME_BYTES", 64 * 1024, "bytes of a name in a list on standard input")
 MAX_YAML_CHARACTERS = _limit("MAX_YAML_CHARACTERS", 1_000_000, "characters of a YAML file")

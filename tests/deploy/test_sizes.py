@@ -6,10 +6,12 @@ import gzip
 import io
 import os
 import resource
+import struct
 import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import pytest
 from pyarrow import parquet
 
 from infoae import limits
+from infoae.deploy import zip_file
 from infoae.errors import InfoAEError
 from tests.helpers import parquet_pages as pages
 from tests.helpers.inputs import PIXELS, png, read, write_tar
@@ -175,3 +178,28 @@ def test_a_list_without_newlines_is_no_list(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         with pytest.raises(InfoAEError, match="standard input is no list of files"):
             read("-", null=null)
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.npz"])
+def test_a_table_of_contents_is_not_read_if_it_is_too_large(tmp_path: Path, name: str) -> None:
+    """It is 1200 MB here, of which the file has almost nothing on the disk."""
+    size = 1200 * 1024**2
+    with (tmp_path / name).open("wb") as file:
+        file.seek(size)
+        file.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0, 0, size, 0, 0))
+    tracemalloc.start()
+    keys, images, errors = read(tmp_path / name)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (len(keys), len(images)) == (1, 0)
+    assert f"a table of contents of {size} bytes, more than 1,073,741,824 (INFOAE_MAX_DIRECTORY_BYTES" in str(errors[0])
+    assert peak < 50 * 1024**2
+
+
+def test_a_large_member_is_no_table_of_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infoae.deploy.zip_file.MAX_DIRECTORY_BYTES", 100)
+    content = np.random.default_rng(0).bytes(100_000)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("1", content)
+    with zip_file.opened(str(tmp_path / "x.zip")) as archive:
+        assert archive.read("1") == content
