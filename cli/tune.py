@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from infoae.tune.record import Sweep
 
 
-MAY_CHANGE = {"resume", "trials", "wandb", "address", "runs", "as_json"}
+MAY_CHANGE = {"resume", "trials", "data_root", "wandb", "address", "runs", "as_json"}
 """Options of a sweep that goes on."""
 
 
@@ -59,6 +59,12 @@ def tune(
         str, typer.Option("--config", help="Recipe that the trials vary: a name of infoae config list, or a YAML file.")
     ] = "mnist",
     settings: SetOption = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder the data set lies in; with --resume, if it has moved."
+        ),
+    ] = None,
     trials: Annotated[
         int | None,
         typer.Option(
@@ -105,22 +111,24 @@ def tune(
     Each trial is a run of its own; the best one's recipe is written to best.yaml. Ctrl-C stops; --resume goes on.
     """
     from infoae.cluster import connect
+    from infoae.config import recipes
     from infoae.tune import record as records
     from infoae.tune import sweep as sweeping
 
     if resume is not None:
-        refuse_changes(context, MAY_CHANGE, "a sweep", "--trials")
+        refuse_changes(context, MAY_CHANGE, "a sweep", "--trials and --data-root")
         sweep, folder = records.load(resume, runs)
-        sweep = sweeping.extended(sweep, trials)
+        sweep = sweeping.extended(sweeping.moved(sweep, data_root), trials)
         several = sweep.nodes > 1 or sweep.workers_per_node > 1
         request = connect.request(
             str(sweep.nodes) if several else None, sweep.workers_per_node if several else None, address
         )
     else:
         request = connect.request(None if nodes is None else str(nodes), workers_per_node, address)
+        overrides = [*(settings or []), *([] if data_root is None else [recipes.override("data.root", data_root)])]
         sweep, folder = sweeping.planned(
             config,
-            settings or [],
+            overrides,
             space,
             (search.value, scheduler.value, metric.value),
             trials,
@@ -128,7 +136,7 @@ def tune(
             runs,
             name,
         )
-        warn_unused(sweep.config, settings or [])
+        warn_unused(sweep.config, overrides)
     finished = sweeping.run(sweep, folder, request, wandb.value)
     result = sweep.result(folder)
     best = sweep.best()

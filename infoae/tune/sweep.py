@@ -33,6 +33,7 @@ from infoae.pseudolabels import pairs
 from infoae.reporting.images import progress as image_progress
 from infoae.reporting.training import SweepProgress
 from infoae.reporting.wandb import Mode
+from infoae.runs import images
 from infoae.runs.run import Run, new_folder
 from infoae.tune import space as searching
 from infoae.tune.record import Epoch, Metric, Scheduling, Search, Sweep, save
@@ -100,6 +101,12 @@ def planned(
         save(sweep, folder)
 
     return sweep, new_folder(runs, name, f"tune-{recipe}", fill)
+
+
+def moved(sweep: Sweep, to: Path | None) -> Sweep:
+    """Return the sweep with its data where it lies now, if that is given."""
+    found = images.located(sweep.config.data, to)
+    return sweep.model_copy(update={"config": sweep.config.model_copy(update={"data": found})})
 
 
 def extended(sweep: Sweep, trials: int | None) -> Sweep:
@@ -170,9 +177,9 @@ def _find_neighbours(sweep: Sweep, beside: Run) -> None:
     }
     if not config.compares_neighbours() or varied & {"neighbours", "objective.pairs", "augment"}:
         return
-    images = data.load_training(config.data).images
-    with image_progress("nearest neighbours", len(images)) as advance:
-        pairs.find(beside, images, config.neighbours, config.augment, advance)
+    found = data.load_training(config.data).images
+    with image_progress("nearest neighbours", len(found)) as advance:
+        pairs.find(beside, found, config.neighbours, config.augment, advance)
 
 
 def _tuner(task: Task, at_once: int, scratch: Path, following: _Following) -> tune.Tuner:
