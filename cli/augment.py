@@ -6,22 +6,24 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import (
+from infoae.cli.inputs import (
     BackgroundOption,
     ColumnOption,
-    DeviceOption,
     InputsArgument,
+    NullOption,
+    RangeOption,
+    decode_options,
+    tell_of_inputs,
+)
+from infoae.cli.options import (
+    DeviceOption,
     JsonOption,
     ModelOption,
-    NullOption,
     PicturesOption,
-    RangeOption,
     SeedOption,
     at_most,
-    decode_options,
     echo,
     print_json,
-    tell_of_inputs,
 )
 from infoae.gpu import Device
 from infoae.limits import MAX_IMAGES

@@ -8,22 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from infoae.cli.options import (
+from infoae.cli.inputs import (
     BackgroundOption,
     ColumnOption,
-    DeviceOption,
     InputsArgument,
-    JsonOption,
     MaxErrorsOption,
-    ModelOption,
     NullOption,
     RangeOption,
-    at_most,
     decode_options,
-    echo,
-    print_json,
     tell_of_inputs,
 )
+from infoae.cli.options import DeviceOption, JsonOption, ModelOption, at_most, echo, print_json
 from infoae.gpu import Device
 from infoae.limits import MAX_AT_ONCE, MAX_THREADS
 

@@ -8,20 +8,17 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import (
+from infoae.cli.inputs import (
     BackgroundOption,
     ColumnOption,
     InputsArgument,
-    JsonOption,
     MaxErrorsOption,
     NullOption,
     RangeOption,
-    at_most,
     decode_options,
-    echo,
-    print_json,
     tell_of_inputs,
 )
+from infoae.cli.options import JsonOption, at_most, echo, print_json
 from infoae.limits import MAX_IMAGE_SIZE, SEED
 
 _CLASSES = "Take the folder of each image as its class, for evaluation alone: test_labels.npy and classes.txt."

@@ -61,9 +61,7 @@ def tune(
     settings: SetOption = None,
     data_root: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder the data set lies in; with --resume, if it has moved."
-        ),
+        typer.Option(metavar="DIR", help="Folder the data set lies in; with --resume, if it has moved."),
     ] = None,
     trials: Annotated[
         int | None,

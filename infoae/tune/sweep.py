@@ -21,8 +21,9 @@ import ray
 from ray import tune
 
 from infoae import data
-from infoae.cluster import connect
-from infoae.cluster.connect import Layout, Request
+from infoae.cluster import connect, placement
+from infoae.cluster.connect import Request
+from infoae.cluster.placement import Layout
 from infoae.config import recipes
 from infoae.errors import InfoAEError, MachineError, UsageError
 from infoae.files import scratch_folder
@@ -149,7 +150,7 @@ def _run_left(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> None
         ):
             with connect.quiet(log):
                 layout, at_once = _layout(request, sweep)
-                connect.check_nodes(folder)
+                placement.check_nodes(folder)
             _find_neighbours(sweep, Run(scratch))
             workers = f"{layout.max_workers} workers of " if layout.max_workers > 1 else ""
             each = "a GPU" if layout.use_gpu else f"{layout.cpus_per_worker} CPU{'s' * (layout.cpus_per_worker > 1)}"
@@ -214,7 +215,7 @@ def _layout(request: Request, sweep: Sweep) -> tuple[Layout, int]:
 
     As many trials as there is room for, then as many CPUs for each worker as are left.
     """
-    layout = connect.layout(request, sweep.config.train.device)
+    layout = placement.layout(request, sweep.config.train.device)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
     def fitting(cpus: int) -> int:

@@ -148,8 +148,8 @@ def small_parts() -> None:
 
 def without_ray() -> None:
     """Let a sweep's trials be trained by this process, one after the other."""
-    from infoae.cluster import connect
-    from infoae.cluster.connect import Layout
+    from infoae.cluster import connect, placement
+    from infoae.cluster.placement import Layout
     from infoae.tune import sweep as sweeping
     from infoae.tune.search import Numbered
     from infoae.tune.trial import Training
@@ -173,7 +173,7 @@ def without_ray() -> None:
                 training.cleanup()
 
     connect.connected = lambda *_: nullcontext()  # type: ignore[assignment]
-    connect.check_nodes = lambda *_: None
+    placement.check_nodes = lambda *_: None
     sweeping._layout = lambda *_: (Layout(1, 1, 1, 1, False), 1)
     sweeping._tuner = Sequential  # type: ignore[assignment]
 
