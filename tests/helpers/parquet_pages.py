@@ -50,8 +50,8 @@ def inflating(path: Path, size: int) -> None:
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as stream:
         stream.write(LEVELS + size.to_bytes(4, "little"))
-        for _ in range(0, size, 2**26):
-            stream.write(bytes(2**26))
+        for start in range(0, size, 2**26):
+            stream.write(bytes(min(2**26, size - start)))
     payload = sink.getvalue().to_pybytes()
     with_page(path, header(DATA, len(LEVELS) + 4 + size, len(payload), 3) + payload)
 
