@@ -39,11 +39,13 @@ MAX_PIXELS = _limit("MAX_PIXELS", 64_000_000, "pixels of an image (64 million ar
 MAX_BYTES = _limit("MAX_BYTES", 512 * 1024**2, "bytes of an encoded image: a file, a member of an archive, a row")
 MAX_EXPANSION = _limit("MAX_EXPANSION", 2000, "times as large a compressed container may become, beyond 1 GiB")
 MAX_ROWS_PER_BYTE = _limit("MAX_ROWS_PER_BYTE", 100, "rows of a Parquet file for each of its bytes")
-MAX_PAGE_BYTES = _limit("MAX_PAGE_BYTES", 1024**3, "bytes that a page of a Parquet file becomes")
+MAX_PAGE_BYTES = _limit(
+    "MAX_PAGE_BYTES", 1024**3, "bytes that a page of a Parquet file becomes; four times as many to read it"
+)
 MAX_DIRECTORY_BYTES = _limit(
     "MAX_DIRECTORY_BYTES",
     1024**3,
-    "bytes of the table of contents of a zip or `.npz` file: some ten million members",
+    "bytes of a zip or `.npz` file's table of contents: ten million members, in 6 GB",
 )
 MAX_HEADER_BYTES = _limit("MAX_HEADER_BYTES", 1024**2, "bytes of the header of a `.npy` array or a tar member")
 MAX_NAME_BYTES = _limit("MAX_NAME_BYTES", 64 * 1024, "bytes of a name in a list on standard input")
