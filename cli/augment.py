@@ -6,31 +6,36 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import (
-    MOST,
+from infoae.cli.inputs import (
     BackgroundOption,
     ColumnOption,
-    DeviceOption,
     InputsArgument,
-    JsonOption,
-    ModelOption,
     NullOption,
-    PicturesOption,
     RangeOption,
-    SeedOption,
     decode_options,
-    echo,
-    print_json,
     tell_of_inputs,
 )
+from infoae.cli.options import (
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    PicturesOption,
+    SeedOption,
+    at_most,
+    echo,
+    print_json,
+)
 from infoae.gpu import Device
+from infoae.limits import MAX_IMAGES
 
 
 def augment(
     inputs: InputsArgument,
     model: ModelOption,
     out: PicturesOption,
-    count: Annotated[int, typer.Option(min=1, max=MOST, help="Images to make of each category.")] = 100,
+    count: Annotated[
+        int, typer.Option(min=1, callback=at_most(MAX_IMAGES), help="Images to make of each category.")
+    ] = 100,
     seed: SeedOption = 0,
     column: ColumnOption = None,
     null: NullOption = False,

@@ -18,7 +18,7 @@ def cache(
 ) -> None:
     """List the pictures that --data PATH has prepared for training, or remove them: they are made anew when needed.
 
-    They lie in the folder INFOAE_CACHE, by default the user's cache, and take at most INFOAE_CACHE_BYTES.
+    They lie in the folder INFOAE_CACHE, by default the user's cache, and take at most INFOAE_MAX_CACHE_BYTES.
     """
     from infoae.inputs import cache as kept
 

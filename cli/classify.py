@@ -8,24 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from infoae.cli.options import (
-    MOST_AT_ONCE,
-    MOST_THREADS,
+from infoae.cli.inputs import (
     BackgroundOption,
     ColumnOption,
-    DeviceOption,
     InputsArgument,
-    JsonOption,
     MaxErrorsOption,
-    ModelOption,
     NullOption,
     RangeOption,
     decode_options,
-    echo,
-    print_json,
     tell_of_inputs,
 )
+from infoae.cli.options import DeviceOption, JsonOption, ModelOption, at_most, echo, print_json
 from infoae.gpu import Device
+from infoae.limits import MAX_AT_ONCE, MAX_THREADS
 
 _COLUMNS = "path, label, name, confidence, topK_label, topK_name, topK_confidence, error"
 
@@ -57,11 +52,16 @@ def classify(
     max_errors: MaxErrorsOption = None,
     device: DeviceOption = Device.AUTO,
     batch_size: Annotated[
-        int, typer.Option(min=1, max=MOST_AT_ONCE, help="Images computed at once; a thread on a CPU takes at most 128.")
+        int,
+        typer.Option(
+            min=1, callback=at_most(MAX_AT_ONCE), help="Images computed at once; a thread on a CPU takes at most 128."
+        ),
     ] = 256,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST_THREADS, help="Threads that decode and classify. Default: one for each CPU."),
+        typer.Option(
+            min=1, callback=at_most(MAX_THREADS), help="Threads that decode and classify. Default: one for each CPU."
+        ),
     ] = None,
     ray: Annotated[
         bool, typer.Option("--ray", help="Classify on the Ray cluster at RAY_ADDRESS, or on one started here.")

@@ -8,27 +8,28 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import (
-    MOST_SEED,
+from infoae.cli.inputs import (
     BackgroundOption,
     ClassesOption,
     ColumnOption,
     InputsArgument,
-    JsonOption,
     MaxErrorsOption,
     NullOption,
     RangeOption,
     decode_options,
-    echo,
-    print_json,
     tell_of_inputs,
 )
+from infoae.cli.options import JsonOption, at_most, echo, print_json
+from infoae.limits import MAX_IMAGE_SIZE, SEED
 
 
 def convert(
     inputs: InputsArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the shards, for infoae train --data-root.")],
-    size: Annotated[int, typer.Option(metavar="N", help="Height and width of the resized images, 8 to 4096.")],
+    size: Annotated[
+        int,
+        typer.Option(min=8, callback=at_most(MAX_IMAGE_SIZE), help="Pixels of the resized images' height and width."),
+    ],
     channels: Annotated[
         int, typer.Option(metavar="1|3", help="Colour channels of the images: 1 is grey, 3 is RGB.")
     ] = 3,
@@ -37,7 +38,7 @@ def convert(
     ] = 0.1,
     labels: ClassesOption = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=MOST_SEED, help="Random seed of the images' order and of those kept for tests.")
+        int, typer.Option(min=0, max=SEED, help="Random seed of the images' order and of those kept for tests.")
     ] = 0,
     column: ColumnOption = None,
     null: NullOption = False,
@@ -50,11 +51,8 @@ def convert(
 
     Exit code 0: all are in; 3: some were unreadable and are left out; 1: nothing was written.
     """
-    from infoae.config.sections import MOST_PIXELS
     from infoae.errors import UsageError
 
-    if not 8 <= size <= MOST_PIXELS:
-        raise UsageError(f"--size {size}: the networks take 8 to {MOST_PIXELS} pixels")
     if channels not in (1, 3):
         raise UsageError(f"--channels {channels}: 1 is grey, 3 is RGB")
     if not 0 < test < 1:

@@ -6,8 +6,18 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.options import MOST, DeviceOption, JsonOption, ModelOption, PicturesOption, SeedOption, echo, print_json
+from infoae.cli.options import (
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    PicturesOption,
+    SeedOption,
+    at_most,
+    echo,
+    print_json,
+)
 from infoae.gpu import Device
+from infoae.limits import MAX_IMAGES
 
 _CATEGORY = (
     "Category to make images of: its name or number (number:7 where names are numbers). Repeatable. Default: all."
@@ -18,7 +28,9 @@ def generate(
     model: ModelOption,
     out: PicturesOption,
     category: Annotated[list[str] | None, typer.Option(metavar="NAME|NUMBER", help=_CATEGORY)] = None,
-    count: Annotated[int, typer.Option(min=1, max=MOST, help="Images to make of each category.")] = 10,
+    count: Annotated[
+        int, typer.Option(min=1, callback=at_most(MAX_IMAGES), help="Images to make of each category.")
+    ] = 10,
     seed: SeedOption = 0,
     device: DeviceOption = Device.AUTO,
     as_json: JsonOption = False,

@@ -1,74 +1,19 @@
-"""The infoae command: its verbs, and how errors reach people."""
+"""The infoae command as it is started: how errors reach people."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import warnings
-from typing import Annotated, Any, TextIO
+from typing import Any, TextIO
 
 import typer
 
-from infoae.cli import (
-    augment,
-    cache,
-    classify,
-    config,
-    convert,
-    doctor,
-    evaluate,
-    export,
-    figures,
-    generate,
-    name,
-    reproduce,
-    streams,
-    train,
-    tune,
-)
-from infoae.cli.options import Command, echo
-from infoae.errors import InfoAEError, Notice, machine_errors
-from infoae.version import __version__
+from infoae.cli import streams
+from infoae.errors import InfoAEError, Notice, machine_errors, printable
 
 ClickException: Any = typer.BadParameter.__bases__[0].__bases__[0]
 """What is wrong with a command, whether typer brings its own Click or not."""
-
-app = typer.Typer(
-    name="infoae",
-    help="Information Maximizing Autoencoder: unlabelled images in; categories, a representation and a generator out.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("convert", cls=Command)(convert.convert)
-app.command("train", cls=Command)(train.train)
-app.command("reproduce", cls=Command)(reproduce.reproduce)
-app.command("tune", cls=Command)(tune.tune)
-app.command("evaluate", cls=Command)(evaluate.evaluate)
-app.command("figures", cls=Command)(figures.figures)
-app.command("name", cls=Command)(name.name)
-app.command("export", cls=Command)(export.export)
-app.command("classify", cls=Command)(classify.classify)
-app.command("generate", cls=Command)(generate.generate)
-app.command("augment", cls=Command)(augment.augment)
-app.add_typer(config.app, name="config")
-app.command("cache", cls=Command)(cache.cache)
-app.command("doctor", cls=Command)(doctor.doctor)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"infoae {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Options before the verb."""
 
 
 def main() -> None:
@@ -79,6 +24,8 @@ def main() -> None:
     try:
         with machine_errors():
             try:
+                from infoae.cli.app import app  # a variable of a limit may be wrong already
+
                 code = app(prog_name="infoae", standalone_mode=False) or 0
             finally:
                 sys.stdout.flush()
@@ -109,11 +56,11 @@ def _show_warning(
 ) -> None:
     """Show what is for people as one line, and what libraries say as Python does."""
     if isinstance(message, Notice):
-        echo(f"note: {message}", err=True)
+        typer.echo(printable(f"note: {message}"), err=True)
     else:
         (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _fail(message: str, exit_code: int) -> None:
-    echo(f"error: {message}", err=True)
+    typer.echo(printable(f"error: {message}"), err=True)
     raise SystemExit(exit_code)

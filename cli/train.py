@@ -8,24 +8,20 @@ from typing import Annotated
 
 import typer
 
+from infoae.cli.inputs import ClassesOption, DataOption, data_settings
 from infoae.cli.options import (
     ADDRESS_HELP,
-    MOST,
-    MOST_RUNS,
-    MOST_SEED,
-    MOST_THREADS,
-    ClassesOption,
-    DataOption,
     JsonOption,
     RunsOption,
     SetOption,
-    data_settings,
+    at_most,
     echo,
     print_json,
     refuse_changes,
     warn_unused,
 )
 from infoae.gpu import Device
+from infoae.limits import COUNT, MAX_BATCH, MAX_RUNS, MAX_THREADS, SEED
 
 MAY_CHANGE = {
     "resume",
@@ -77,9 +73,9 @@ def train(
     categories: Annotated[
         str | None, typer.Option(metavar="N|auto", help="Number of categories; auto finds it.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, max=MOST, help="Passes over the training images.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=COUNT, help="Passes over the training images.")] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=MOST_SEED, help="Random seed of weights, order, noise and augmentation.")
+        int | None, typer.Option(min=0, max=SEED, help="Random seed of weights, order, noise and augmentation.")
     ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="Number format of the networks; auto is the fastest that the hardware has.")
@@ -96,7 +92,7 @@ def train(
         Wandb, typer.Option(help="Track with Weights & Biases; offline needs no account.")
     ] = Wandb.disabled,
     global_batch: Annotated[
-        int | None, typer.Option(min=2, max=MOST, help="Images per step, over all workers.")
+        int | None, typer.Option(min=2, callback=at_most(MAX_BATCH), help="Images per step, over all workers.")
     ] = None,
     nodes: Annotated[
         str | None,
@@ -104,7 +100,9 @@ def train(
     ] = None,
     workers_per_node: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST_THREADS, help="Workers on each node; default: one a GPU, or one without GPUs."),
+        typer.Option(
+            min=1, callback=at_most(MAX_THREADS), help="Workers on each node; default: one a GPU, or one without GPUs."
+        ),
     ] = None,
     address: Annotated[
         str | None,
@@ -119,11 +117,16 @@ def train(
     restarts: Annotated[
         int,
         typer.Option(
-            min=1, max=MOST_RUNS, help="Runs to train, of consecutive seeds; the one of the highest score counts."
+            min=1,
+            callback=at_most(MAX_RUNS),
+            help="Runs to train, of consecutive seeds; the one of the highest score counts.",
         ),
     ] = 1,
     retries: Annotated[
-        int, typer.Option(min=0, max=MOST_RUNS, help="How often lost workers or nodes are replaced before giving up.")
+        int,
+        typer.Option(
+            min=0, callback=at_most(MAX_RUNS), help="How often lost workers or nodes are replaced before giving up."
+        ),
     ] = 3,
     runs: RunsOption = Path("runs"),
     dry_run: Annotated[

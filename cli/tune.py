@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from infoae.cli.inputs import ClassesOption, DataOption, data_settings
 from infoae.cli.options import (
     ADDRESS_HELP,
-    MOST,
-    MOST_RUNS,
-    MOST_THREADS,
     JsonOption,
     RunsOption,
     SetOption,
+    at_most,
     echo,
     print_json,
     refuse_changes,
     warn_unused,
 )
 from infoae.cli.train import Wandb
+from infoae.limits import COUNT, MAX_RUNS, MAX_THREADS
 
 if TYPE_CHECKING:
     from infoae.tune.record import Sweep
 
 
-MAY_CHANGE = {"resume", "trials", "wandb", "address", "runs", "as_json"}
+MAY_CHANGE = {"resume", "trials", "data_root", "wandb", "address", "runs", "as_json"}
 """Options of a sweep that goes on."""
 
 
@@ -60,9 +60,17 @@ def tune(
         str, typer.Option("--config", help="Recipe that the trials vary: a name of infoae config list, or a YAML file.")
     ] = "mnist",
     settings: SetOption = None,
+    data: DataOption = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder that a data set lies in; with --resume, if it has moved."),
+    ] = None,
+    labels: ClassesOption = None,
     trials: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST_RUNS, help="Number of trials; default 20. A grid tries all of its points."),
+        typer.Option(
+            min=1, callback=at_most(MAX_RUNS), help="Number of trials; default 20. A grid tries all of its points."
+        ),
     ] = None,
     space: Annotated[
         str | None,
@@ -89,11 +97,11 @@ def tune(
         Wandb, typer.Option(help="Track with Weights & Biases, a run a trial, grouped by sweep.")
     ] = Wandb.disabled,
     nodes: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Nodes of a Ray cluster for each trial; default 1.")
+        int | None, typer.Option(min=1, max=COUNT, help="Nodes of a Ray cluster for each trial; default 1.")
     ] = None,
     workers_per_node: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST_THREADS, help="Workers on each node, for each trial; default 1."),
+        typer.Option(min=1, callback=at_most(MAX_THREADS), help="Workers on each node, for each trial; default 1."),
     ] = None,
     address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help=ADDRESS_HELP)] = None,
     runs: RunsOption = Path("runs"),
@@ -104,22 +112,28 @@ def tune(
     Each trial is a run of its own; the best one's recipe is written to best.yaml. Ctrl-C stops; --resume goes on.
     """
     from infoae.cluster import connect
+    from infoae.config import recipes
     from infoae.tune import record as records
     from infoae.tune import sweep as sweeping
 
     if resume is not None:
-        refuse_changes(context, MAY_CHANGE, "a sweep", "--trials")
+        refuse_changes(context, MAY_CHANGE, "a sweep", "--trials and --data-root")
         sweep, folder = records.load(resume, runs)
-        sweep = sweeping.extended(sweep, trials)
+        sweep = sweeping.extended(sweeping.moved(sweep, data_root), trials)
         several = sweep.nodes > 1 or sweep.workers_per_node > 1
         request = connect.request(
             str(sweep.nodes) if several else None, sweep.workers_per_node if several else None, address
         )
     else:
         request = connect.request(None if nodes is None else str(nodes), workers_per_node, address)
+        given = data_settings(data, data_root, labels)
+        overrides = [
+            *(settings or []),
+            *(recipes.override(key, value) for key, value in given.items() if value is not None),
+        ]
         sweep, folder = sweeping.planned(
             config,
-            settings or [],
+            overrides,
             space,
             (search.value, scheduler.value, metric.value),
             trials,
@@ -127,7 +141,7 @@ def tune(
             runs,
             name,
         )
-        warn_unused(sweep.config, settings or [])
+        warn_unused(sweep.config, overrides)
     finished = sweeping.run(sweep, folder, request, wandb.value)
     result = sweep.result(folder)
     best = sweep.best()

@@ -18,11 +18,7 @@ from infoae.deploy.bundle import Manifest
 from infoae.deploy.formats import safe_text
 from infoae.errors import InfoAEError, UsageError, one_line
 from infoae.files import atomic_file, atomic_folder
-
-MOST_IMAGES = 10_000_000
-"""That one command makes."""
-MOST_BYTES = 4_000_000_000
-"""Of an .npz file's pixels."""
+from infoae.limits import MAX_IMAGES, MAX_NPZ_BYTES
 
 
 @dataclass(frozen=True)
@@ -37,13 +33,13 @@ class Pictures:
 def check_amount(count: int, num_categories: int, image: ImageSpec, out: Path) -> None:
     """Raise UsageError where `count` images of each of so many categories are more than `out` can be written with."""
     total = count * num_categories
-    if total > MOST_IMAGES:
-        raise UsageError(f"--count {count}: {total:,} images in all; at most {MOST_IMAGES:,} are made at once")
+    if total > MAX_IMAGES:
+        raise UsageError(f"--count {count}: {total:,} images in all, more than {MAX_IMAGES}")
     size = total * math.prod(image.shape)
-    if out.suffix.lower() == ".npz" and size > MOST_BYTES:
+    if out.suffix.lower() == ".npz" and size > MAX_NPZ_BYTES:
         raise UsageError(
-            f"--count {count}: {size / 1e9:,.1f} GB of pixels; an .npz file is made in memory, of at most "
-            f"{MOST_BYTES / 1e9:g} GB: give --out a folder, or a lower --count"
+            f"--count {count}: {size:,} bytes of pixels; an .npz file is made in memory, of at most {MAX_NPZ_BYTES}: "
+            "give --out a folder, or a lower --count"
         )
 
 

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.errors import InfoAEError
+from infoae.limits import MAX_CLASSES
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-MOST_CLASSES = 100_000
-"""Of images in a confusion matrix."""
 SCORE_RESOLUTION = 0.01
 """Nats that the score, which no label goes into, may differ by from one set of as many images to another."""
 
@@ -30,10 +29,10 @@ def choose(scores: Sequence[float]) -> int:
 def confusion_matrix(categories: Ints, classes: Ints, num_categories: int, num_classes: int) -> Ints:
     """Count images by category (row) and class (column): (N,), (N,) -> (num_categories, num_classes).
 
-    Raises InfoAEError where there are more classes than MOST_CLASSES: their numbers may come from a file.
+    Raises InfoAEError where there are more classes than MAX_CLASSES: their numbers may come from a file.
     """
-    if num_classes > MOST_CLASSES:
-        raise InfoAEError(f"the labels go up to {num_classes - 1}: number the classes from 0, at most {MOST_CLASSES:,}")
+    if num_classes > MAX_CLASSES:
+        raise InfoAEError(f"the labels go up to {num_classes - 1}: number the classes from 0, at most {MAX_CLASSES}")
     counts = np.zeros((num_categories, num_classes), dtype=np.int64)
     np.add.at(counts, (categories, classes), 1)
     return counts

@@ -24,8 +24,9 @@ import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from infoae.cluster import connect
-from infoae.cluster.connect import Layout, Request
+from infoae.cluster import connect, placement
+from infoae.cluster.connect import Request
+from infoae.cluster.placement import Layout
 from infoae.cluster.worker import Channel, Ended, Job, work
 from infoae.config import Config, recipes
 from infoae.data.sampler import check_shares
@@ -60,8 +61,8 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
     log = plan.runs / "ray.log"
     with connect.connected(request, log):
         with connect.quiet(log):
-            layout = connect.layout(request, plan.config.train.device)
-            connect.check_nodes(None if storage else plan.runs.resolve())
+            layout = placement.layout(request, plan.config.train.device)
+            placement.check_nodes(None if storage else plan.runs.resolve())
         check_shares(len(plan.train), plan.config.train, layout.max_workers)
         with started(plan) as trained:
             go_on = _go_on(trained.name, plan.runs, request, storage)

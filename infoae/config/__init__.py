@@ -1,19 +1,15 @@
 """Configurations: what every section holds, how a recipe, YAML and `--set` become one, and what is wrong in words."""
 
+from infoae.config.kinds import DataName, MergingCriterion, Norm, ReconstructionDistance, Section
 from infoae.config.schema import Config
 from infoae.config.sections import (
     Augment,
     Data,
-    DataName,
-    MergingCriterion,
     Model,
     Neighbours,
-    Norm,
     Objective,
     Optim,
     PseudoLabels,
-    ReconstructionDistance,
-    Section,
     Stages,
     Train,
     Weights,

@@ -15,11 +15,7 @@ from typing import Any
 import yaml
 
 from infoae.errors import UsageError, one_line, shown
-
-MOST_CHARACTERS = 1_000_000
-"""Of a file; the longest recipe has some 3,000."""
-MOST_LEVELS = 20
-"""Of mappings and lists in each other; the deepest recipe has 4."""
+from infoae.limits import MAX_YAML_CHARACTERS, MAX_YAML_LEVELS
 
 _FRAME = (yaml.StreamStartEvent, yaml.StreamEndEvent, yaml.DocumentStartEvent, yaml.DocumentEndEvent)
 _INTEGER = re.compile(r"[-+]?[0-9]{1,40}")  # longer ones are text, which no key takes for a number
@@ -37,8 +33,8 @@ _WORDS: dict[str, Any] = {"": None} | {word: meaning for words, meaning in _MEAN
 
 def read(text: str, origin: str) -> Any:
     """Return the one document in `text`, None where it is empty. Raises UsageError, with `origin` and the key."""
-    if len(text) > MOST_CHARACTERS:
-        raise UsageError(f"{origin} has more than {MOST_CHARACTERS:,} characters: it is no configuration")
+    if len(text) > MAX_YAML_CHARACTERS:
+        raise UsageError(f"{origin} has more characters than {MAX_YAML_CHARACTERS}: it is no configuration")
     events = iter(yaml.parse(text, yaml.SafeLoader))
     try:
         found = [_value(event, events, origin) for event in events if not isinstance(event, _FRAME)]
@@ -84,8 +80,8 @@ def _value(event: yaml.Event, events: Iterator[yaml.Event], where: str, level: i
         raise UsageError(f"{where}: {event.tag} is a YAML tag, which is not read: leave it out")
     if isinstance(event, yaml.ScalarEvent):
         return event.value if event.style else _scalar(event.value)
-    if level == MOST_LEVELS:
-        raise UsageError(f"{where}: more than {MOST_LEVELS} lists and mappings lie in each other")
+    if level == MAX_YAML_LEVELS:
+        raise UsageError(f"{where}: more lists and mappings lie in each other than {MAX_YAML_LEVELS}")
     if isinstance(event, yaml.SequenceStartEvent):
         return [_value(item, events, where, level + 1) for item in iter(lambda: _next(events), None)]
     found: dict[str, Any] = {}

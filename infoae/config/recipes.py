@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from infoae.config import plain_yaml, renamed
 from infoae.config.schema import Config
-from infoae.config.sections import MOST_CATEGORIES
 from infoae.config.validation import explain
 from infoae.errors import Notice, UsageError, one_line, shown
+from infoae.limits import MAX_CATEGORIES, MAX_YAML_CHARACTERS
 
 
 def available() -> dict[str, Path]:
@@ -41,9 +41,9 @@ def over_categories(source: str | Path, overrides: Sequence[str], categories: st
     over, usual = model.num_over_categories, model.num_categories
     told = any(override.startswith("model.num_over_categories=") for override in overrides)
     wanted = plain_yaml.read(categories, "--categories")
-    if over is None or usual == "auto" or told or not isinstance(wanted, int) or not usual < wanted <= MOST_CATEGORIES:
+    if over is None or usual == "auto" or told or not isinstance(wanted, int) or not usual < wanted <= MAX_CATEGORIES:
         return []  # too many are refused where all settings are
-    return [f"model.num_over_categories={min(over * wanted // usual, MOST_CATEGORIES)}"]
+    return [f"model.num_over_categories={min(over * wanted // usual, int(MAX_CATEGORIES))}"]
 
 
 def override(key: str, value: object) -> str:
@@ -56,7 +56,7 @@ def read_named(source: str | Path, known: Mapping[str, Path], what: str) -> tupl
     path = known.get(str(source), Path(source))
     try:
         with path.open(encoding="utf-8") as file:  # which may be /dev/zero
-            return path, file.read(plain_yaml.MOST_CHARACTERS + 1)
+            return path, file.read(MAX_YAML_CHARACTERS + 1)
     except OSError as error:
         raise UsageError(
             f"no {what} or readable file {str(source)!r} ({one_line(error)}); there are {', '.join(known)}"

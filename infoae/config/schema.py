@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from infoae.config.kinds import Section
 from infoae.config.methods import Method, foreign, methods_of, without_foreign
 from infoae.config.sections import (
     Augment,
@@ -15,10 +16,10 @@ from infoae.config.sections import (
     Objective,
     Optim,
     PseudoLabels,
-    Section,
     Stages,
     Train,
 )
+from infoae.limits import SEED
 
 
 class Config(Section):
@@ -26,7 +27,7 @@ class Config(Section):
 
     method: Method = "infoae"
     """Method that is trained: its networks, losses and stages."""
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    seed: Annotated[int, Field(ge=0, le=SEED)] = 0
     """Random seed; decides initial weights, order, noise and augmentation."""
     data: Data = Data()
     model: Model = Model()

@@ -5,42 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-MOST = 2**31 - 1
-MOST_PIXELS = 4096
-"""Of an image's side."""
-MOST_UNITS = 65_536
-"""Of a layer of a network."""
-MOST_CATEGORIES = 10_000
-MOST_NEIGHBOURS = 1000
-MOST_BATCH = 2**20
-"""Images of a step."""
-MOST_STEPS = 100_000
-"""That an epoch may be told to have at least: its order is drawn at once."""
-
-PositiveInt = Annotated[int, Field(ge=1, le=MOST)]
-Count = Annotated[int, Field(ge=0, le=MOST)]
-Units = Annotated[int, Field(ge=1, le=MOST_UNITS)]
-Categories = Annotated[int, Field(ge=2, le=MOST_CATEGORIES)]
-Batch = Annotated[int, Field(ge=2, le=MOST_BATCH)]
-NumNeighbours = Annotated[int, Field(ge=1, le=MOST_NEIGHBOURS)]
-Weight = Annotated[float, Field(ge=0, le=1e6)]
-Rate = Annotated[float, Field(gt=0)]
-Pixels = Annotated[float, Field(ge=0, le=100)]
-
-ReconstructionDistance = Literal["squared", "absolute", "cross-entropy"]
-MergingCriterion = Literal["mutual_information", "cut"]
-Norm = Literal["batch", "spectral", "none"]
-DataName = Literal["mnist", "fashion-mnist", "kmnist", "emnist", "usps", "svhn", "cifar10", "shards", "files"]
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, unknown keys refused, and text or true not taken for a number."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+from infoae.config.kinds import (
+    AtMost,
+    Batch,
+    Categories,
+    Count,
+    DataName,
+    MergingCriterion,
+    Norm,
+    NumNeighbours,
+    Pixels,
+    PositiveInt,
+    Rate,
+    ReconstructionDistance,
+    Section,
+    Units,
+    Weight,
+)
+from infoae.limits import MAX_BLOCKS, MAX_DISTORTION, MAX_HEADS, MAX_HOPS, MAX_IMAGE_SIZE, MAX_STEPS, MAX_UNITS
 
 
 class Data(Section):
@@ -88,7 +72,7 @@ class Model(Section):
 
     channels: Annotated[int, Field(ge=1, le=4)] | None = None
     """Image channels; taken from the data if not given."""
-    image_size: Annotated[int, Field(ge=8, le=MOST_PIXELS)] | None = None
+    image_size: Annotated[int, Field(ge=8), AtMost(MAX_IMAGE_SIZE)] | None = None
     """Image height and width in pixels; taken from the data if not given."""
     architecture: Literal["dcgan", "infogan"] = "dcgan"
     """Shapes of the networks: dcgan convolves down to 4 pixels; infogan to 8 and adds a fully connected layer, batch
@@ -110,15 +94,15 @@ class Model(Section):
     commonest category first."""
     num_over_categories: Categories | None = None
     """M, over-categories that classifier and generator tell apart, merged into K after each epoch; K if not given."""
-    num_heads: Annotated[int, Field(ge=1, le=1000)] = 1
+    num_heads: Annotated[int, Field(ge=1), AtMost(MAX_HEADS)] = 1
     """H, classifiers trained on one encoder; the first is used, all of them vote on pseudo-labels."""
     noise_dim: Units = 100
     """U, values of noise, uniform on [-1, 1] (reading: the paper's interval is lost)."""
-    continuous_dim: Annotated[int, Field(ge=0, le=MOST_UNITS)] = 2
+    continuous_dim: Annotated[int, Field(ge=0), AtMost(MAX_UNITS)] = 2
     """Continuous codes, uniform on [-1, 1], that a generated image is to show and the recognition network to read."""
     pixelcnn_width: Units = 32
     """Channels of the PixelCNN that reconstructs."""
-    pixelcnn_blocks: Annotated[int, Field(ge=1, le=100)] = 3
+    pixelcnn_blocks: Annotated[int, Field(ge=1), AtMost(MAX_BLOCKS)] = 3
     """Residual blocks of the PixelCNN; the more, the farther a pixel sees, and the less the category has to say."""
     style_dim: Units = 5
     """Values of the style code, which is normally distributed."""
@@ -233,7 +217,7 @@ class Neighbours(Section):
     """Gaussian blur in pixels before the search; makes neighbours purer on strokes."""
     search: Literal["exact", "approximate"] = "exact"
     """Search: exact compares each image with all, approximate uses faiss, for more than some 200,000 images."""
-    distortion: Annotated[int, Field(ge=0, le=16)] = 0
+    distortion: Annotated[int, Field(ge=0), AtMost(MAX_DISTORTION)] = 0
     """Pixels that parts of a registered neighbour may have moved (image distortion model); purer, for 1.6 ms an image
     and thread at 1. 0 leaves it out."""
 
@@ -250,7 +234,7 @@ class PseudoLabels(Section):
     partners are in it, too, in which rare categories count as much as common ones."""
     agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.7
     """Share of the heads that must agree to give an image its pseudo-label."""
-    anchor_hops: Annotated[int, Field(ge=0, le=1000)] = 0
+    anchor_hops: Annotated[int, Field(ge=0), AtMost(MAX_HOPS)] = 0
     """Hops from neighbour to neighbour within which all images must have one label for it to be an anchor of label
     propagation, which labels the others. 0 does not propagate."""
     propagation_agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.8
@@ -308,7 +292,7 @@ class Train(Section):
 
     epochs: PositiveInt = 5
     """Passes over the training images; more of them where those are few (see min_steps_per_epoch)."""
-    min_steps_per_epoch: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 1
+    min_steps_per_epoch: Annotated[int, Field(ge=1), AtMost(MAX_STEPS)] = 1
     """Minimum steps per epoch; small data sets are repeated to reach it."""
     patience: PositiveInt | None = None
     """Epochs without a better score after which training stops early; never if not given. Learning rates fall over the

@@ -36,7 +36,7 @@ def _key(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
     names: list[str] = []
     inside: type[BaseModel] | None = section
     for part in location:
-        if inside is None and str(part).startswith(("constrained-", "literal[")):
+        if inside is None and str(part).startswith(("constrained-", "function-after[", "literal[")):
             break
         names.append(_word(part))
         if not isinstance(part, int):  # a place in a list of sections

@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from infoae.data import samples
-from infoae.data.limits import MAX_BYTES, MAX_PIXELS
 from infoae.data.samples import Samples, samples_of
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
+from infoae.limits import MAX_BYTES, MAX_PIXELS
 
 SMALL_BYTES = 64 * 1024
 """A file up to this size is read in one go: Pillow would read it in a dozen small steps."""
@@ -76,7 +76,7 @@ def read_image(
         try:
             image = _eight_bits(source, options, [] if peaks is None else peaks)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise UnreadableImageError(f"more than {MAX_PIXELS} pixels") from None
+            raise UnreadableImageError(f"more pixels than {MAX_PIXELS}") from None
         except OSError as error:
             if error.errno is None:
                 raise
@@ -138,7 +138,7 @@ def _eight_bits(source: Encoded, options: DecodeOptions, peaks: list[int]) -> Im
     """The image upright, of 8 bits a sample, black being 0."""
     with _opened(source) as image:
         if image.width * image.height > MAX_PIXELS:
-            raise UnreadableImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS} in all")
+            raise UnreadableImageError(f"{image.width} x {image.height} pixels, more in all than {MAX_PIXELS}")
         kind = samples_of(image)
         wide_colour = samples.is_wide_colour(image)
         upright = _upright(image)

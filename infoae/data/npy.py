@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from infoae.data.limits import MAX_HEADER_BYTES
+from infoae.limits import MAX_HEADER_BYTES
 
 
 def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -20,10 +20,11 @@ from typing import IO, Any, Self
 
 import pyarrow as pa
 
-from infoae.data.limits import MAX_BYTES, MAX_EXPANSION, MAX_HEADER_BYTES, expands_too_far
 from infoae.data.selection import why_passed_over
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
+from infoae.inputs import zip_file
 from infoae.inputs.blocks import Block, Encoded, PassedOver, in_blocks, key_of
+from infoae.limits import MAX_BYTES, MAX_EXPANSION, MAX_HEADER_BYTES, expands_too_far
 
 PIECE_BYTES, SMALL_PIECE_BYTES = 1024 * 1024, 4096
 _LINK = "a link to {}: pack the images themselves (tar --dereference --hard-dereference)"
@@ -71,11 +72,11 @@ class ZipSource:
     def open(cls, path: str) -> ZipSource:
         """Read the table of contents. Raises, whatever it may be, if the file is no zip archive."""
         size = check_file(path)
-        with zipfile.ZipFile(path) as archive:
+        with zip_file.opened(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
         total = sum(member.file_size for member in members)
         if expands_too_far(total, size):
-            raise UnreadableImageError(f"{total} bytes in {size}, more than {MAX_EXPANSION} times as many")
+            raise UnreadableImageError(f"{total} bytes in {size}: more times as many than {MAX_EXPANSION}")
         return cls(path, sum(why_passed_over(member.filename) is None for member in members))
 
     def count(self) -> int:
@@ -87,7 +88,7 @@ class ZipSource:
         return in_blocks(self._items(), size, key_of(self.path))
 
     def _items(self) -> Iterator[tuple[str, Encoded | PassedOver]]:
-        with zipfile.ZipFile(self.path) as archive:
+        with zip_file.opened(self.path) as archive:
             for member in archive.infolist():
                 if not member.is_dir():
                     reason = why_passed_over(member.filename)
@@ -163,9 +164,9 @@ class _Stream:
         self._ended = not content
         self.position += len(content)
         if self.header_end is not None and self.position > self.header_end:
-            raise tarfile.ReadError(f"a header of more than {MAX_HEADER_BYTES} bytes")
+            raise tarfile.ReadError(f"a header of more bytes than {MAX_HEADER_BYTES}")
         if self._compressed is not None and expands_too_far(self.position, self._compressed):
-            raise tarfile.ReadError(f"more than {MAX_EXPANSION} times as many bytes as in the file")
+            raise tarfile.ReadError(f"more times as many bytes as in the file than {MAX_EXPANSION}")
         return content
 
 

@@ -18,6 +18,7 @@ from infoae.data import idx, npy
 from infoae.data.image_spec import ImageSpec
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
 from infoae.errors import InfoAEError
+from infoae.inputs import zip_file
 from infoae.inputs.blocks import Block, key_of
 
 
@@ -105,7 +106,7 @@ def image_of(path: str, entry: str | None) -> ImageSpec:
 def _opened(path: str, entry: str | None) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """The bytes of the array file or of one array in it, inflated as they are read."""
     if entry is not None:
-        with zipfile.ZipFile(path) as archive, _member(archive, entry) as member:
+        with zip_file.opened(path) as archive, _member(archive, entry) as member:
             yield member
     elif path.lower().endswith(".gz"):
         with gzip.open(path) as file:
@@ -136,7 +137,7 @@ def _choose_entry(
     path: str, image: ImageSpec | None, wanted: str | None
 ) -> tuple[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Choose an array of a `.npz` file; return its name, shape and type."""
-    with zipfile.ZipFile(path) as archive:
+    with zip_file.opened(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
         def header(name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -2,7 +2,7 @@
 
 A folder each below the user's cache, named by a hash of the pictures' names, sizes and times and of all settings: other
 pictures, or other settings, are another folder. Whoever reads one holds it, and what nobody holds goes once all take
-more than INFOAE_CACHE_BYTES, the longest unused first.
+more than INFOAE_MAX_CACHE_BYTES, the longest unused first.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ from infoae.inputs import image_size
 from infoae.inputs.blocks import Source
 from infoae.inputs.convert import Converted, convert_files
 from infoae.inputs.sources import Files, Listing, open_sources
+from infoae.limits import MAX_CACHE_BYTES
 from infoae.locks import share, try_lock, waited_for
 
 FORMAT = 1
 """Of what is kept; with another one everything is prepared anew."""
 DESCRIPTION = "source.json"
-BYTES = "INFOAE_CACHE_BYTES"
 FOLDER = "INFOAE_CACHE"
-_DEFAULT_BYTES = 50 * 2**30
 
 
 @dataclass(frozen=True)
@@ -152,11 +151,8 @@ def _source(folder: Path) -> str:
 
 
 def _make_room(kept: Path) -> None:
-    limit = os.environ.get(BYTES, str(_DEFAULT_BYTES))
-    if not limit.isdecimal():
-        raise InfoAEError(f"{BYTES}={limit}: give a number of bytes")
     found = entries()
-    too_much = sum(entry.num_bytes for entry in found) - int(limit)
+    too_much = sum(entry.num_bytes for entry in found) - MAX_CACHE_BYTES
     for entry in found:
         if too_much > 0 and entry.folder != kept and _remove_unless_held(entry.folder):
             too_much -= entry.num_bytes

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from infoae.data.limits import MAX_BYTES, MAX_EXPANSION, MAX_ROWS_PER_BYTE, expands_too_far
 from infoae.data.unreadable import UnreadableImageError, check_file
 from infoae.errors import InfoAEError
 from infoae.inputs.blocks import Block, Encoded, in_blocks, key_of
 from infoae.inputs.parquet_footer import read_chunks
+from infoae.inputs.parquet_pages import check_pages
+from infoae.limits import MAX_BYTES, MAX_EXPANSION, MAX_ROWS_PER_BYTE, expands_too_far
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class ParquetSource:
             schema, metadata = file.schema_arrow, file.metadata
             num_rows = metadata.num_rows
             if not 0 <= num_rows <= size * MAX_ROWS_PER_BYTE:
-                raise UnreadableImageError(f"{num_rows} rows in {size} bytes, more than {MAX_ROWS_PER_BYTE} a byte")
-            total = sum(chunk.uncompressed_size for group in read_chunks(path) for chunk in group)
+                raise UnreadableImageError(f"{num_rows} rows in {size} bytes: more a byte than {MAX_ROWS_PER_BYTE}")
+            total = sum(chunk.total_uncompressed_size for group in read_chunks(path) for chunk in group)
             if expands_too_far(total, size):
-                raise UnreadableImageError(f"{total} bytes in {size}, more than {MAX_EXPANSION} times as many")
+                raise UnreadableImageError(f"{total} bytes in {size}: more times as many than {MAX_EXPANSION}")
         found = {field.name: leaves for field in schema if (leaves := _leaves(field))}
         wanted = [column] if column is not None else list(found)
         if len(wanted) != 1 or wanted[0] not in found:
@@ -66,11 +67,18 @@ class ParquetSource:
         key, row = key_of(self.path), 0
         # A buffered stream decodes page by page: a row group of large images would not fit in memory. Nor would many
         # rows at a time: a dictionary repeats one large image in no space at all.
-        with parquet.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=1, columns=list(self.leaves), use_threads=False):
-                for value in batch.column(0):
-                    yield f"{key}#{row}", self._image(value.as_py())
-                    row += 1
+        with (
+            Path(self.path).open("rb") as pages,
+            parquet.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False) as file,
+        ):
+            for number, group in enumerate(read_chunks(self.path)):
+                for chunk in group:
+                    if chunk.path_in_schema in self.leaves:
+                        check_pages(pages, chunk)
+                for batch in file.iter_batches(1, [number], list(self.leaves), use_threads=False):
+                    for value in batch.column(0):
+                        yield f"{key}#{row}", self._image(value.as_py())
+                        row += 1
         if row != self.num_rows:
             raise EOFError(f"{row} rows, where the file states {self.num_rows}")
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from infoae.data.image_spec import ImageSpec
-from infoae.data.limits import MAX_NAME_BYTES
 from infoae.data.selection import container_kind, is_hidden, why_passed_over
 from infoae.data.unreadable import UnreadableImageError, unreadable
 from infoae.errors import InfoAEError, one_line
 from infoae.inputs.blocks import Block, Encoded, PassedOver, Source, in_blocks, key_of
+from infoae.limits import MAX_NAME_BYTES
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _lines(stream: Any, what: str) -> Iterator[bytes]:
     while line := stream.readline(MAX_NAME_BYTES):
         if len(line) == MAX_NAME_BYTES or b"\0" in line:
             hint = (
-                "with --null, names end with NUL" if b"\0" in line else f"a line has more than {MAX_NAME_BYTES} bytes"
+                "with --null, names end with NUL" if b"\0" in line else f"a line has more bytes than {MAX_NAME_BYTES}"
             )
             raise InfoAEError(f"{what} is no list of files, one a line: {hint}")
         line = line.removeprefix(codecs.BOM_UTF8) if first else line  # Windows puts a mark before UTF-8
@@ -122,7 +122,7 @@ def _ended_by_null(stream: Any, what: str) -> Iterator[bytes]:
     while content := stream.read1(MAX_NAME_BYTES):
         *names, rest = (rest + content).split(b"\0")
         if len(rest) > MAX_NAME_BYTES:
-            raise InfoAEError(f"{what} is no list of files ended by NUL: one has over {MAX_NAME_BYTES} bytes")
+            raise InfoAEError(f"{what} is no list of files ended by NUL: one has more bytes than {MAX_NAME_BYTES}")
         yield from names
     yield rest
 

@@ -20,6 +20,7 @@ from infoae.errors import InfoAEError, Notice, UsageError, one_line, shown
 from infoae.evaluation.evaluate import evaluate_run
 from infoae.files import write_json
 from infoae.launch import Executor
+from infoae.limits import MAX_RUNS
 from infoae.planning import planned, resumed
 from infoae.runs import checkpoint
 from infoae.runs.run import CONFIG, EVALUATION, Run
@@ -39,9 +40,6 @@ MEASURES = {
 
 _OTHER = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError)
 """What reading a file raises that is not what was written."""
-
-
-MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,8 @@ def parse_seeds(text: str) -> list[int]:
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if last < first:
             raise UsageError(f"--seeds {shown(text)}: give numbers and ranges, as in 0-9 or 0,3,7")
-        if last - first + len(seeds) >= MOST_SEEDS:
-            raise UsageError(f"--seeds {shown(text)}: more than {MOST_SEEDS:,} seeds")
+        if last - first + len(seeds) >= MAX_RUNS:
+            raise UsageError(f"--seeds {shown(text)}: more seeds than {MAX_RUNS}")
         seeds += range(first, last + 1)
     return sorted(set(seeds))
 

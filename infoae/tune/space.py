@@ -12,8 +12,10 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from infoae.config import Config, Section, plain_yaml, recipes
+from infoae.config.kinds import AtMost
 from infoae.config.renamed import current_key
 from infoae.errors import UsageError, shown
+from infoae.limits import MAX_POINTS
 
 Value = bool | int | float | str
 Values = dict[str, Value]
@@ -39,7 +41,7 @@ class Dimension(Section):
     """Ends of the range, both included. Whole numbers where the key takes whole numbers."""
     choices: Annotated[list[Value], Field(min_length=1)] | None = None
     """Instead of a range."""
-    points: Annotated[int, Field(ge=2, le=1000)] = 3
+    points: Annotated[int, Field(ge=2), AtMost(MAX_POINTS)] = 3
     """Values of a range that a grid search tries, evenly spaced in the distribution."""
     whole: bool = False
     """Whether the values are whole numbers; follows from the keys."""

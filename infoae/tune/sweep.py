@@ -21,12 +21,14 @@ import ray
 from ray import tune
 
 from infoae import data
-from infoae.cluster import connect
-from infoae.cluster.connect import Layout, Request
+from infoae.cluster import connect, placement
+from infoae.cluster.connect import Request
+from infoae.cluster.placement import Layout
 from infoae.config import recipes
 from infoae.errors import InfoAEError, MachineError, UsageError
 from infoae.files import scratch_folder
 from infoae.inputs.cache import ready
+from infoae.limits import MAX_RUNS
 from infoae.methods.registry import method_of
 from infoae.planning import checked
 from infoae.pseudolabels import pairs
@@ -40,7 +42,6 @@ from infoae.tune.search import Numbered, make_scheduler, optuna_search
 from infoae.tune.trial import RETRIES, Task, Training
 
 DEFAULT_TRIALS = 20
-MOST_TRIALS = 10_000
 
 
 def planned(
@@ -77,8 +78,8 @@ def planned(
                 f"this grid has {points} trials and tries all: leave out --trials, or change the space's points"
             )
         trials = points
-    if trials is not None and trials > MOST_TRIALS:
-        raise UsageError(f"{trials:,} trials: a sweep has at most {MOST_TRIALS:,}")
+    if trials is not None and trials > MAX_RUNS:
+        raise UsageError(f"{trials:,} trials: a sweep has at most {MAX_RUNS}")
     recipe = Path(source).stem
     sweep = Sweep(
         name=name or "",
@@ -102,12 +103,18 @@ def planned(
     return sweep, new_folder(runs, name, f"tune-{recipe}", fill)
 
 
+def moved(sweep: Sweep, to: Path | None) -> Sweep:
+    """Return the sweep with its data where it lies now, if that is given."""
+    found = sweep.config.data.moved(to)
+    return sweep.model_copy(update={"config": sweep.config.model_copy(update={"data": found})})
+
+
 def extended(sweep: Sweep, trials: int | None) -> Sweep:
     """Return the sweep with so many trials in all, if given. Raises UsageError if that is fewer, or a grid."""
     if trials is None or trials == sweep.num_trials:
         return sweep
-    if trials > MOST_TRIALS:
-        raise UsageError(f"--trials {trials}: a sweep has at most {MOST_TRIALS:,}")
+    if trials > MAX_RUNS:
+        raise UsageError(f"--trials {trials}: a sweep has at most {MAX_RUNS}")
     if sweep.search == "grid" or trials < sweep.num_trials:
         raise UsageError(
             f"sweep {sweep.name} has {sweep.num_trials} trials; --trials can ask for more, but not of a grid"
@@ -142,7 +149,7 @@ def _run_left(sweep: Sweep, folder: Path, request: Request, wandb: Mode) -> None
         ):
             with connect.quiet(log):
                 layout, at_once = _layout(request, sweep)
-                connect.check_nodes(folder)
+                placement.check_nodes(folder)
             _find_neighbours(sweep, Run(scratch))
             workers = f"{layout.max_workers} workers of " if layout.max_workers > 1 else ""
             each = "a GPU" if layout.use_gpu else f"{layout.cpus_per_worker} CPU{'s' * (layout.cpus_per_worker > 1)}"
@@ -170,9 +177,9 @@ def _find_neighbours(sweep: Sweep, beside: Run) -> None:
     }
     if not config.compares_neighbours() or varied & {"neighbours", "objective.pairs", "augment"}:
         return
-    images = data.load_training(ready(config)).images
-    with image_progress("nearest neighbours", len(images)) as advance:
-        pairs.find(beside, images, config.neighbours, config.augment, advance)
+    found = data.load_training(ready(config)).images
+    with image_progress("nearest neighbours", len(found)) as advance:
+        pairs.find(beside, found, config.neighbours, config.augment, advance)
 
 
 def _tuner(task: Task, at_once: int, scratch: Path, following: _Following) -> tune.Tuner:
@@ -207,7 +214,7 @@ def _layout(request: Request, sweep: Sweep) -> tuple[Layout, int]:
 
     As many trials as there is room for, then as many CPUs for each worker as are left.
     """
-    layout = connect.layout(request, sweep.config.train.device)
+    layout = placement.layout(request, sweep.config.train.device)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
     def fitting(cpus: int) -> int:

@@ -16,7 +16,7 @@ import torch
 from ray import tune
 from torch import Tensor
 
-from infoae.cluster.connect import Layout
+from infoae.cluster.placement import Layout
 from infoae.errors import InfoAEError, MachineError, UnavailableError, machine_errors, one_line
 from infoae.methods.schedules import schedule_of
 from infoae.planning import Plan, checked

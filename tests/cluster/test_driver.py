@@ -16,8 +16,9 @@ import torch
 from ray.exceptions import ActorDiedError
 
 from infoae import planning
-from infoae.cluster import connect, driver
-from infoae.cluster.connect import Layout, Request
+from infoae.cluster import connect, driver, placement
+from infoae.cluster.connect import Request
+from infoae.cluster.placement import Layout
 from infoae.errors import InfoAEError, UnavailableError, UsageError
 from infoae.planning import Plan
 from infoae.reporting.training import TrainingProgress
@@ -91,8 +92,8 @@ def test_a_gpu_of_the_workers_need_not_be_here(tmp_path: Path, monkeypatch: pyte
 @pytest.fixture
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "connected", lambda *_: nullcontext())
-    monkeypatch.setattr(connect, "layout", lambda *_: LAYOUT)
-    monkeypatch.setattr(connect, "check_nodes", lambda _: None)
+    monkeypatch.setattr(placement, "layout", lambda *_: LAYOUT)
+    monkeypatch.setattr(placement, "check_nodes", lambda _: None)
 
 
 @pytest.mark.usefixtures("no_cluster")
@@ -182,23 +183,23 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[dict[str, float]], 
     """Return a function that makes a cluster of nodes, and what of each is free."""
 
     def make(resources: list[dict[str, float]], free: list[dict[str, float]]) -> None:
-        monkeypatch.setattr(connect, "FREE_WAIT", 0.0)
+        monkeypatch.setattr(placement, "FREE_WAIT", 0.0)
         found = [{"NodeID": str(number), "Resources": each} for number, each in enumerate(resources)]
-        monkeypatch.setattr(connect, "_nodes", lambda: found)
-        monkeypatch.setattr(connect, "_available", lambda: {str(number): each for number, each in enumerate(free)})
+        monkeypatch.setattr(placement, "_nodes", lambda: found)
+        monkeypatch.setattr(placement, "_available", lambda: {str(number): each for number, each in enumerate(free)})
 
     return make
 
 
 def test_gpu_workers_leave_cpus_that_others_hold(nodes: Callable[..., None]) -> None:
     nodes([GPUS, GPUS], [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 7.0, "GPU": 2.0}])
-    assert connect.layout(Request(2, 2), "cuda") == Layout(4, 4, 2, 3, use_gpu=True)
+    assert placement.layout(Request(2, 2), "cuda") == Layout(4, 4, 2, 3, use_gpu=True)
 
 
 def test_a_worker_has_room_on_one_node_or_none(nodes: Callable[..., None]) -> None:
     """Halves of four nodes are as many CPUs as two workers need, and room for neither."""
     nodes([{"CPU": 4.0}] * 2, [{"CPU": 4.0}, {"CPU": 4.0}])
-    assert connect.layout(Request(2, 2), "auto").cpus_per_worker == 4
+    assert placement.layout(Request(2, 2), "auto").cpus_per_worker == 4
     nodes([{"CPU": 4.0}] * 4, [{"CPU": 2.0}] * 4)
     with pytest.raises(InfoAEError, match="the cluster is busy: 2 workers of 4 CPU needed, room for 0"):
-        connect.layout(Request(2, 2), "auto")
+        placement.layout(Request(2, 2), "auto")

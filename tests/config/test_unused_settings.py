@@ -10,7 +10,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from infoae.cli.main import app
+from infoae.cli.app import app
 from infoae.config import recipes
 from infoae.config.unused_settings import _USES, unused
 from infoae.model import InfoAE

@@ -66,6 +66,18 @@ def test_what_is_ours_passes(kind: type[BaseException]) -> None:
         raise kind
 
 
+def test_a_mistake_in_our_code_is_no_reason_of_an_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tar(tmp_path / "x.tar", {"1.png": png(1)})
+    monkeypatch.delattr("infoae.data.decode._pixels")
+    with pytest.raises(NameError):
+        read_image(png(0), 1, 28, 28)
+    with pytest.raises(AssertionError), unreadable():
+        read_image(png(0), 2, 28, 28)
+    monkeypatch.delattr("infoae.inputs.archives.why_passed_over")
+    with pytest.raises(NameError):
+        read(tmp_path / "x.tar")
+
+
 def containers(folder: Path) -> dict[str, Path]:
     """A container of each kind, of ten images."""
     images = {f"{index:02}.png": png(index) for index in range(10)}

@@ -17,7 +17,7 @@ from torch import nn
 from typer.testing import CliRunner, Result
 
 from infoae import config, data
-from infoae.cli.main import app
+from infoae.cli.app import app
 from infoae.data import ImageSet
 from infoae.deploy import Classifier, Generator, export, graphs, verify
 from infoae.deploy.bundle import Bundle, write_checksums

@@ -15,6 +15,7 @@ from infoae.deploy.bundle import Bundle
 from infoae.deploy.generator import Generator
 from infoae.deploy.pictures import Pictures
 from infoae.errors import UsageError
+from infoae.limits import MAX_IMAGES, MAX_NPZ_BYTES
 from tests.helpers.bundles import make_bundle
 from tests.helpers.commands import call
 
@@ -23,7 +24,7 @@ from tests.helpers.commands import call
 def test_an_amount_is_refused_by_its_number_alone(count: int, categories: int, side: int, out: str) -> None:
     image = ImageSpec.model_validate({"channels": 3, "height": side, "width": side})
     total = count * categories
-    too_many = total > pictures.MOST_IMAGES or (out == "made.npz" and total * 3 * side**2 > pictures.MOST_BYTES)
+    too_many = total > MAX_IMAGES or (out == "made.npz" and total * 3 * side**2 > MAX_NPZ_BYTES)
     if too_many:
         with pytest.raises(UsageError, match=f"--count {count}: "):
             pictures.check_amount(count, categories, image, Path(out))

@@ -14,7 +14,7 @@ import pytest
 import typer.core
 import typer.main
 
-from infoae.cli.main import app
+from infoae.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [path for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md") if path.exists()]

@@ -29,7 +29,7 @@ def test_every_error_of_the_system_is_one_line_with_its_path(
     def fail(**_: object) -> None:
         raise OSError(code, os.strerror(code), str(tmp_path / "x"))
 
-    monkeypatch.setattr("infoae.cli.main.app", fail)
+    monkeypatch.setattr("infoae.cli.app.app", fail)
     told = call("train", cwd=tmp_path)
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr == f"error: {os.strerror(code)}: {tmp_path}/x\n"
@@ -104,7 +104,7 @@ def test_sigterm_is_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
-    monkeypatch.setattr("infoae.cli.main.app", verb)
+    monkeypatch.setattr("infoae.cli.app.app", verb)
     told = call("evaluate", cwd=tmp_path)
     assert (told.returncode, told.stderr) == (130, "error: interrupted\n")
 

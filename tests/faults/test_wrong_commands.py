@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import typer.main
 
-from infoae.cli.main import app
+from infoae.cli.app import app
 from tests.helpers.commands import call
 
 NUMBER = 500

@@ -169,8 +169,8 @@ def parts(folder: Path) -> Any:
 
 def trials_here() -> None:
     """Let a sweep's trials be trained by this process, one after the other."""
-    from infoae.cluster import connect
-    from infoae.cluster.connect import Layout
+    from infoae.cluster import connect, placement
+    from infoae.cluster.placement import Layout
     from infoae.tune import sweep as sweeping
     from infoae.tune.search import Numbered
     from infoae.tune.trial import Training
@@ -194,7 +194,7 @@ def trials_here() -> None:
                 training.cleanup()
 
     connect.connected = lambda *_: nullcontext()  # type: ignore[assignment]
-    connect.check_nodes = lambda *_: None
+    placement.check_nodes = lambda *_: None
     sweeping._layout = lambda *_: (Layout(1, 1, 1, 1, False), 1)
     sweeping._tuner = Sequential  # type: ignore[assignment]
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from infoae.cli.main import app, main
+from infoae.cli.app import app
+from infoae.cli.main import main
 from tests.helpers.settings import TINY
 
 COMMAND = [sys.executable, "-c", "from infoae.cli.main import main; main()"]

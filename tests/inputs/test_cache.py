@@ -117,7 +117,7 @@ def test_two_processes_make_it_once_and_what_they_read_stays(
 ) -> None:
     assert len({each.stdout.readline() for each in two if each.stdout}) == 1
     (held,) = kept()
-    monkeypatch.setenv("INFOAE_CACHE_BYTES", "0")
+    monkeypatch.setattr(cache, "MAX_CACHE_BYTES", 0)
     assert [gone for _, gone in cache.clear()] == [False]
     other = cache.ready(config_of(photos, "model.image_size=16")).root
     assert set(kept()) == {held, other}
@@ -136,7 +136,7 @@ def test_the_longest_unused_goes_first(photos: Path, monkeypatch: pytest.MonkeyP
     oldest, *others = cache.entries()
     os.utime(oldest.folder, (time.time() + 9, time.time() + 9))
     left = sum(entry.num_bytes for entry in (oldest, others[1]))
-    monkeypatch.setenv("INFOAE_CACHE_BYTES", str(left + 40 * 8 * 8 + 5000))
+    monkeypatch.setattr(cache, "MAX_CACHE_BYTES", left + 40 * 8 * 8 + 5000)
     cache.ready(config_of(photos, "model.image_size=8"))
     assert others[0].folder not in kept()
     assert {oldest.folder, others[1].folder} <= set(kept())

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from infoae.inputs.parquet_footer import read_chunks, read_struct
+from infoae.inputs.parquet_footer import read_chunks
+from infoae.inputs.thrift import read_struct
 from tests.helpers.inputs import png, read
 
 
@@ -29,10 +30,10 @@ def test_it_says_what_pyarrow_says(options: dict[str, Any], tmp_path: Path) -> N
     for number, group in enumerate(found):
         for column, chunk in enumerate(group):
             known = metadata.row_group(number).column(column)
-            assert (chunk.path, chunk.num_values) == (known.path_in_schema, known.num_values)
-            assert chunk.uncompressed_size == known.total_uncompressed_size
-            assert chunk.data_offset == known.data_page_offset
-            assert chunk.dictionary_offset == (known.dictionary_page_offset if known.has_dictionary_page else None)
+            assert (chunk.path_in_schema, chunk.num_values) == (known.path_in_schema, known.num_values)
+            assert chunk.total_uncompressed_size == known.total_uncompressed_size
+            assert chunk.data_page_offset == known.data_page_offset
+            assert chunk.dictionary_page_offset == (known.dictionary_page_offset if known.has_dictionary_page else None)
 
 
 def test_a_column_that_pyarrow_cannot_be_asked_for_ends_no_process(tmp_path: Path) -> None:

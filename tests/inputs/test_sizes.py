@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import resource
+import struct
 import subprocess
 import sys
 import tarfile
@@ -20,8 +21,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from infoae.data import limits
-from infoae.errors import InfoAEError, UsageError
+from infoae import limits
+from infoae.errors import InfoAEError
+from infoae.inputs import zip_file
+from tests.helpers import parquet_pages as pages
 from tests.helpers.inputs import PIXELS, png, read, write_tar
 
 CAP = 2 * 1024**3
@@ -90,24 +93,30 @@ def false_sizes(folder: Path) -> dict[str, str]:
     parquet.write_table(pa.table({"image": column}), folder / "repeated.parquet", compression="zstd")
     nulls = pa.table({"image": pa.nulls(3_000_000, pa.binary())})
     parquet.write_table(nulls, folder / "nulls.parquet", row_group_size=3_000_000)
+    pages.inflating(folder / "page.parquet", 1200 * 1024**2)
+    pages.lengths_without_end(folder / "lengths.parquet")
+    pages.dictionary_without_end(folder / "dictionary.parquet")
     with zipfile.ZipFile(folder / "large.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("1.png", png(1))
         archive.writestr("2.png", bytes(100 * 1024**2))
     return {
         "claims.tar": "1 ['unreadable after 2.png: unexpected end of data']",
         "claims-other.tar": "1 ['unreadable after 1.png: unexpected end of data']",
-        "pax.tar": "1 ['unreadable after 1.png: a header of more than 1048576 bytes']",
-        "global.tar": "1 ['unreadable after 1.png: a header of more than 1048576 bytes']",
-        "name.tar": "1 ['unreadable after 1.png: a header of more than 1048576 bytes']",
+        "pax.tar": "1 ['unreadable after 1.png: a header of more bytes than 1,048,576 ",
+        "global.tar": "1 ['unreadable after 1.png: a header of more bytes than 1,048,576 ",
+        "name.tar": "1 ['unreadable after 1.png: a header of more bytes than 1,048,576 ",
         "chain.tar": "1 ['unreadable after 1.png: ",
         "negative.tar": "1 ['unreadable after 1.png: a member of negative size']",
         "zeros.tar.gz": "1 ['unreadable after 2.png: unexpected end of data']",
-        "header.npy": "0 ['cannot be opened: a header of 4294967295 bytes, more than 1048576']",
-        "header.npz": "0 ['cannot be opened: a header of 4294967295 bytes, more than 1048576']",
+        "header.npy": "0 ['cannot be opened: a header of 4294967295 bytes, more than 1,048,576 ",
+        "header.npz": "0 ['cannot be opened: a header of 4294967295 bytes, more than 1,048,576 ",
         "negative.npy": "0 ['cannot be opened: an array of shape (-2, 28, 28)']",
         "huge.npy": "1 ['unreadable after image 1 of 4611686018427387904: the file ends early']",
         "repeated.parquet": "0 ['not an image of a known format']",
         "nulls.parquet": "0 ['cannot be opened: 3000000 rows in ",
+        "page.parquet": "0 ['unreadable after its start: a page of 1258291210 bytes, more than 1,073,741,824 ",
+        "lengths.parquet": "0 ['unreadable after its start: pages in encoding 6, which is not read: ",
+        "dictionary.parquet": "0 ['unreadable after its start: a page of 17179869184 bytes, more than ",
         "large.zip": "1 ['not an image of a known format']",
     }
 
@@ -181,8 +190,8 @@ def test_an_archive_that_expands_too_far_is_left(tmp_path: Path, monkeypatch: py
             archive.writestr(name, content)
     keys, _, errors = read(tmp_path / "x.tar.gz")
     assert keys == [f"{tmp_path}/x.tar.gz#1.png", f"{tmp_path}/x.tar.gz"]
-    assert "more than 10 times as many bytes" in str(errors[1])
-    assert "more than 10 times as many" in str(read(tmp_path / "x.zip")[2][0])
+    assert "more times as many bytes as in the file than 10" in str(errors[1])
+    assert "more times as many than 10" in str(read(tmp_path / "x.zip")[2][0])
     assert len(read(tmp_path / "x.tar")[0]) == 2
 
 
@@ -193,14 +202,26 @@ def test_a_list_without_newlines_is_no_list(monkeypatch: pytest.MonkeyPatch) -> 
             read("-", null=null)
 
 
-@pytest.mark.parametrize("given", ["", "0", "-1", "1e6", "9" * 5000, "²"])
-def test_a_limit_is_a_number(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
-    monkeypatch.setenv("INFOAE_MAX_PIXELS", given)
-    with pytest.raises(UsageError, match=r"INFOAE_MAX_PIXELS=.*: give a whole number from 1"):
-        limits._limit("MAX_PIXELS", 5)
+@pytest.mark.parametrize("name", ["x.zip", "x.npz"])
+def test_a_table_of_contents_is_not_read_if_it_is_too_large(tmp_path: Path, name: str) -> None:
+    """It is 1200 MB here, of which the file has almost nothing on the disk."""
+    size = 1200 * 1024**2
+    with (tmp_path / name).open("wb") as file:
+        file.seek(size)
+        file.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0, 0, size, 0, 0))
+    tracemalloc.start()
+    keys, images, errors = read(tmp_path / name)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (len(keys), len(images)) == (1, 0)
+    assert f"a table of contents of {size} bytes, more than 1,073,741,824 (INFOAE_MAX_DIRECTORY_BYTES" in str(errors[0])
+    assert peak < 50 * 1024**2
 
 
-def test_a_limit_can_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INFOAE_MAX_PIXELS", "200000000")
-    assert limits._limit("MAX_PIXELS", 5) == 200_000_000
-    assert limits._limit("MAX_BYTES", 5) == 5
+def test_a_large_member_is_no_table_of_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infoae.inputs.zip_file.MAX_DIRECTORY_BYTES", 100)
+    content = np.random.default_rng(0).bytes(100_000)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("1", content)
+    with zip_file.opened(str(tmp_path / "x.zip")) as archive:
+        assert archive.read("1") == content

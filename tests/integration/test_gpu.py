@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from infoae import config, data
-from infoae.cli.main import app
+from infoae.cli.app import app
 from infoae.config import Config, recipes
 from infoae.data import ImageSet
 from infoae.deploy import Classifier

@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from infoae import config, data, metrics
-from infoae.cli.main import app
+from infoae.cli.app import app
 from infoae.model import InfoAE
 from infoae.runs.run import Run
 

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from typer.testing import CliRunner
 
-from infoae.cli.main import app
+from infoae.cli.app import app
 from infoae.config import recipes
 from infoae.errors import InfoAEError
 from infoae.runs.run import Run

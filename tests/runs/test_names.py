@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from infoae.cli.main import app
+from infoae.cli.app import app
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError
 from infoae.model import InfoAE

@@ -239,3 +239,16 @@ def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
         record.load("s", tmp_path)
     with pytest.raises(InfoAEError, match="no sweep 'none'"):
         record.load("none", tmp_path)
+
+
+def test_a_sweep_goes_on_where_its_data_has_moved_and_says_so_to_every_trial(tmp_path: Path) -> None:
+    sweep, folder = make(tmp_path / "runs", "alpha: {keys: [objective.weights.reconstruction], low: 0, high: 1}")
+    numbered(sweep, folder, 1)
+    sweep.config = recipes.replaced(sweep.config, {"data.root": "/gone"}, "test")
+    assert sweeping.moved(sweep, None) == sweep
+    moved = sweeping.moved(sweep, tmp_path / "there")
+    record.save(moved, folder)
+    kept = record.load(str(folder), tmp_path)[0]
+    assert kept.config.data.root == (tmp_path / "there").resolve()
+    assert kept.config_of(kept.trials[0]).data.root == kept.config.data.root
+    assert kept.config.model_copy(update={"data": sweep.config.data}) == sweep.config
