@@ -108,7 +108,7 @@ def data_settings(data: str | None, data_root: Path | None, labels: str | None) 
     if data_root is not None:
         raise UsageError(f"--data {data} says where the pictures are: leave --data-root out")
     path = Path(data)
-    if not path.exists() and not glob.glob(data, recursive=True):  # noqa: PTH207
+    if not data or not (path.exists() or glob.glob(data, recursive=True)):  # noqa: PTH207
         names = ", ".join(name for name in get_args(DataName) if name not in ("shards", "files"))
         raise UsageError(f"--data {data}: no such file or folder, and no data set: these are {names}")
     kind = "shards" if any((path / "train").glob("*.npy")) and (path / "test").is_dir() else "files"

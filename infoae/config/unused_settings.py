@@ -83,7 +83,7 @@ _USES = (
         "a train.batch_size of several micro-batches",
     ),
     _Use(
-        ("data.labels", "data.column", "data.test_share"),
+        ("data.column", "data.test_share"),
         lambda config: config.data.name == "files",
         "data.name=files, or --data PATH",
     ),

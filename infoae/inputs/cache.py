@@ -22,7 +22,7 @@ import platformdirs
 
 from infoae.config import Config, Data
 from infoae.data.image_spec import ImageSpec
-from infoae.errors import InfoAEError, Notice
+from infoae.errors import InfoAEError, Notice, UsageError
 from infoae.files import remove, write_json
 from infoae.inputs import image_size
 from infoae.inputs.blocks import Source
@@ -50,10 +50,13 @@ class Entry:
 def ready(config: Config, moved_to: Path | None = None) -> Data:
     """Return the data of a configuration as `infoae.data` reads it: where that is files, shards made from them.
 
-    `moved_to` is where the data lie if they have moved. Raises InfoAEError if there are none, or none can be read.
+    `moved_to` is where the data lie if they have moved. Raises InfoAEError if there are none, or none can be read,
+    and UsageError for classes of what is not files.
     """
     given = config.data.moved(moved_to)
     if given.name != "files":
+        if given.labels is not None:
+            raise UsageError(f"--labels {given.labels}: data {given.name} has its own classes, or none")
         return given
     if given.root is None:
         raise InfoAEError(

@@ -82,6 +82,7 @@ def test_a_folder_of_shards_is_used_as_it_is(folder: Path) -> None:
         (["--data", "digits", "--data-root", "x"], "--data digits says where the pictures are: leave --data-root out"),
         (["--data", "files"], "data files needs the pictures: --data PATH"),
         (["--data", "digits", "--labels", "none.csv"], "labels "),
+        (["--data", "mnist", "--labels", "folders"], "--labels folders: data mnist has its own classes"),
     ],
 )
 def test_wrong_data_is_one_line(arguments: list[str], message: str, folder: Path) -> None:

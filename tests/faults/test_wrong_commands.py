@@ -19,7 +19,6 @@ import typer.main
 from infoae.cli.app import app
 from tests.helpers.commands import call
 
-NUMBER = 500
 SAMPLE = 12
 MOST_SECONDS = 60.0
 """Of the processor, for one command; the first of them imports PyTorch."""
@@ -65,9 +64,14 @@ NUMBERS = {
     "date": "2020-01-01",
 }
 REALS = {"word": "half", "nan": "nan", "infinite": "inf", "digits": "9" * 5000, "minus": "-1"}
-FREE = {"train": {"name", "storage", "data_root", "runs", "address", "resume"}}
+FREE = {"train": {"name", "storage", "data", "data_root", "runs", "address", "resume"}}
 """Options of a verb that runs to its end here, and that take any of some texts."""
-UNFIT = {"train": {"name": ("empty", "words", "markup", "control", "bytes", "unicode", "long", "formula", "folder")}}
+UNFIT = {
+    "train": {
+        "name": ("empty", "words", "markup", "control", "bytes", "unicode", "long", "formula", "folder"),
+        "data": tuple(TEXTS.keys() - {"folder"}),  # which is one of pictures, for all we know
+    }
+}
 
 
 def wrong_commands() -> Iterator[list[str]]:
@@ -143,13 +147,13 @@ def test_a_sample_of_wrong_commands_is_refused_in_one_line(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_wrong_commands_are_refused_in_one_line(tmp_path: Path) -> None:
-    check(random.Random(1).sample(list(wrong_commands()), NUMBER), tmp_path)
+def test_every_wrong_command_is_refused_in_one_line(tmp_path: Path) -> None:
+    check(list(wrong_commands()), tmp_path)
 
 
 def test_every_verb_and_every_option_is_tried() -> None:
     commands = list(wrong_commands())
-    assert len(commands) > NUMBER
+    assert len(commands) > 1000
     light = {"doctor", "config list", "config schema"}
     for verb, command in verbs(typer.main.get_command(app)):
         tried = {
