@@ -13,7 +13,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -118,20 +118,58 @@ def _inflated_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes
     """
     if member.compress_type == zipfile.ZIP_BZIP2:
         return _bzip2_member(archive, member)
+    if member.compress_type == zipfile.ZIP_LZMA:
+        _check_dictionary(archive, member)
     size = SMALL_PIECE_BYTES if member.compress_type == zipfile.ZIP_LZMA else PIECE_BYTES
     with archive.open(member) as file:
         return b"".join(iter(functools.partial(file.read, size), b""))
 
 
 def _bzip2_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    file: Any = archive.fp
-    file.seek(member.header_offset)
-    file.seek(sum(struct.unpack("<26xHH", file.read(30))), io.SEEK_CUR)  # past the name, which the header has again
-    compressed = file.read(min(member.compress_size, MAX_BYTES))
+    compressed = _compressed(archive, member, min(member.compress_size, MAX_BYTES))
     content = bz2.BZ2Decompressor().decompress(compressed, member.file_size + 1)
     if len(content) != member.file_size or zlib.crc32(content) != member.CRC:
         raise zipfile.BadZipFile(f"Bad CRC-32 for file {member.filename!r}")
     return content
+
+
+def _check_dictionary(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Raise UnreadableImageError if LZMA would make room for a dictionary that no image needs."""
+    size = int.from_bytes(_compressed(archive, member, 9)[5:], "little")
+    if size > MAX_BYTES:
+        raise UnreadableImageError(f"an LZMA dictionary of {size} bytes, more than {MAX_BYTES}")
+
+
+def _compressed(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> bytes:
+    """Return the first bytes of a member as they are stored."""
+    file: Any = archive.fp
+    file.seek(member.header_offset)
+    file.seek(sum(struct.unpack("<26xHH", file.read(30))), io.SEEK_CUR)  # past the name, which the header has again
+    content: bytes = file.read(size)
+    return content
+
+
+class _Xz:
+    """An xz file, inflated: as lzma.LZMAFile, which has no limit for the dictionary that a file asks for."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._decompressor = file, lzma.LZMADecompressor(memlimit=MAX_BYTES)
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes, none at the end. Raises LZMAError for what is damaged or asks for too much."""
+        while True:
+            if self._decompressor.eof:
+                rest = self._decompressor.unused_data.lstrip(b"\0") or self._file.read(PIECE_BYTES).lstrip(b"\0")
+                if not rest:
+                    return b""
+                self._decompressor = lzma.LZMADecompressor(memlimit=MAX_BYTES)
+            else:
+                rest = self._file.read(PIECE_BYTES) if self._decompressor.needs_input else b""
+                if self._decompressor.needs_input and not rest:
+                    raise EOFError("the xz file ends early")
+            content = self._decompressor.decompress(rest, size)
+            if content:
+                return content
 
 
 def _member_of_tar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Encoded:
@@ -219,7 +257,7 @@ def _inflated(file: IO[bytes]) -> Any:
     if start.startswith(b"BZh"):
         return bz2.BZ2File(file)
     if start == b"\xfd7zXZ\0":
-        return lzma.LZMAFile(file)
+        return nullcontext(_Xz(file))
     if start.startswith(b"\x28\xb5\x2f\xfd"):
         return pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
     return file

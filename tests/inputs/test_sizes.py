@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import os
 import resource
 import struct
@@ -225,3 +226,31 @@ def test_a_large_member_is_no_table_of_contents(tmp_path: Path, monkeypatch: pyt
         archive.writestr("1", content)
     with zip_file.opened(str(tmp_path / "x.zip")) as archive:
         assert archive.read("1") == content
+
+
+def test_a_dictionary_of_lzma_larger_than_any_image_is_not_made_room_for(tmp_path: Path) -> None:
+    write_tar(tmp_path / "x.tar", {f"{number}.png": png(number) for number in range(40)})
+    content, half = (tmp_path / "x.tar").read_bytes(), 20_000
+    large = lzma.compress(content, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30}])
+    (tmp_path / "large.tar.xz").write_bytes(large)
+    assert "cannot be opened: Memory usage limit exceeded" in str(read(tmp_path / "large.tar.xz")[2])
+    # Streams may follow each other, with zeros between them.
+    (tmp_path / "two.tar.xz").write_bytes(lzma.compress(content[:half]) + bytes(4) + lzma.compress(content[half:]))
+    keys, images, errors = read(tmp_path / "two.tar.xz")
+    assert (len(keys), set(errors)) == (40, {None})
+    assert (images[:, 0] == PIXELS[:40]).all()
+    (tmp_path / "cut.tar.xz").write_bytes(lzma.compress(content)[:-100])
+    assert "the xz file ends early" in str(read(tmp_path / "cut.tar.xz")[2][-1])
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_LZMA) as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.png", png(number))
+        second = archive.infolist()[1].header_offset
+    stored = bytearray((tmp_path / "x.zip").read_bytes())
+    start = second + 30 + len("1.png") + 5
+    stored[start : start + 4] = b"\xff\xff\xff\xff"
+    (tmp_path / "x.zip").write_bytes(stored)
+    assert [str(error)[:52] for error in read(tmp_path / "x.zip")[2]] == [
+        "None",
+        "an LZMA dictionary of 4294967295 bytes, more than 53",
+        "None",
+    ]
