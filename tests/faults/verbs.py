@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -69,8 +70,6 @@ def write_bundle(folder: Path) -> None:
 
 
 def write_run(folder: Path) -> None:
-    import os
-
     from infoae import launch, planning
     from infoae.launch import Executor
 
@@ -119,6 +118,36 @@ def go_on(folder: Path) -> list[list[str]]:
 
 def unless_whole(verb: str, out: str) -> Callable[[Path], list[list[str]]]:
     return lambda folder: [] if (folder / out).exists() else [VERBS[verb].arguments]
+
+
+def same(verb: str) -> Callable[[Path], list[list[str]]]:
+    return lambda _: [VERBS[verb].arguments]
+
+
+def go_on_with(verb: str) -> Callable[[Path], list[list[str]]]:
+    return lambda folder: [
+        VERBS[verb].arguments if command == TRAIN.arguments else command for command in go_on(folder)
+    ]
+
+
+def write_named_run(folder: Path) -> None:
+    write_run(folder)
+    (folder / "names.txt").write_text("ant\nbee\n")
+
+
+def import_judging() -> None:
+    import_training()
+    import infoae.evaluation.figures  # noqa: F401
+
+
+def import_reproducing() -> None:
+    import_training()
+    import infoae.reproduce.seeds
+    import infoae.reproduce.summary  # noqa: F401
+
+
+def cache_here() -> None:
+    os.environ["INFOAE_CACHE"] = "cache"
 
 
 def import_export() -> None:
@@ -212,9 +241,29 @@ VERBS: dict[str, Verb] = {
     "train-heads": Verb(
         ["train", "--config", "smoke", *settings(*SETTINGS, *HEADS), "--name", "r"],
         write_data, import_training,
-        lambda folder: [VERBS["train-heads"].arguments if command == TRAIN.arguments else command
-                        for command in go_on(folder)],
-        trained,
+        go_on_with("train-heads"), trained,
+    ),
+    "train --data": Verb(
+        ["train", "--config", "smoke", *settings(*SETTINGS[2:]), "--data", "pictures", "--name", "r"],
+        write_pictures, import_training, go_on_with("train --data"),
+        lambda folder: (trained(folder), bytes_below(folder / "cache", "*.npy")), patch=cache_here,
+    ),
+    "reproduce": Verb(
+        ["reproduce", "smoke", *settings(*SETTINGS), "--seeds", "0-1", "--out", "results"],
+        write_data, import_reproducing, same("reproduce"),
+        lambda folder: (trained(folder), sorted(path.name for path in (folder / "results").iterdir())),
+    ),
+    "evaluate": Verb(
+        ["evaluate", "r"], write_run, import_judging, same("evaluate"),
+        lambda folder: (folder / "runs" / "r" / "evaluation.json").read_text(),
+    ),
+    "figures": Verb(
+        ["figures", "r"], write_run, import_judging, same("figures"),
+        lambda folder: sorted(path.name for path in (folder / "runs" / "r").rglob("*.png")),
+    ),
+    "name": Verb(
+        ["name", "r", "--labels", "names.txt"], write_named_run, import_judging, same("name"),
+        lambda folder: (folder / "runs" / "r" / "names.json").read_text(),
     ),
     "export": Verb(
         ["export", "r", "--onnx", "--out", "b"], write_run, import_export, unless_whole("export", "b"),
@@ -240,6 +289,10 @@ VERBS: dict[str, Verb] = {
     "generate": Verb(
         ["generate", "--model", "bundle", "--out", "o", "--count", "2"],
         write_bundle, import_runtime, unless_whole("generate", "o"), lambda folder: bytes_below(folder / "o"),
+    ),
+    "augment": Verb(
+        ["augment", "pictures", "--model", "bundle", "--out", "o", "--count", "2"],
+        write_bundle, import_runtime, unless_whole("augment", "o"), lambda folder: bytes_below(folder / "o"),
     ),
     "tune": Verb(
         ["tune", "--config", "smoke", *settings(*SETTINGS), "--name", "s", "--trials", "2", "--scheduler", "none"],
