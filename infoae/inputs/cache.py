@@ -23,7 +23,7 @@ import platformdirs
 from infoae.config import Config, Data
 from infoae.data.image_spec import ImageSpec
 from infoae.errors import InfoAEError, Notice, UsageError
-from infoae.files import remove, write_json
+from infoae.files import remove, remove_leftovers, write_json
 from infoae.inputs import image_size
 from infoae.inputs.blocks import Source
 from infoae.inputs.convert import Converted, convert_files
@@ -97,6 +97,7 @@ def _prepared(given: Data, inputs: list[str], image: ImageSpec) -> Path:
     name = hashlib.blake2b(f"{settings}\n{_fingerprint(inputs, image, given)}".encode(), digest_size=10).hexdigest()
     folder = cache_folder() / name
     folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder.parent)  # also of pictures that have changed since, which have another name now
     while True:
         with waited_for(folder.with_suffix(".lock")):
             if not folder.exists():

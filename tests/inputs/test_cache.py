@@ -72,6 +72,13 @@ def test_pictures_are_prepared_once_until_they_change(photos: Path, monkeypatch:
     assert len(changed - {first.root}) == 4
 
 
+def test_what_a_killed_command_left_is_removed_whatever_has_changed_since(photos: Path) -> None:
+    left = cache.cache_folder() / ".0123456789abcdef0123.tmp-01234567"
+    (left / "buckets").mkdir(parents=True)
+    cache.ready(config_of(photos))
+    assert not left.exists()
+
+
 def test_any_kind_of_input(photos: Path, tmp_path: Path) -> None:
     files = sorted(photos.rglob("*.png"))
     write_tar(tmp_path / "x.tar", {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files})
