@@ -23,7 +23,7 @@ import platformdirs
 from infoae.config import Config, Data
 from infoae.data.image_spec import ImageSpec
 from infoae.errors import InfoAEError, Notice, UsageError
-from infoae.files import remove, remove_leftovers, write_json
+from infoae.files import atomic_folder, remove, remove_leftovers, write_json
 from infoae.inputs import image_size
 from infoae.inputs.blocks import Source
 from infoae.inputs.convert import Converted, convert_files
@@ -33,7 +33,7 @@ from infoae.locks import share, try_lock, waited_for
 
 FORMAT = 1
 """Of what is kept; with another one everything is prepared anew."""
-DESCRIPTION = "source.json"
+DESCRIPTION, SHARDS = "source.json", "shards"
 FOLDER = "INFOAE_CACHE"
 
 
@@ -66,7 +66,7 @@ def ready(config: Config, moved_to: Path | None = None) -> Data:
     channels, size = config.model.channels, config.model.image_size
     image = image_size.chosen(inputs, given.column, size, channels)
     folder = _prepared(given, inputs, image)
-    return Data(name="shards", root=folder, limit=given.limit, held_out=given.held_out)
+    return Data(name="shards", root=folder / SHARDS, limit=given.limit, held_out=given.held_out)
 
 
 def cache_folder() -> Path:
@@ -92,7 +92,7 @@ def clear() -> Iterator[tuple[Entry, bool]]:
 
 
 def _prepared(given: Data, inputs: list[str], image: ImageSpec) -> Path:
-    """Return the folder of the shards of `inputs`, held until this process ends, and make it if need be."""
+    """Return the folder with the shards of `inputs`, held until this process ends, and make it if need be."""
     settings = json.dumps([FORMAT, image.model_dump(mode="json"), given.labels, given.test_share, given.column])
     name = hashlib.blake2b(f"{settings}\n{_fingerprint(inputs, image, given)}".encode(), digest_size=10).hexdigest()
     folder = cache_folder() / name
@@ -101,10 +101,16 @@ def _prepared(given: Data, inputs: list[str], image: ImageSpec) -> Path:
     while True:
         with waited_for(folder.with_suffix(".lock")):
             if not folder.exists():
-                done = convert_files(
-                    inputs, folder, image, test_share=given.test_share, labels=given.labels, column=given.column
-                )
-                write_json(folder / DESCRIPTION, {"source": inputs[0], "image": image.model_dump(mode="json")})
+                with atomic_folder(folder) as made:
+                    write_json(made / DESCRIPTION, {"source": inputs[0]})
+                    done = convert_files(
+                        inputs,
+                        made / SHARDS,
+                        image,
+                        test_share=given.test_share,
+                        labels=given.labels,
+                        column=given.column,
+                    )
                 _tell(inputs[0], image, done)
         if share(folder):
             break

@@ -42,6 +42,11 @@ def rows(images: object) -> list[bytes]:
     return sorted(image.tobytes() for image in np.asarray(images))
 
 
+def entry_of(shards: Path | None) -> Path:
+    assert shards is not None
+    return shards.parent
+
+
 def kept() -> list[Path]:
     return [entry.folder for entry in cache.entries()]
 
@@ -126,7 +131,7 @@ def test_two_processes_make_it_once_and_what_they_read_stays(
     (held,) = kept()
     monkeypatch.setattr(cache, "MAX_CACHE_BYTES", 0)
     assert [gone for _, gone in cache.clear()] == [False]
-    other = cache.ready(config_of(photos, "model.image_size=16")).root
+    other = entry_of(cache.ready(config_of(photos, "model.image_size=16")).root)
     assert set(kept()) == {held, other}
     told = [each.communicate()[1] for each in two]
     assert sum("40 pictures became" in text for text in told) == 1
