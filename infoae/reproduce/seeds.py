@@ -149,7 +149,8 @@ def _train(source: str, overrides: Sequence[str], name: str, runs: Path) -> Run 
         if found.config() != plan.config:
             raise InfoAEError(f"run {name} in {runs} is of another configuration: give another --runs, or delete it")
         if found.is_finished(plan.config):
-            evaluate_run(found, plan.test, "best", plan.device)
+            with found.locked():  # which also removes what a kill left
+                evaluate_run(found, plan.test, "best", plan.device)
             return found
         plan = resumed(name, runs, None)
     else:

@@ -24,7 +24,9 @@ def kill(verb: str, folder: Path, first: int, step: int) -> None:
     assert found["wrong"] == {}
 
 
-@pytest.mark.parametrize(("verb", "step"), [("classify", 9), ("convert", 45), ("generate", 9), ("train", 31)])
+@pytest.mark.parametrize(
+    ("verb", "step"), [("classify", 9), ("convert", 45), ("generate", 9), ("train", 31), ("reproduce", 86)]
+)
 def test_killed_before_some_of_its_changes(verb: str, step: int, tmp_path: Path) -> None:
     kill(verb, tmp_path, 3, step)
 
