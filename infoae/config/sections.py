@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,7 +11,6 @@ from infoae.config.kinds import (
     Batch,
     Categories,
     Count,
-    DataName,
     MergingCriterion,
     Norm,
     NumNeighbours,
@@ -25,46 +23,6 @@ from infoae.config.kinds import (
     Weight,
 )
 from infoae.limits import MAX_BLOCKS, MAX_DISTORTION, MAX_HEADS, MAX_HOPS, MAX_IMAGE_SIZE, MAX_STEPS, MAX_UNITS
-
-
-class Data(Section):
-    """What is trained on."""
-
-    name: DataName = "mnist"
-    """Data set: mnist is bundled, files are pictures of any kind at `root`, shards are .npy files under it, the others
-    lie as torchvision lays them out."""
-    root: Annotated[Path, Field(strict=False)] | None = None
-    """Folder of torchvision data sets or of shards; of files, the folder, pattern, list (.txt), archive, Parquet or
-    array file that holds them. mnist needs none."""
-    labels: str | None = None
-    """Classes of files, for evaluation alone: folders, for those they lie in, or a CSV file of path and label."""
-    column: str | None = None
-    """Parquet column or .npz array of files that holds the images, where there are several."""
-    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of files that is kept for tests, drawn at random."""
-    download: Annotated[bool, Field(strict=False)] = False
-    """Whether torchvision may download into `root`."""
-    limit: PositiveInt | None = None
-    """Number of images to train on, the first ones; all if not given."""
-    held_out: Count = 0
-    """Number of images, the last ones, that are kept out of training to compute the score; 0 scores on trained ones."""
-
-    def described(self) -> str:
-        """Return what it is and where, for people."""
-        return self.name if self.root is None else f"{self.name} in {self.root}"
-
-    def absolute(self) -> Self:
-        """Return the same data by absolute paths: a resumed run, a trial or a worker may be in another folder."""
-        found: dict[str, object] = {}
-        if self.root is not None:
-            found["root"] = self.root.expanduser().resolve()
-        if self.labels not in (None, "folders"):
-            found["labels"] = str(Path(str(self.labels)).expanduser().resolve())
-        return self.model_copy(update=found)
-
-    def moved(self, root: Path | None) -> Self:
-        """Return the same data where it lies now, if `root` is given."""
-        return self if root is None else self.model_copy(update={"root": root}).absolute()
 
 
 class Model(Section):
