@@ -110,6 +110,19 @@ def mutual_information(logits: Tensor, logits_twin: Tensor) -> Tensor:
     return -information_of(collectives.mean(joint, logits.shape[-2])).mean().float()
 
 
+def contrastive(u: Tensor, v: Tensor, temperature: float) -> Tensor:
+    """NT-Xent: minus the log probability, in nats, of each projection's twin among all others -> scalar.
+
+    Projections u and v (B, D) of images and of their twins; logits are cosines over `temperature`. Not in the paper:
+    Chen et al. (2020), equation 1. The others are those of the whole micro-batch, on whatever ranks its images are.
+    """
+    with torch.autocast(u.device.type, enabled=False):
+        u, v = (collectives.gather_with_gradient(F.normalize(each.float(), dim=1)) for each in (u, v))
+        both = torch.cat([u, v])
+        logits = (both @ both.T / temperature).fill_diagonal_(-torch.inf)
+        return F.cross_entropy(logits, torch.arange(len(both), device=both.device).roll(len(u)))
+
+
 def pseudo_label(logits: Tensor, category_of: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy in nats of the answers against pseudo-labels; 0 where there is none.
 

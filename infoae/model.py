@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infoae import networks
-from infoae.category_model import CategoryModel
+from infoae.category_model import Array, CategoryModel
 from infoae.config import Model
 from infoae.errors import InfoAEError
 from infoae.runs.run import Run
@@ -47,6 +47,10 @@ class InfoAE(CategoryModel):
             networks.Classifier(config.latent_dim, config.hidden_dim, self.num_over_categories)
             for _ in range(config.num_heads - 1)
         )
+        self.projector: nn.Module | None = None
+        if config.projection_dim is not None:
+            features = self.encoder.features.num_features
+            self.projector = networks.projector(features, config.hidden_dim, config.projection_dim)
         if config.architecture == "infogan":
             networks.initialise(self.other_heads)
 
@@ -109,6 +113,10 @@ class InfoAE(CategoryModel):
     def generated(self, u: Tensor, c: Tensor) -> Tensor:
         """Return images (B, C, H, W) in [0, 1] of noise u (B, U) in [-1, 1] and one-hot over-categories c (B, M)."""
         return self.decoded(self.generator(u, c))
+
+    def represent(self, images: Array) -> Tensor:
+        """Images (B, C, H, W) -> the encoder's features (B, F), from which its latents follow."""
+        return self._batched(images, self.encoder.features)
 
     def head_logits(self, z: Tensor) -> Tensor:
         """Latents (B, Z) -> logits (H, B, M) of each head; the first is the classifier's."""

@@ -170,6 +170,19 @@ def perceptron(inputs: int, hidden_dim: int, outputs: int, normalised: bool = Fa
     return layers[:-1]
 
 
+def projector(num_features: int, hidden_dim: int, projection_dim: int) -> nn.Sequential:
+    """Return what the contrastive loss compares: features (B, `num_features`) -> (B, `projection_dim`).
+
+    Not in the paper: Chen et al. (2020), section 4.2. What it forgets, such as colour, the features may keep.
+    """
+    return nn.Sequential(
+        nn.Linear(num_features, hidden_dim, bias=False),
+        nn.BatchNorm1d(hidden_dim),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden_dim, projection_dim),
+    )
+
+
 class Generator(nn.Module):
     """G: noise u (B, U) and one-hot categories c (B, K) -> latents (B, Z). Two layers."""
 

@@ -57,6 +57,14 @@ ON_LATENTS = ("mutual_information", "pseudo_label", "latent_matching")
 """Losses that need no generated image, and no judge of one."""
 
 
+def representation_stage(model: InfoAE, config: Objective, batch: Batch) -> Terms:
+    """Return the contrastive loss between the projected features of x, augmented, and of its augmented twin."""
+    assert model.projector is not None
+    assert batch.x_twin is not None
+    u, v = model.projector(model.encoder.features(torch.cat([batch.x, batch.x_twin]))).chunk(2)
+    return Terms({"contrastive": losses.contrastive(u, v, config.contrastive_temperature)}, None)
+
+
 def latent_stage(model: InfoAE, config: Objective, wanted: Collection[str], batch: Batch) -> Terms:
     """Return the `wanted` losses of a stage in which no image is generated or judged; x may be augmented.
 

@@ -190,7 +190,7 @@ def started(plan: Plan) -> Iterator[Run]:
 
 def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None) -> None:
     """Find the neighbours that a run will ask for, unless it has them, and show how far that is. Raises UsageError."""
-    if not plan.config.compares_neighbours():
+    if not plan.config.seeks_neighbours_first():
         return
     try:
         with image_progress("nearest neighbours", len(plan.train)) as advance:

@@ -24,6 +24,11 @@ class Stage:
     adversarial: bool
     """Whether images are generated and judged. An epoch without has no score, and its x is augmented, too."""
 
+    @property
+    def answers(self) -> bool:
+        """Whether the heads are trained, so that their answers say something."""
+        return self.losses != ("contrastive",)
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -41,9 +46,24 @@ class Schedule:
         """The first epoch, counted from 0, that has a score: before it, not everything has been trained."""
         return next(stage.epochs.start for stage in self.stages if stage.adversarial)
 
+    @property
+    def epochs_before_vote(self) -> int:
+        """So many epochs are done when the heads vote, or the number of categories is fixed."""
+        return self.config.stages.representation_epochs + self.config.stages.mutual_information_epochs
+
+    def num_searches(self, epochs_done: int) -> int:
+        """Return how often neighbours were sought in learned features in so many epochs: not once heads have voted."""
+        config = self.config
+        if not config.compares_neighbours() or config.seeks_neighbours_first():
+            return 0
+        last = max(self.epochs_before_vote - 1, config.stages.representation_epochs)
+        since = min(epochs_done, last) - config.stages.representation_epochs
+        every = config.neighbours.refresh_every
+        return 0 if since < 0 else 1 + (since // every if every else 0)
+
     def num_pseudo_labels(self, epochs_done: int) -> int:
         """Return how often pseudo-labels were made in so many epochs: by the vote, then by each refresh."""
-        since_vote = epochs_done - self.config.stages.mutual_information_epochs
+        since_vote = epochs_done - self.epochs_before_vote
         if not self.config.objective.weights.pseudo_label or since_vote < 0:
             return 0
         every = self.config.pseudo_labels.refresh_every
@@ -52,14 +72,17 @@ class Schedule:
     def finds_number(self, epochs_done: int) -> bool:
         """Return whether the number of categories is still looked for at the end of so many epochs."""
         auto = self.config.model.num_categories == "auto"
-        return auto and epochs_done <= self.config.stages.mutual_information_epochs
+        return auto and epochs_done <= self.epochs_before_vote
 
     def at_end(self, epoch: int) -> tuple[str, ...]:
         """Return what is done at the end of an epoch, counted from 0, in order and in words."""
         model, made = self.config.model, self.num_pseudo_labels(epoch + 1)
         merges = (model.num_over_categories or 0) > (2 if model.num_categories == "auto" else model.num_categories)
-        done = ["find the number of categories"] * self.finds_number(epoch + 1)
-        done += ["merge over-categories"] * merges
+        answers, done = self.stage(epoch).answers, []
+        if self.num_searches(epoch + 1) > self.num_searches(epoch):
+            done.append("seek neighbours in learned features")
+        done += ["find the number of categories"] * (answers and self.finds_number(epoch + 1))
+        done += ["merge over-categories"] * (answers and merges)
         if made > self.num_pseudo_labels(epoch):
             done.append("vote on pseudo-labels" if made == 1 else "refresh pseudo-labels")
         done += ["score"] * (epoch >= self.first_scored_epoch)

@@ -24,7 +24,7 @@ from infoae.evaluation import evaluate
 from infoae.files import naming
 from infoae.methods.registry import method_of
 from infoae.methods.schedules import schedule_of
-from infoae.pseudolabels import pairs
+from infoae.pseudolabels.partners import Partners
 from infoae.pseudolabels.pseudo_labels import PseudoLabels
 from infoae.random_streams import Stream, generator
 from infoae.runs import checkpoint
@@ -86,8 +86,8 @@ class Trainer:
         torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
         self.schedule = schedule_of(config)
         self.step = Step(method_of(config).build(config), config, device, precision)
-        self.pairs = pairs.load(run, self.images, config, device) if config.compares_neighbours() else None
-        self.pseudo_labels = PseudoLabels(run, self.schedule, self.images, self.pairs, device)
+        self.partners = Partners(run, self.schedule, self.images, device)
+        self.pseudo_labels = PseudoLabels(run, self.schedule, self.images, self.partners, device)
         self.done, self.seconds = 0, 0.0
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size, config.train.min_steps_per_epoch)
         self.total_steps = config.train.epochs * self.steps_per_epoch
@@ -115,6 +115,7 @@ class Trainer:
                 "changed"
             )
         self.done, self.seconds = saved.step, saved.seconds
+        self.partners.restore(self.done // self.steps_per_epoch)
         self.pseudo_labels.restore(self.done // self.steps_per_epoch)
         if collectives.is_main():
             self.run.forget_metrics_after(self.done)
@@ -156,15 +157,16 @@ class Trainer:
         started = time.perf_counter()
         share = collectives.share(len(indices))
         mine = partners = indices[share.slice]
-        if self.pairs is not None:
-            partners = self.pairs.draw(indices, self.config.seed, self.done)[share.slice]
+        pairs = self.partners.pairs
+        if pairs is not None:
+            partners = pairs.draw(indices, self.config.seed, self.done)[share.slice]
         self.step.scale_learning_rates(self._decay())
         result = self.step(
             torch.from_numpy(self.images[mine]),
             self.done,
             self.schedule.stage(epoch),
             share.total,
-            None if self.pairs is None else torch.from_numpy(self.images[partners]),
+            None if pairs is None else torch.from_numpy(self.images[partners]),
             self.pseudo_labels.of(mine, partners),
         )
         self.done += 1
@@ -189,13 +191,18 @@ class Trainer:
         return min(1.0, (self.total_steps - self.done) / steps) if steps else 1.0
 
     def _finish_epoch(self, epoch: int, reporters: Sequence[Reporter]) -> float | None:
-        """Make pseudo-labels and merge anew, the same on all ranks, and measure the model on the main one.
+        """Seek neighbours, make pseudo-labels, merge anew, alike on all ranks, and measure the model on the main one.
 
         Returns the score, which chooses the best checkpoint and sees no label; None where there is nothing to choose:
         before everything was trained, and on the other ranks.
         """
+        model = self.step.evaluated_model()
+        self.partners.end_epoch(epoch + 1, model)
+        if not self.schedule.stage(epoch).answers:
+            return None
+
         # Pseudo-labels, and over-categories merged into categories.
-        model, images = self.step.evaluated_model(), self.images[: evaluate.SCORE_IMAGES]
+        images = self.images[: evaluate.SCORE_IMAGES]
         answers = model.classify_heads(images) if collectives.is_main() else None
         models = (model,) if model is self.step.model else (model, self.step.model)
         seen = self.pseudo_labels.end_epoch(epoch + 1, models, answers)

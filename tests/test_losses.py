@@ -149,6 +149,22 @@ def test_a_category_that_is_never_answered_has_no_part_in_the_mutual_information
     assert torch.isfinite(logits.grad).all()
 
 
+@given(
+    npst.arrays(np.float64, (5, 3), elements=st.floats(-3, 3)),
+    npst.arrays(np.float64, (5, 3), elements=st.floats(-3, 3)),
+    st.floats(0.1, 2),
+)
+def test_contrastive_is_minus_log_of_the_twins_share(u: np.ndarray, v: np.ndarray, temperature: float) -> None:
+    rows = np.concatenate([u, v]) + 4  # none is of length 0
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    total = 0.0
+    for i in range(10):
+        likeness = {j: math.exp(unit[i] @ unit[j] / temperature) for j in range(10) if j != i}
+        total -= math.log(likeness[(i + 5) % 10] / sum(likeness.values())) / 10
+    result = losses.contrastive(torch.tensor(u + 4), torch.tensor(v + 4), temperature).item()
+    assert result == pytest.approx(total, abs=1e-4)
+
+
 def test_pseudo_label_is_the_cross_entropy_of_the_merged_answers() -> None:
     torch.manual_seed(0)
     logits, category_of = torch.randn(6, 5), torch.tensor([0, 2, 1, 0, 2])

@@ -63,8 +63,20 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _representation_is_learnt(self) -> Self:
+        epochs, weight = self.stages.representation_epochs, self.objective.weights.contrastive
+        if weight and self.model.projection_dim is None:
+            raise ValueError("objective.weights.contrastive needs model.projection_dim, of the values it compares")
+        if epochs and not weight:
+            raise ValueError("stages.representation_epochs train on objective.weights.contrastive alone, which is 0")
+        if self.compares_neighbours() and self.neighbours.source == "learned" and not epochs:
+            raise ValueError("neighbours.source learned needs stages.representation_epochs, in which they are learnt")
+        return self
+
+    @model_validator(mode="after")
     def _stages_fit(self) -> Self:
         weights, model = self.objective.weights, self.model
+        zeroth = self.stages.representation_epochs
         first, second = self.stages.mutual_information_epochs, self.stages.pseudo_label_epochs
         if weights.pseudo_label and not (model.num_heads > 1 and model.num_over_categories and first):
             raise ValueError(
@@ -83,9 +95,10 @@ class Config(Section):
             raise ValueError("pseudo_labels.anchor_hops are between neighbours: set objective.pairs to them")
         if second and not weights.pseudo_label:
             raise ValueError("stages.pseudo_label_epochs train on objective.weights.pseudo_label, which is 0")
-        if first + second >= self.train.epochs:
+        if zeroth + first + second >= self.train.epochs:
+            before = f"stages.representation_epochs {zeroth}, " if zeroth else "stages."
             raise ValueError(
-                f"stages.mutual_information_epochs {first} and pseudo_label_epochs {second} leave none of "
+                f"{before}mutual_information_epochs {first} and pseudo_label_epochs {second} leave none of "
                 f"{self.train.epochs} train.epochs to train everything"
             )
         return self
@@ -97,6 +110,10 @@ class Config(Section):
     def compares_neighbours(self) -> bool:
         """Return whether the mutual information needs neighbours."""
         return self.objective.pairs == "neighbours" and self.objective.weights.mutual_information > 0
+
+    def seeks_neighbours_first(self) -> bool:
+        """Return whether neighbours are found before training, and not in what it learns."""
+        return self.compares_neighbours() and self.neighbours.source != "learned"
 
     def learning_rates(self) -> tuple[float, float]:
         """Return learning_rate and critic_learning_rate for this batch size."""

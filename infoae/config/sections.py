@@ -58,6 +58,8 @@ class Model(Section):
     """U, values of noise, uniform on [-1, 1] (reading: the paper's interval is lost)."""
     continuous_dim: Annotated[int, Field(ge=0), AtMost(MAX_UNITS)] = 2
     """Continuous codes, uniform on [-1, 1], that a generated image is to show and the recognition network to read."""
+    projection_dim: Units | None = None
+    """Values of the projection that the contrastive loss compares; there is none if not given."""
     pixelcnn_width: Units = 32
     """Channels of the PixelCNN that reconstructs."""
     pixelcnn_blocks: Annotated[int, Field(ge=1), AtMost(MAX_BLOCKS)] = 3
@@ -115,6 +117,8 @@ class Weights(Section):
     """Cross-entropy of the answers against pseudo-labels, once there are any; not in the paper."""
     latent_matching: Weight = 0.0
     """Energy distance of the generated latents of each category from the encoded ones; not in the paper."""
+    contrastive: Weight = 0.0
+    """Cross-entropy of telling an image's twin from all others of the batch (NT-Xent); not in the paper."""
     discriminator: Weight = 1.0
     """D_l, minimised by the discriminator alone."""
     self_critic: Weight = 1.0
@@ -141,6 +145,8 @@ class Objective(Section):
     weights: Weights = Weights()
     pairs: Literal["twins", "neighbours"] = "twins"
     """Partner of an image in the mutual information: the image itself or one of its nearest neighbours, augmented."""
+    contrastive_temperature: Annotated[float, Field(gt=0, le=100)] = 0.2
+    """What cosines are divided by in the contrastive loss; the lower, the more the nearest others count."""
     reconstruction_distance: ReconstructionDistance = "squared"
     """Distance of R_l (reading: the paper names none)."""
     reconstruction_reduction: Literal["sum", "mean"] = "sum"
@@ -156,16 +162,24 @@ class Objective(Section):
 class Stages(Section):
     """How many of train.epochs come before the adversarial stage, in which everything is trained; not in the paper."""
 
+    representation_epochs: Count = 0
+    """Epochs of the stage before all others: the encoder alone learns by the contrastive loss, so that neighbours can
+    be sought in its features."""
     mutual_information_epochs: Count = 0
-    """Epochs of the first stage: mutual information (and latent_matching) alone. No image is generated or judged."""
+    """Epochs of the next stage: mutual information (and latent_matching) alone. No image is generated or judged."""
     pseudo_label_epochs: Count = 0
-    """Epochs of the second stage: the heads have voted, pseudo-labels are learnt, too, and the decoder learns to
+    """Epochs of the stage after it: the heads have voted, pseudo-labels are learnt, too, and the decoder learns to
     reconstruct without moving the encoder."""
 
 
 class Neighbours(Section):
-    """The nearest neighbours of each training image, found once from pixels; not in the paper."""
+    """The nearest neighbours of each training image; not in the paper."""
 
+    source: Literal["pixels", "learned"] = "pixels"
+    """Where neighbours are near: in pixels, by the shapes of strokes, before training; or in the features that the
+    encoder has learnt in stages.representation_epochs."""
+    refresh_every: PositiveInt | None = None
+    """Epochs between searches in learned features, until the heads vote; never again if not given."""
     count: NumNeighbours = 5
     """Nearest neighbours that an image's partner is drawn from."""
     merging_count: NumNeighbours | None = None

@@ -24,13 +24,27 @@ _USES = (
     _Use(
         (
             "neighbours.count",
-            "neighbours.blur",
+            "neighbours.source",
             "neighbours.search",
-            "neighbours.distortion",
             "pseudo_labels.anchor_hops",
         ),
         Config.compares_neighbours,
         "objective.pairs neighbours, and objective.weights.mutual_information above 0",
+    ),
+    _Use(
+        ("neighbours.blur", "neighbours.distortion"),
+        lambda config: config.compares_neighbours() and config.neighbours.source == "pixels",
+        "objective.pairs neighbours, objective.weights.mutual_information above 0, and neighbours.source pixels",
+    ),
+    _Use(
+        ("neighbours.refresh_every",),
+        lambda config: config.compares_neighbours() and config.neighbours.source == "learned",
+        "objective.pairs neighbours, and neighbours.source learned",
+    ),
+    _Use(
+        ("model.projection_dim", "objective.contrastive_temperature", "objective.weights.contrastive"),
+        lambda config: config.stages.representation_epochs,
+        "stages.representation_epochs",
     ),
     _Use(
         ("model.feature_dim",),
@@ -58,7 +72,12 @@ _USES = (
         "pseudo_labels.anchor_hops and objective.weights.pseudo_label above 0",
     ),
     _Use(
-        ("augment.", "model.num_heads", "objective.pairs"),
+        ("augment.",),
+        lambda config: config.objective.weights.mutual_information or config.stages.representation_epochs,
+        "objective.weights.mutual_information above 0, or stages.representation_epochs",
+    ),
+    _Use(
+        ("model.num_heads", "objective.pairs"),
         lambda config: config.objective.weights.mutual_information,
         "objective.weights.mutual_information above 0",
     ),

@@ -167,6 +167,28 @@ def gather(value: Tensor) -> tuple[Tensor, slice]:
     return gathered, mine
 
 
+class _Gather(torch.autograd.Function):
+    """The rows of all ranks. As with `_Sum`, each rank has the whole loss's gradient, times its share of the rows."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        rows, context.mine = gather(value)
+        context.weight = len(value) / len(rows)
+        return rows
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0][context.mine] / context.weight
+
+
+def gather_with_gradient(value: Tensor) -> Tensor:
+    """Return the rows (B, ...) of all ranks in their order, for a loss of them all that each rank computes."""
+    if size() == 1:
+        return value
+    rows: Tensor = _Gather.apply(value)
+    return rows
+
+
 def from_main(value: Tensor, device: torch.device) -> Tensor:
     """Return the main rank's `value`, which has the same shape and type on every rank; `device` is this rank's."""
     if size() == 1:

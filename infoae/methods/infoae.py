@@ -12,7 +12,7 @@ from infoae.augment import augmented
 from infoae.config import Config
 from infoae.distributed.collectives import Share, Subset
 from infoae.methods.method import Side, drawn, parameters
-from infoae.methods.schedules import CRITIC_LOSSES, MODEL_LOSSES
+from infoae.methods.schedules import CRITIC_LOSSES, MODEL_LOSSES, REPRESENTATION_LOSSES
 from infoae.model import InfoAE
 from infoae.objective import Batch, Terms
 from infoae.stages import Stage
@@ -28,11 +28,15 @@ class InfoAEMethod:
     def sides(self, model: InfoAE, config: Config) -> tuple[Side, ...]:
         """Return encoder, decoder, generator and classifier (equation 1), then discriminator and self-critic."""
         rate, critic_rate = config.learning_rates()
-        answering = parameters(model.encoder, model.classifier, model.other_heads)
+        projectors = [] if model.projector is None else [model.projector]
+        answering = parameters(model.encoder, model.classifier, model.other_heads, *projectors)
         drawing = parameters(model.decoder, model.generator)
         discriminator, self_critic = parameters(model.discriminator), parameters(model.self_critic)
         return (
-            Side(((answering, rate), (drawing, config.generator_learning_rate())), MODEL_LOSSES),
+            Side(
+                ((answering, rate), (drawing, config.generator_learning_rate())),
+                (*MODEL_LOSSES, *REPRESENTATION_LOSSES),
+            ),
             Side(((discriminator, critic_rate), (self_critic, config.self_critic_learning_rate())), CRITIC_LOSSES),
         )
 
@@ -48,7 +52,7 @@ class InfoAEMethod:
         """Return x, its augmented partner where mutual information compares them, noise and over-categories."""
         x, partners = images
         batch, x_twin = drawn(model, x, share, random), None
-        if "mutual_information" in stage.losses:
+        if "mutual_information" in stage.losses or "contrastive" in stage.losses:
             x_twin = _augmented(x if partners is None else partners, config, share, random)
         if not stage.adversarial:  # no image is judged beside it, so that x can be augmented, too
             x = _augmented(x, config, share, random)
@@ -56,6 +60,8 @@ class InfoAEMethod:
 
     def compute(self, model: InfoAE, config: Config, stage: Stage, batch: Batch, subset: Subset | None) -> Terms:
         """Return the losses of the stage (`objective`)."""
+        if "contrastive" in stage.losses:
+            return objective.representation_stage(model, config.objective, batch)
         if stage.adversarial and not set(stage.losses) <= set(objective.ON_LATENTS):
             return objective.adversarial_stage(model, config.objective, stage.losses, batch, subset)
         return objective.latent_stage(model, config.objective, stage.losses, batch)

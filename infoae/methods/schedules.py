@@ -19,17 +19,21 @@ MODEL_LOSSES = (
     "pseudo_label",
     "latent_matching",
 )
+REPRESENTATION_LOSSES = ("contrastive",)
+"""Of the encoder's features, before it answers anything."""
 
 
 def infoae(config: Config) -> Schedule:
-    """Return InfoAE's up to three stages: mutual_information, pseudo_labels, adversarial."""
-    first = config.stages.mutual_information_epochs
+    """Return InfoAE's up to four stages: representation, mutual_information, pseudo_labels, adversarial."""
+    learnt_first = config.stages.representation_epochs
+    first = learnt_first + config.stages.mutual_information_epochs
     second = first + config.stages.pseudo_label_epochs
     on_latents = ("mutual_information", "latent_matching")
     learnt = ("reconstruction", "mutual_information", "pseudo_label", "latent_matching")
     everything = (*MODEL_LOSSES, *CRITIC_LOSSES)
     stages = (
-        Stage("mutual_information", range(first), _weighted(config, on_latents), adversarial=False),
+        Stage("representation", range(learnt_first), _weighted(config, REPRESENTATION_LOSSES), adversarial=False),
+        Stage("mutual_information", range(learnt_first, first), _weighted(config, on_latents), adversarial=False),
         Stage("pseudo_labels", range(first, second), _weighted(config, learnt), adversarial=False),
         Stage("adversarial", range(second, config.train.epochs), _weighted(config, everything), adversarial=True),
     )

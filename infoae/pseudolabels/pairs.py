@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 HEADER = 65536  # bytes, the most that NumPy writes before an array
 
+LEARNED = "learned features, search "
+"""Source of neighbours that training sought, before the number of the search."""
+
 Indices = NDArray[np.int32]
 
 
@@ -65,12 +68,38 @@ def load(run: Run, images: NDArray[np.uint8] | Shards, config: Config, device: t
     found = np.zeros((len(images), config.neighbours.num_kept()), np.int32)
     if collectives.is_main():
         find(run, images, config.neighbours, config.augment)
-        path = run.path / NEIGHBOURS
-        try:
-            found = _read(path, found.shape)
-        except Exception as error:  # whatever NumPy and zipfile make of the file
-            raise InfoAEError(f"{path} is damaged ({one_line(error)}): remove it, it is computed again") from None
+        path, shape = run.path / NEIGHBOURS, found.shape
+        found = _reading(path, lambda: _read(path, shape), "remove it, it is computed again")
     return Pairs(collectives.from_main(torch.from_numpy(found), device).numpy(), config.neighbours.count)
+
+
+def save_learned(run: Run, found: Indices, searches: int) -> None:
+    """Put the neighbours (N, P) of a search in learned features into the run's folder, beside those of the one before.
+
+    A run that was killed before its checkpoint was written goes on with those.
+    """
+    path, kept = run.path / NEIGHBOURS, {"neighbours": found}
+    if searches > 1:
+        kept["before"] = _reading(path, lambda: _read(path, found.shape, *_learned(path, searches - 1)))
+    with atomic_file(path) as file, file.open("wb") as stream:
+        np.savez(stream, source=np.array(f"{LEARNED}{searches}"), **kept)
+
+
+def load_learned(run: Run, num_images: int, rule: Neighbours, searches: int, device: torch.device) -> Pairs:
+    """Return the neighbours of that search of so many: the main rank's, for all ranks. Raises InfoAEError on damage."""
+    shape, path = (num_images, rule.num_kept()), run.path / NEIGHBOURS
+    found = np.zeros(shape, np.int32)
+    if collectives.is_main():
+        found = _reading(path, lambda: _read(path, shape, *_learned(path, searches)))
+    return Pairs(collectives.from_main(torch.from_numpy(found), device).numpy(), rule.count)
+
+
+def _learned(path: Path, searches: int) -> tuple[str, str]:
+    """Return the source that a file of learned neighbours has, and which of its arrays are those of a search."""
+    with np.load(path, allow_pickle=False) as file:
+        source = str(file["source"])
+    newest = f"{LEARNED}{searches}"
+    return (newest, "neighbours") if source == newest else (f"{LEARNED}{searches + 1}", "before")
 
 
 def find(
@@ -124,16 +153,23 @@ def _of_another_run(run: Run, source: str, shape: tuple[int, int]) -> Indices | 
     return None
 
 
-def _read(path: Path, shape: tuple[int, int], source: str | None = None) -> Indices:
-    """Read neighbours of `shape` (N, P), of `source` if given. Raises whatever damage makes of them."""
+def _reading(path: Path, read: Callable[[], Indices], advice: str = "train anew") -> Indices:
+    try:
+        return read()
+    except Exception as error:  # whatever NumPy and zipfile make of the file
+        raise InfoAEError(f"{path} is damaged ({one_line(error)}): {advice}") from None
+
+
+def _read(path: Path, shape: tuple[int, ...], source: str | None = None, name: str = "neighbours") -> Indices:
+    """Read neighbours of `shape` (N, P) by `name`, of `source` if given. Raises whatever damage makes of them."""
     with zipfile.ZipFile(path) as archive:
         sizes = {member.filename: member.file_size for member in archive.infolist()}
-    if sizes["source.npy"] > HEADER + 1024 or sizes["neighbours.npy"] > HEADER + 8 * shape[0] * shape[1]:
+    if sizes["source.npy"] > HEADER + 1024 or sizes[f"{name}.npy"] > HEADER + 8 * shape[0] * shape[1]:
         raise ValueError("larger than neighbours are")
     with np.load(path, allow_pickle=False) as file:
         if source is not None and str(file["source"]) != source:
             raise ValueError("of other images or settings")
-        found = file["neighbours"]
+        found = file[name]
     if found.shape != shape or found.dtype.kind != "i" or found.min() < 0 or found.max() >= len(found):
         raise ValueError(f"{found.dtype} {found.shape}, or not of these images")
     neighbours: Indices = found.astype(np.int32)

@@ -20,7 +20,7 @@ from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_file, write_json
 from infoae.model import InfoAE
 from infoae.pseudolabels import distinctness, joint, merging, propagation, vote
-from infoae.pseudolabels.pairs import Pairs
+from infoae.pseudolabels.partners import Partners
 from infoae.pseudolabels.vote import Ints, Neighbours, Votes
 from infoae.runs.run import CATEGORIES, OLD_PSEUDO_LABELS, PSEUDO_LABELS, Run
 from infoae.stages import Schedule
@@ -41,10 +41,11 @@ class PseudoLabels:
         run: Run,
         schedule: Schedule,
         images: NDArray[np.uint8] | Shards,
-        pairs: Pairs | None,
+        partners: Partners,
         device: torch.device,
     ) -> None:
-        self._run, self._schedule, self._images, self._pairs, self._device = run, schedule, images, pairs, device
+        self._run, self._schedule, self._images, self._device = run, schedule, images, device
+        self._partners = partners
         self.labels: Ints | None = None
         """(N,), -1 for none; None before the vote."""
         self.version = 0
@@ -81,13 +82,13 @@ class PseudoLabels:
         """Label all training images: by the vote of the heads, later by the classifier's answers."""
         measures: dict[str, float] = {}
         if collectives.is_main():
-            config = self._schedule.config
+            config, pairs = self._schedule.config, self._partners.pairs
             if self.version == 1:
-                nearest = None if self._pairs is None else self._pairs.nearest[:, : config.neighbours.merging_count]
+                nearest = None if pairs is None else pairs.nearest[:, : config.neighbours.merging_count]
                 votes = vote.of_heads(model, self._images, nearest, config.pseudo_labels.merging)
             else:
                 votes = vote.of_classifier(model, self._images)
-            drawn_from = None if self._pairs is None else self._pairs.drawn_from
+            drawn_from = None if pairs is None else pairs.drawn_from
             made, measures = labels_of(votes, model.num_categories, config.pseudo_labels, drawn_from)
             save(self._run, made, self.version)
         self.labels = load(self._run, len(self._images), self.version, self._device)
@@ -101,7 +102,8 @@ class PseudoLabels:
         if answers is not None:
             over = answers[:, 0].double()
             if self.labels is None:
-                rows = np.arange(len(over)) if self._pairs is None else self._pairs.nearest[: len(over), 0]
+                pairs = self._partners.pairs
+                rows = np.arange(len(over)) if pairs is None else pairs.nearest[: len(over), 0]
                 found = joint.of_partners(model, answers, self._images[rows])[0]
                 number = self._number(epochs_done, model, found)
                 merged = merging.merge(found, number, self._schedule.config.pseudo_labels.merging)[0]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN = {
     "reconstruction": metric_names.of_loss("reconstruction"),
+    "contrastive": metric_names.of_loss("contrastive"),
     "mutual information": metric_names.of_loss("mutual_information"),
     "classification": metric_names.of_loss("classification_encoded"),
     "generator": metric_names.of_loss("generator"),

@@ -175,7 +175,7 @@ def _find_neighbours(sweep: Sweep, beside: Run) -> None:
     varied = {
         part for dimension in sweep.space.values() for key in dimension.keys for part in (key, key.partition(".")[0])
     }
-    if not config.compares_neighbours() or varied & {"neighbours", "objective.pairs", "augment"}:
+    if not config.seeks_neighbours_first() or varied & {"neighbours", "objective.pairs", "augment"}:
         return
     found = data.load_training(ready(config)).images
     with image_progress("nearest neighbours", len(found)) as advance:

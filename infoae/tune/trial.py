@@ -134,7 +134,7 @@ def _together(plan: Plan, run: Run, layout: Layout, reporters: Sequence[Reporter
 
     going_on: queue.SimpleQueue[bool] = queue.SimpleQueue()
     stop = threading.Event()
-    if plan.config.compares_neighbours():  # not by a worker: lost, it would begin anew
+    if plan.config.seeks_neighbours_first():  # not by a worker: lost, it would begin anew
         pairs.find(run, plan.train.images, plan.config.neighbours, plan.config.augment)
 
     def train() -> Any:

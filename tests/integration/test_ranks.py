@@ -18,6 +18,12 @@ from tests.helpers.methods import tiny_config_of
 from tests.helpers.ranks import OVER, SETTINGS, Start
 
 MICRO = ("train.micro_batch_size=25",)  # two of a batch
+REPRESENTED = (
+    "objective.weights.contrastive=1",
+    "model.projection_dim=8",
+    "stages.representation_epochs=5",
+    "train.epochs=7",
+)
 REFRESHED = (
     *OVER,
     "pseudo_labels.anchor_hops=1",
@@ -40,6 +46,7 @@ def configured(*overrides: str) -> Config:
         (OVER, 3e-2, 0.25),
         ((*OVER, "stages.pseudo_label_epochs=1", "train.epochs=3"), 3e-2, 0.25),
         ((*OVER, *MICRO, "model.critic_norm=spectral"), 3e-2, 0.25),
+        (REPRESENTED, 3e-2, 0.25),
     ],
     ids=[
         "plain",
@@ -48,6 +55,7 @@ def configured(*overrides: str) -> Config:
         "over-categories",
         "pseudo-label epochs",
         "all in micro-batches",
+        "representation",
     ],
 )
 def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: float, of_move: float) -> None:

@@ -30,7 +30,7 @@ def with_neighbours(tiny_config: Config, **neighbours: Any) -> Config:
 
 
 def test_partners_come_from_the_neighbours_and_vary(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
-    found = make_trainer(with_neighbours(tiny_config, count=4, merging_count=9)).pairs
+    found = make_trainer(with_neighbours(tiny_config, count=4, merging_count=9)).partners.pairs
     assert found is not None
     assert found.nearest.shape == (300, 9)
     indices = np.arange(50, 300)
@@ -79,11 +79,11 @@ def test_more_neighbours_merge_than_are_partners(
     monkeypatch.setattr(pseudo_labels, "labels_of", labels_of)
     trainer.fit([])
     expected = nearest_neighbours(trainer.images[:], Neighbours(count=kept), tiny_config.augment)
-    assert trainer.pairs is not None
-    np.testing.assert_array_equal(trainer.pairs.nearest, expected)
+    assert trainer.partners.pairs is not None
+    np.testing.assert_array_equal(trainer.partners.pairs.nearest, expected)
     np.testing.assert_array_equal(given["vote"], expected[:, : merging or 3])
     np.testing.assert_array_equal(given["propagation"], expected[:, :3])
-    np.testing.assert_array_equal(trainer.pairs.drawn_from, expected[:, :3])
+    np.testing.assert_array_equal(trainer.partners.pairs.drawn_from, expected[:, :3])
 
 
 def test_damaged_neighbours_are_one_clear_line(make_trainer: Callable[..., Trainer], tiny_config: Config) -> None:
@@ -108,9 +108,9 @@ def test_a_run_takes_the_neighbours_of_one_beside_it_with_the_same_images_and_se
 
     monkeypatch.setattr(pairs, "nearest_neighbours", found_anew)
     second = make_trainer(run_config, "second")
-    assert first.pairs is not None
-    assert second.pairs is not None
-    np.testing.assert_array_equal(second.pairs.nearest, first.pairs.nearest)
+    assert first.partners.pairs is not None
+    assert second.partners.pairs is not None
+    np.testing.assert_array_equal(second.partners.pairs.nearest, first.partners.pairs.nearest)
     assert asked == []
     for key, value in {"count": 3, "blur": 0.5, "distortion": 1, "search": "approximate"}.items():
         make_trainer(recipes.replaced(run_config, {f"neighbours.{key}": value}, "test"), key)
