@@ -178,7 +178,8 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0][context.mine] / context.weight
+        mine: Tensor = gradients[0][context.mine] / context.weight
+        return mine
 
 
 def gather_with_gradient(value: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -78,7 +78,8 @@ def save_learned(run: Run, found: Indices, searches: int) -> None:
 
     A run that was killed before its checkpoint was written goes on with those.
     """
-    path, kept = run.path / NEIGHBOURS, {"neighbours": found}
+    path = run.path / NEIGHBOURS
+    kept: dict[str, Any] = {"neighbours": found}
     if searches > 1:
         kept["before"] = _reading(path, lambda: _read(path, found.shape, *_learned(path, searches - 1)))
     with atomic_file(path) as file, file.open("wb") as stream:

@@ -22,6 +22,8 @@ from infoae.stages import Schedule
 if TYPE_CHECKING:
     from infoae.data.shards import Shards
 
+CHUNK = 10_000  # images that are read and encoded at once
+
 
 class Partners:
     """The neighbours of one run's training images, where its configuration compares them.
@@ -68,7 +70,8 @@ def learned_neighbours(model: InfoAE, images: NDArray[np.uint8] | Shards, rule: 
 
     Nearest by the angle between the encoder's features, from their mean; P is `rule.num_kept()`.
     """
-    features = model.represent(images)
+    chunks = np.array_split(np.arange(len(images)), -(-len(images) // CHUNK))
+    features = torch.cat([model.represent(images[chunk]) for chunk in chunks])
     directions = F.normalize(features - features.mean(0), dim=1)
     found = [nearest for _, nearest in closest(directions, rule.num_kept(), rule.search == "exact")]
     return torch.cat(found).numpy().astype(np.int32)
