@@ -11,7 +11,15 @@ from infoae.config import Augment, Config, recipes
 from infoae.config.augment import KINDS
 from infoae.errors import UsageError
 
-OF_THEN = {"degrees": 10.0, "translate": 0.1, "scale": 0.1, "shear": 0.1, "crop": 0.0, "blur": 0.0, "elastic": 0.0}
+OF_THEN: dict[str, Any] = {
+    "degrees": 10.0,
+    "translate": 0.1,
+    "scale": 0.1,
+    "shear": 0.1,
+    "crop": 0.0,
+    "blur": 0.0,
+    "elastic": 0.0,
+}
 SWITCHES = {"kind", "colour", "outside"}  # which change nothing by themselves
 
 

@@ -92,7 +92,8 @@ def test_a_time_shift_varies_the_shift_along_the_width_alone() -> None:
     y, x = np.mgrid[:16, :16]
 
     def bump(row: float, column: float, width: float = 2.0) -> NDArray[np.uint8]:
-        return np.rint(250 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * width**2))).astype(np.uint8)
+        strength = 250 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * width**2))
+        return np.asarray(strength.round(), np.uint8)
 
     images = np.stack([bump(8, 8), bump(8, 9.5), bump(9.5, 8), bump(8, 8, 2.6)])[:, None]
     assert nearest(images, 3, augment=Augment(kind="sound"))[0].tolist() == [1, 3, 2]
