@@ -25,7 +25,7 @@ from sklearn.datasets import load_sample_image
 from infoae import data
 from infoae.augment import augmented
 from infoae.config import Augment, Data
-from infoae.config.augment import KINDS
+from infoae.config.augment import KINDS, Kind
 from infoae.files import atomic_file
 
 TWINS = 8
@@ -45,7 +45,7 @@ def costs(rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def pictures() -> dict[str, NDArray[np.uint8]]:
+def pictures() -> dict[Kind, NDArray[np.uint8]]:
     """Return a picture (C, H, W) for each kind, by its name: a photograph's flower, and the tiles of another's roof."""
     flower, tiles = load_sample_image("flower.jpg")[20:420, 130:530], load_sample_image("china.jpg")[76:108, 200:232]
     digit, sound = data.load(Data(limit=3), "train").images[2], _sound()
@@ -68,7 +68,7 @@ def _sound() -> NDArray[np.uint8]:
     return np.asarray(decibels.round(), np.uint8)[None]
 
 
-def drawn(images: dict[str, NDArray[np.uint8]]) -> Figure:
+def drawn(images: dict[Kind, NDArray[np.uint8]]) -> Figure:
     """Return the picture of each kind and twins of it, a row for each kind."""
     figure = Figure(figsize=(TWINS + 1.6, len(images) + 0.1), layout="constrained")
     axes = figure.subplots(len(images), TWINS + 1)
