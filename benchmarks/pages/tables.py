@@ -34,6 +34,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "unbalanced-cut": experiments.unbalanced("unbalanced-cut"),
     "score": experiments.score,
     "settings-by-method": settings.by_method,
+    "augmentation-by-kind": settings.by_kind,
     "table1": methods.table1,
     "table1-short": methods.table1_short,
     "table1-sources": methods.table1_sources,

@@ -1,10 +1,10 @@
 """Configurations: what every section holds, how a recipe, YAML and `--set` become one, and what is wrong in words."""
 
+from infoae.config.augment import Augment
 from infoae.config.data import Data
 from infoae.config.kinds import DataName, MergingCriterion, Norm, ReconstructionDistance, Section
 from infoae.config.schema import Config
 from infoae.config.sections import (
-    Augment,
     Model,
     Neighbours,
     Objective,

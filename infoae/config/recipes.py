@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,9 @@ def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(tree, dict):
         raise UsageError(f"{origin} holds {type(tree).__name__}, not a mapping of configuration sections")
     old, told = renamed.rename(tree), list[str]()
-    for override in overrides:
-        key, equals, value = override.partition("=")
+    settings = [override.partition("=") for override in overrides]
+    _begin_anew(tree, [key for key, _, _ in settings])
+    for override, (key, equals, value) in zip(overrides, settings, strict=True):
         if not equals or not all(key.split(".")):
             raise UsageError(f"--set takes section.key=value, not {shown(override)}")
         told += [key] * (key in renamed.RENAMED)
@@ -94,6 +95,7 @@ def replaced(config: Config, values: Mapping[str, Any], origin: str) -> Config:
     Raises UsageError that begins with `origin`.
     """
     tree = config.settings()
+    _begin_anew(tree, values)
     for key, value in values.items():
         _write(tree, key, value, f"{origin}: {key}")
     return _validated(tree, origin)
@@ -109,6 +111,12 @@ def _validated(tree: dict[Any, Any], origin: str) -> Config:
 def dump(config: Config) -> str:
     """Return the configuration as YAML, every key of its method written out."""
     return plain_yaml.write(config.settings())
+
+
+def _begin_anew(tree: dict[Any, Any], keys: Collection[str]) -> None:
+    """Leave out the numbers that a recipe or a run has for the kind of its own images, if `keys` set another."""
+    if "augment.kind" in keys and isinstance(tree.get("augment"), dict):
+        del tree["augment"]
 
 
 def _write(tree: dict[Any, Any], key: str, value: Any, origin: str) -> None:

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from infoae.config.augment import Augment
 from infoae.config.data import Data
 from infoae.config.kinds import Section
 from infoae.config.methods import Method, foreign, methods_of, without_foreign
 from infoae.config.sections import (
-    Augment,
     Model,
     Neighbours,
     Objective,

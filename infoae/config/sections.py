@@ -215,25 +215,6 @@ class PseudoLabels(Section):
     """Epochs between refreshes, in which the classifier's answers make pseudo-labels anew; never if not given."""
 
 
-class Augment(Section):
-    """How an image's partner is changed, drawn per image; 0 is not at all. Too much changes what an image is."""
-
-    degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
-    """Rotation, up to so many degrees either way."""
-    translate: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Shift, up to this fraction of the side either way."""
-    scale: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Zoom, up to this fraction either way."""
-    shear: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Horizontal shear, up to this factor either way."""
-    crop: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Crop: up to this fraction of the side is cut off at random, and the rest enlarged."""
-    blur: Pixels = 0.0
-    """Gaussian blur of so many pixels, mixed in by a random share."""
-    elastic: Pixels = 0.0
-    """Elastic distortion: each place moves by up to so many pixels either way, smoothly between 5 x 5 points."""
-
-
 class Optim(Section):
     """Adam, one optimizer for each side (paper section 3)."""
 

@@ -75,8 +75,8 @@ def _blurred(x: Tensor, blur: float) -> Iterator[Tensor]:
 
 def _varied(augment: Augment) -> Tensor:
     """Return which entries of an affine map (2, 3) `augment` draws."""
-    linear = bool(augment.degrees or augment.scale or augment.shear)
-    return torch.tensor([linear, linear, bool(augment.translate or augment.crop)]).expand(2, 3)
+    linear, shift = bool(augment.degrees or augment.scale or augment.shear), bool(augment.translate or augment.crop)
+    return torch.tensor([[linear, linear, shift or bool(augment.time_shift)], [linear, linear, shift]])
 
 
 def _planes(x: Tensor, blur: float, axes: Tensor, directions: Tensor, varied: Tensor) -> Tensor:

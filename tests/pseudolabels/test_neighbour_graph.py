@@ -87,6 +87,20 @@ def test_an_image_that_was_moved_a_little_is_still_near(mnist: tuple[ImageSet, I
     assert with_maps > 2 * without
 
 
+def test_a_time_shift_varies_the_shift_along_the_width_alone() -> None:
+    """Of a bump moved right, one moved down and a wider one, the wider is nearest where no shift is allowed for."""
+    y, x = np.mgrid[:16, :16]
+
+    def bump(row: float, column: float, width: float = 2.0) -> NDArray[np.uint8]:
+        strength = 250 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * width**2))
+        return np.asarray(strength.round(), np.uint8)
+
+    images = np.stack([bump(8, 8), bump(8, 9.5), bump(9.5, 8), bump(8, 8, 2.6)])[:, None]
+    assert nearest(images, 3, augment=Augment(kind="sound"))[0].tolist() == [1, 3, 2]
+    assert nearest(images, 3, augment=Augment(kind="none", translate=0.1))[0, 2] == 3
+    assert nearest(images, 3, augment=Augment(kind="none"))[0, 0] == 3
+
+
 def distance_pixel_by_pixel(a: np.ndarray, b: np.ndarray, reach: int) -> float:
     """Of gradients (2, H, W): the sum over pixels of the least squared distance of 3 x 3 surroundings."""
     height, width = a.shape[1:]
