@@ -57,7 +57,7 @@ def of_training(config: Config, precision: torch.dtype, workers: int = 1) -> Mem
 
     A forward and a backward pass of each stage are gone through on shapes alone, and every result of an operation is
     counted as long as it is held, and a fifth added (SURCHARGE). Autocast is taken to make all of these as small as its
-    format. On a CPU, measured peaks lay between a tenth below and a quarter above.
+    format. On a CPU, measured peaks lay within a fifth of it.
     """
     config = _without_values(config)
     model = _of_shapes(config)
