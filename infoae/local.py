@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infoae import memory
 from infoae.evaluation.evaluate import evaluate_run
 from infoae.planning import Plan, describe_batch, find_neighbours, started
 from infoae.reporting.training import TrainingProgress
@@ -32,6 +33,7 @@ def _train(trained: Run, plan: Plan, wandb: Mode) -> TrainingResult:
         else:
             steps = f"{trainer.total_steps} steps; {describe_batch(plan.config)}"
             progress.say(f"training {trained.path} on {len(plan.train)} images, {steps}")
+        progress.say(memory.of_training(plan.config, plan.precision).describe())
         trained.add_environment(environment.describe(plan.device, plan.precision, plan.config.seed, trainer.done))
         with (
             wandb_reporter(wandb, trained, plan.config) as reporters,

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infoae.config import ReconstructionDistance
+from infoae.device import without_autocast
 from infoae.distributed import collectives
 
 
@@ -84,7 +85,7 @@ def joint_distribution(p: Tensor, q: Tensor) -> Tensor:
 
     In float64: answers of untrained networks are so alike that the information is a difference of nearly equal numbers.
     """
-    with torch.autocast(p.device.type, enabled=False):
+    with without_autocast(p.device):
         joint = p.double().mT @ q.double() / p.shape[-2]
     return (joint + joint.mT) / 2
 
@@ -145,7 +146,7 @@ def latent_matching(z_gen: Tensor, c: Tensor, z: Tensor, p: Tensor) -> Tensor:
     rank computing those of its own latents with all; a category asked for less than twice is left out. z and p get no
     gradient: the generator follows the encoder, not the reverse.
     """
-    with torch.autocast(z.device.type, enabled=False):
+    with without_autocast(z.device):
         z_gen, z, p = z_gen.float(), z.detach().float(), p.detach().float()
         rows, mine = collectives.gather(torch.cat([z_gen.detach(), z, p, c[:, None]], 1))
         all_gen, z, p, c = rows.split([z.shape[1], z.shape[1], p.shape[1], 1], 1)

@@ -13,6 +13,7 @@ from infoae import networks
 from infoae.category_model import Array, CategoryModel
 from infoae.config import Model
 from infoae.errors import InfoAEError
+from infoae.residual import encoder_features
 from infoae.runs.run import Run
 
 
@@ -27,7 +28,7 @@ class InfoAE(CategoryModel):
         num_categories = 2 if config.num_categories == "auto" else config.num_categories  # 2 until it is found
         super().__init__(config, num_categories, config.latent_dim, config.noise_dim)
         self._finds_number = config.num_categories == "auto"
-        self.encoder = networks.Encoder(networks.features(config), config.latent_dim)
+        self.encoder = networks.Encoder(encoder_features(config), config.latent_dim)
         self.decoder = networks.decoder(config, config.latent_dim)
         self.generator = networks.Generator(
             config.noise_dim,

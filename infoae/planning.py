@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,23 +10,19 @@ from typing import Any
 
 import torch
 
-from infoae import data
+from infoae import data, memory
 from infoae.config import Config, recipes
 from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import steps_an_epoch
 from infoae.device import resolve_device, resolve_precision
 from infoae.errors import UsageError
 from infoae.inputs.cache import ready
-from infoae.methods.registry import method_of
 from infoae.pseudolabels import knn, pairs
 from infoae.reporting.images import progress as image_progress
 from infoae.reporting.training import TrainingProgress
 from infoae.runs import images
 from infoae.runs.run import EVALUATION, Run
 from infoae.runs.storage import Storage
-
-BYTES_A_PARAMETER = 16
-"""A weight, its gradient and Adam's two moments, in fp32."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +47,7 @@ class Plan:
 
     def summary(self) -> dict[str, Any]:
         """Return what --dry-run prints."""
+        taken = memory.of_training(self.config, self.precision)
         of_their_own = {
             name: getattr(self.config, name)()
             for name in ("generator_learning_rate", "self_critic_learning_rate")
@@ -62,7 +58,8 @@ class Plan:
             "data": self.config.data.described(),
             "images": len(self.train),
             "image_shape": list(self.train.images.shape[1:]),
-            "parameters": num_parameters(self.config),
+            "parameters": taken.parameters,
+            "memory_gb": taken.gigabytes,
             "epochs": self.config.train.epochs,
             "steps": self.total_steps,
             "device": str(self.device),
@@ -121,7 +118,7 @@ def checked(
     if config.compares_neighbours():
         pairs.check_enough(len(train), config.neighbours)
     config = with_image_shape(config, train)
-    check_memory(config, device)
+    memory.check(config, device)
     return Plan(config, train, test, device, precision, runs, recipe, name, found)
 
 
@@ -138,30 +135,6 @@ def with_image_shape(config: Config, train: ImageSet | ShardSet) -> Config:
             raise UsageError(f"model.{key} is {wanted}, but the images of {config.data.name} have {found}")
     model = config.model.model_copy(update={"channels": channels, "image_size": height})
     return config.model_copy(update={"model": model})
-
-
-def check_memory(config: Config, device: torch.device) -> None:
-    """Raise UsageError if the networks and their optimizer do not fit into memory. Nothing of that size is made."""
-    count = num_parameters(config)
-    needed = count * BYTES_A_PARAMETER
-    if device.type == "cuda":
-        there = torch.cuda.get_device_properties(device).total_memory
-    else:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        raise UsageError(
-            f"these networks have {count:,} parameters, which take {needed / 1e9:,.1f} GB with their optimizer; "
-            f"{device} has {there / 1e9:,.1f} GB: make model.width, the other sizes of model, or num_categories smaller"
-        )
-
-
-def num_parameters(config: Config) -> int:
-    """Return how many parameters the networks of a configuration have, whose image shape is known."""
-    model = config.model
-    if model.num_categories == "auto":  # which looks into a tensor
-        config = config.model_copy(update={"model": model.model_copy(update={"num_categories": 2})})
-    with torch.device("meta"):  # shapes alone
-        return sum(parameter.numel() for parameter in method_of(config).build(config).parameters())
 
 
 def refuse_stored(plan: Plan, storage: Storage) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from infoae import planning
+from infoae import memory
 from infoae.config import recipes
 from infoae.methods.registry import method_of
 from infoae.runs.run import Run
@@ -118,5 +118,5 @@ def test_parameters_are_counted_without_making_them() -> None:
     config = recipes.load("smoke", [*TINY, "model.channels=1", "model.image_size=28"])
     made = sum(parameter.numel() for parameter in method_of(config).build(config).parameters())
     state = torch.get_rng_state()
-    assert planning.num_parameters(config) == made
+    assert memory.num_parameters(config) == made
     assert torch.equal(torch.get_rng_state(), state)

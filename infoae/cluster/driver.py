@@ -24,6 +24,7 @@ import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from infoae import memory
 from infoae.cluster import connect, placement
 from infoae.cluster.connect import Request
 from infoae.cluster.placement import Layout
@@ -69,6 +70,8 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
             find_neighbours(trained, plan, go_on)  # not by a worker: lost, it would begin anew
             with TrainingProgress(plan.config.method) as progress, connect.quiet(log):
                 progress.say(_describe(plan, trained, layout))
+                taken = memory.of_training(plan.config, plan.precision, layout.min_workers)
+                progress.say(f"each worker: {taken.describe()}")
                 with (
                     wandb_reporter(wandb, trained, plan.config) as reporters,
                     stop_on_signal(progress.say) as stop_wanted,

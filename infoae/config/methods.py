@@ -17,6 +17,8 @@ _ON_CODES: tuple[Method, ...] = ("aae", "pixelgan-ae")
 
 _OF: dict[str, tuple[Method, ...]] = {
     "model.architecture": _CONVOLUTIONAL,
+    "model.encoder": _INFOAE,
+    "model.encoder_blocks": _INFOAE,
     "model.width": _CONVOLUTIONAL,
     "model.feature_dim": _CONVOLUTIONAL,
     "model.hidden_dim": ("infoae", "infogan", *_ON_CODES),

@@ -35,6 +35,10 @@ class Model(Section):
     architecture: Literal["dcgan", "infogan"] = "dcgan"
     """Shapes of the networks: dcgan convolves down to 4 pixels; infogan to 8 and adds a fully connected layer, batch
     normalisation in the generator, and small initial weights. The paper names none."""
+    encoder: Literal["strided", "residual"] = "strided"
+    """Encoder: strided convolves as the critics do, residual has residual blocks, for pictures of things in colour."""
+    encoder_blocks: Annotated[int, Field(ge=1), AtMost(MAX_BLOCKS)] = 1
+    """Blocks of each stage of encoder residual, of two convolutions each."""
     width: Units = 32
     """Channels after the first convolution; they double at each halving of the image."""
     feature_dim: Units = 1024

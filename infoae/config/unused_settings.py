@@ -52,6 +52,11 @@ _USES = (
         "model.architecture infogan",
     ),
     _Use(
+        ("model.encoder_blocks",),
+        lambda config: config.model.encoder == "residual",
+        "model.encoder residual",
+    ),
+    _Use(
         ("pseudo_labels.merging",),
         lambda config: config.model.num_over_categories,
         "model.num_over_categories",

@@ -21,6 +21,7 @@ def test_train_evaluate_and_figures_in_a_fresh_folder(tmp_path: Path) -> None:
     assert trained.returncode == 0, trained.stderr
     assert "test accuracy" in trained.stdout
     assert "epoch 2/2 done: mutual information" in trained.stderr  # plain lines in a pipe
+    assert trained.stderr.index(" parameters; about 0.0") < trained.stderr.index("epoch 1/2")
     assert "\x1b" not in trained.stderr + trained.stdout
     latest = tmp_path / "runs" / "latest"
     assert {path.name for path in latest.iterdir()} == {
@@ -169,6 +170,8 @@ def test_a_dry_run_plans_and_writes_nothing(tmp_path: Path) -> None:
     result = call("train", "--dry-run", "--json", cwd=tmp_path)
     plan = json.loads(result.stdout)
     assert (plan["data"], plan["images"], plan["image_shape"]) == ("mnist", 60000, [1, 28, 28])
+    assert plan["parameters"] > 900_000
+    assert 0.05 < plan["memory_gb"] < 0.5
     assert list(tmp_path.iterdir()) == []
 
 

@@ -58,6 +58,7 @@ def test_what_is_known_to_be_idle_at_times_are_settings() -> None:
         ("mnist", [], "optim.reference_batch=64", "optim.learning_rate_scaling"),
         ("mnist", [], "train.micro_batch_size=400", "train.batch_size of several micro-batches"),
         ("mnist", [], "data.root=/tmp", "data.name"),
+        ("mnist", [], "model.encoder_blocks=2", "model.encoder residual"),
         ("mnist-paper", [], "augment.degrees=0", "objective.weights.mutual_information"),
     ],
 )

@@ -53,9 +53,10 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.parametrize("encoder_kind", ["strided", "residual"])
 @pytest.mark.parametrize(("channels", "image_size"), [(1, 28), (3, 9), (1, 64)])
-def test_folding_keeps_the_answers_and_the_model(channels: int, image_size: int) -> None:
-    model = lively(channels, image_size)
+def test_folding_keeps_the_answers_and_the_model(channels: int, image_size: int, encoder_kind: str) -> None:
+    model = lively(channels, image_size, encoder=encoder_kind)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     x, z = torch.rand(5, channels, image_size, image_size), torch.randn(5, 8)
     encoder, decoder = graphs.fold_batch_norm(model.encoder), graphs.fold_batch_norm(model.decoder)
@@ -66,8 +67,9 @@ def test_folding_keeps_the_answers_and_the_model(channels: int, image_size: int)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_colour_images_of_another_size_at_any_batch() -> None:
-    model = lively(3, 9)
+@pytest.mark.parametrize("encoder", ["strided", "residual"])
+def test_colour_images_of_another_size_at_any_batch(encoder: str) -> None:
+    model = lively(3, 9, encoder=encoder)
     spec = graphs.describe(model)["classifier"]
     graph = export.to_onnx(graphs.build_graphs(model)["classifier"], spec)
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])

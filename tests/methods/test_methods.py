@@ -49,6 +49,9 @@ def losses_of(config: Config, images: torch.Tensor) -> dict[str, torch.Tensor]:
     return losses
 
 
+RESIDUAL = ("model.encoder=residual", "model.encoder_blocks=2")
+
+
 def test_every_method_has_a_schedule_a_recipe_and_a_name() -> None:
     assert set(registry.METHODS) == set(schedules.SCHEDULES) == set(METHODS)
     for method in METHODS:
@@ -56,11 +59,14 @@ def test_every_method_has_a_schedule_a_recipe_and_a_name() -> None:
         assert registry.METHODS[method].build(tiny_config_of(method)).method == method
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "settings"), [*((method, ()) for method in METHODS), ("infoae", RESIDUAL)])
 def test_it_resumes_exactly_and_is_evaluated_drawn_and_exported(
-    method: str, make_trainer: Callable[..., Trainer], mnist: tuple[ImageSet, ImageSet]
+    method: str,
+    settings: tuple[str, ...],
+    make_trainer: Callable[..., Trainer],
+    mnist: tuple[ImageSet, ImageSet],
 ) -> None:
-    config = tiny_config_of(method)
+    config = tiny_config_of(method, *settings)
     unbroken, stopped = make_trainer(config, "unbroken"), make_trainer(config, "stopped")
     unbroken.fit([])
     stopped.fit([], should_stop=lambda: stopped.done == 5)

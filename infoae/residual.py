@@ -1,0 +1,87 @@
+"""Residual features for the encoder (He et al. 2016, the form for CIFAR), beside the strided ones of `networks`.
+
+A stem of 3 x 3 convolutions brings the image to at most 32 pixels, up to 128 of them. Then come stages of basic blocks:
+the first keeps the size, each later one halves it and doubles the channels, until 4 pixels or four stages. The mean
+over what is left of the image is the features. Every convolution is followed by batch normalisation.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from infoae.config import Model
+from infoae.networks import Features, features
+
+STEM_SIZE = 32
+"""Pixels of a side that the stem halves down to, twice at most."""
+SMALLEST = 4
+MAX_STAGES = 4
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions beside a shortcut: (B, `inputs`, H, W) -> (B, `outputs`, H / stride, W / stride), rounded up.
+
+    The shortcut is the input itself, or a 1 x 1 convolution of it where the shape changes.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *_normalised(inputs, outputs, 3, stride), nn.ReLU(inplace=True), *_normalised(outputs, outputs, 3)
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Sequential(*([] if same else _normalised(inputs, outputs, 1, stride)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (B, `outputs`, H / stride, W / stride) of x (B, `inputs`, H, W)."""
+        return F.relu(self.body(x) + self.shortcut(x), inplace=True)
+
+
+class ResidualFeatures(Features):
+    """Images (B, C, H, W) -> features (B, `num_features`): stem, stages of `num_blocks` blocks, global average."""
+
+    def __init__(self, channels: int, image_size: int, width: int, num_blocks: int) -> None:
+        strides, num_stages = stem_strides(image_size), number_of_stages(image_size)
+        layers: list[nn.Module] = []
+        for stride, before in zip(strides, (channels, width), strict=False):
+            layers += [*_normalised(before, width, 3, stride), nn.ReLU(inplace=True)]
+        before = width
+        for stage in range(num_stages):
+            for block in range(num_blocks):
+                layers.append(BasicBlock(before, width * 2**stage, stride=2 if stage and not block else 1))
+                before = width * 2**stage
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.num_features = before
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def encoder_features(config: Model) -> Features:
+    """Return what an encoder of the configured kind turns images into features with."""
+    if config.encoder == "strided":
+        return features(config)
+    return ResidualFeatures(*config.image_shape(), config.width, config.encoder_blocks)
+
+
+def stem_strides(image_size: int) -> tuple[int, ...]:
+    """Strides of the stem's convolutions: 1 up to 32 pixels, 2 up to 64, and 2 twice above."""
+    if image_size <= STEM_SIZE:
+        return (1,)
+    return (2,) if image_size <= 2 * STEM_SIZE else (2, 2)
+
+
+def number_of_stages(image_size: int) -> int:
+    """Return how many stages lead from an image's stem down to at most 4 pixels; no more than four."""
+    size, stages = image_size, 1
+    for stride in stem_strides(image_size):
+        size = -(-size // stride)
+    while size > SMALLEST and stages < MAX_STAGES:
+        size, stages = -(-size // 2), stages + 1
+    return stages
+
+
+def _normalised(inputs: int, outputs: int, kernel_size: int, stride: int = 1) -> list[nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, kernel_size, stride, padding=kernel_size // 2, bias=False)
+    return [conv, nn.BatchNorm2d(outputs)]
