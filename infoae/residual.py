@@ -1,8 +1,8 @@
 """Residual features for the encoder (He et al. 2016, the form for CIFAR), beside the strided ones of `networks`.
 
-A stem of 3 x 3 convolutions brings the image to at most 32 pixels, up to 128 of them. Then come stages of basic blocks:
-the first keeps the size, each later one halves it and doubles the channels, until 4 pixels or four stages. The mean
-over what is left of the image is the features. Every convolution is followed by batch normalisation.
+A stem of 3 x 3 convolutions halves the image to at most 16 pixels, where a block costs a quarter of what it does at 32.
+Then come stages of basic blocks: the first keeps the size, each later one halves it and doubles the channels, until 4
+pixels. The mean over what is left of the image is the features. Every convolution is followed by batch normalisation.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from infoae.config import Model
 from infoae.networks import Features, features
 
-STEM_SIZE = 32
-"""Pixels of a side that the stem halves down to, twice at most."""
+STEM_SIZE = 16
+"""Pixels of a side that the stem halves down to."""
 SMALLEST = 4
-MAX_STAGES = 4
+"""The same of the stages."""
 
 
 class BasicBlock(nn.Module):
@@ -44,9 +44,10 @@ class ResidualFeatures(Features):
     def __init__(self, channels: int, image_size: int, width: int, num_blocks: int) -> None:
         strides, num_stages = stem_strides(image_size), number_of_stages(image_size)
         layers: list[nn.Module] = []
-        for stride, before in zip(strides, (channels, width), strict=False):
+        before = channels
+        for stride in strides:
             layers += [*_normalised(before, width, 3, stride), nn.ReLU(inplace=True)]
-        before = width
+            before = width
         for stage in range(num_stages):
             for block in range(num_blocks):
                 layers.append(BasicBlock(before, width * 2**stage, stride=2 if stage and not block else 1))
@@ -66,18 +67,19 @@ def encoder_features(config: Model) -> Features:
 
 
 def stem_strides(image_size: int) -> tuple[int, ...]:
-    """Strides of the stem's convolutions: 1 up to 32 pixels, 2 up to 64, and 2 twice above."""
-    if image_size <= STEM_SIZE:
-        return (1,)
-    return (2,) if image_size <= 2 * STEM_SIZE else (2, 2)
+    """Strides of the stem's convolutions: 1 up to 16 pixels, else as many of 2 as lead down to them."""
+    size, strides = image_size, list[int]()
+    while size > STEM_SIZE:
+        size, strides = -(-size // 2), [*strides, 2]
+    return tuple(strides) or (1,)
 
 
 def number_of_stages(image_size: int) -> int:
-    """Return how many stages lead from an image's stem down to at most 4 pixels; no more than four."""
+    """Return how many stages lead from an image's stem down to at most 4 pixels."""
     size, stages = image_size, 1
     for stride in stem_strides(image_size):
         size = -(-size // stride)
-    while size > SMALLEST and stages < MAX_STAGES:
+    while size > SMALLEST:
         size, stages = -(-size // 2), stages + 1
     return stages
 
