@@ -1,7 +1,7 @@
 """Configurations: what every section holds, how a recipe, YAML and `--set` become one, and what is wrong in words."""
 
 from infoae.config.data import Data
-from infoae.config.kinds import DataName, MergingCriterion, Norm, ReconstructionDistance, Section
+from infoae.config.kinds import DataName, MergingCriterion, NeighbourSearch, Norm, ReconstructionDistance, Section
 from infoae.config.schema import Config
 from infoae.config.sections import (
     Augment,
@@ -22,6 +22,7 @@ __all__ = [
     "DataName",
     "MergingCriterion",
     "Model",
+    "NeighbourSearch",
     "Neighbours",
     "Norm",
     "Objective",
