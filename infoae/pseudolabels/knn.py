@@ -64,10 +64,12 @@ def _among_near(directions: Tensor, parts: Sequence[Tensor], count: int) -> Iter
     index.cp.max_points_per_centroid = LEARNT_FROM
     index.train(vectors)
     index.add(vectors)
-    near, everywhere = (faiss.SearchParametersIVF(nprobe=lists) for lists in (LOOKED_INTO, index.nlist))
+    index.nprobe = LOOKED_INTO
+    everywhere = faiss.SearchParametersIVF()
+    everywhere.nprobe = index.nlist
     for part in parts:
         rows = part.numpy()
-        found = index.search(vectors[rows], count + 1, params=near)[1]
+        found = index.search(vectors[rows], count + 1)[1]
         lacking = (found < 0).any(1)  # the lists near an outlier may hold fewer than are asked for
         if lacking.any():
             found[lacking] = index.search(vectors[rows[lacking]], count + 1, params=everywhere)[1]
