@@ -2,11 +2,11 @@
 
     python benchmarks/neighbour_search.py [--sizes 50000 100000] [--widths 50 512] [--threads 1] [--out search.json]
 
-Vectors are MNIST's 60,000 images by so many components, and made ones: a hundred clouds, each of 12 dimensions and a little
-noise. Compared are all with all, measured on a sample of vectors and extrapolated; faiss's lists as infoae uses them;
-and faiss's graph (HNSW, Malkov and Yashunin 2020), its search extrapolated from the sample, too. Seconds are of the
-process (CPU time), so that other work beside counts little. Printed last is the power of their number with which the
-seconds of made vectors grow.
+Vectors are MNIST's 60,000 images by so many components, and made ones: a hundred clouds, each of 12 dimensions and a
+little noise. Compared are all with all, measured on a sample of vectors and extrapolated; faiss's lists as infoae uses
+them; and faiss's graph (HNSW, Malkov and Yashunin 2020), its search extrapolated from the sample, too. Seconds are of
+the process (CPU time), so that other work beside counts little. Printed last is the power of their number with which
+the seconds of made vectors grow.
 """
 
 from __future__ import annotations

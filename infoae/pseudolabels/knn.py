@@ -17,7 +17,7 @@ from infoae.config import NeighbourSearch
 
 ROWS = 1000  # of the matrix of cosines at once: 60,000 vectors need 240 MB for them
 FEW = 30_000  # vectors, of which all are always compared: faiss wants more than that for its lists
-MANY = 100_000  # vectors, up to which `auto` compares all: beyond, that becomes most of the work on a graph of them
+MANY = 100_000  # vectors, up to which `auto` compares all: beyond, that is most of the work on a graph of neighbours
 LISTS = 4  # times the square root of the number of vectors
 LEARNT_FROM = 64  # vectors a list: so k-means costs no more than in proportion to N
 LOOKED_INTO = 32  # lists
