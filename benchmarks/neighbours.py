@@ -41,10 +41,10 @@ def copies(images: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
     return np.concatenate(parts)
 
 
-def directions_of(images: NDArray[np.uint8]) -> torch.Tensor:
-    """Return unit vectors of so many components as neighbours are compared by, of unblurred images."""
+def directions_of(images: NDArray[np.uint8], components: int = COMPONENTS) -> torch.Tensor:
+    """Return unit vectors (N, components) of unblurred images, by default of as many as neighbours are compared by."""
     points = torch.cat([part.float().flatten(1) for part in torch.tensor(images).split(1000)])
-    return F.normalize(points @ torch.linalg.eigh(points.T @ points)[1][:, -COMPONENTS:])
+    return F.normalize(points @ torch.linalg.eigh(points.T @ points)[1][:, -components:])
 
 
 def measure(images: NDArray[np.uint8], sample: int) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def measure(images: NDArray[np.uint8], sample: int) -> dict[str, Any]:
     cosine = torch.cat([(directions[rows] @ directions.T).topk(CANDIDATES + 1).indices for rows in chosen.split(200)])
     exact_seconds = (time.perf_counter() - start) * len(images) / sample
     start = time.perf_counter()
-    found = torch.cat([indices for _, indices in knn.closest(directions, CANDIDATES, exact=False)])[chosen]
+    found = torch.cat([indices for _, indices in knn.closest(directions, CANDIDATES, "approximate")])[chosen]
     faiss_seconds = time.perf_counter() - start
     others = cosine[:, 1:]  # the first is the image itself
     hits = (found[:, :, None] == others[:, None, :]).any(2).float().mean().item()

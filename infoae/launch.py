@@ -89,6 +89,7 @@ def _restart(plan: Plan, name: str, seed: int) -> Plan:
     found = Run(plan.runs / name)
     if not (found.path / CONFIG).exists():
         return replace(plan, config=config, name=name)
-    if Run.open(found.path).config() != config:
+    stored = Run.open(found.path).config()
+    if not stored.stands_for(config):
         raise UsageError(f"{found.path} is of another configuration: give another --name or --seed, or delete it")
-    return replace(plan, config=config, name=None, resumed=Run.open(found.path))
+    return replace(plan, config=stored, name=None, resumed=Run.open(found.path))

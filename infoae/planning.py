@@ -17,8 +17,8 @@ from infoae.data.sampler import steps_an_epoch
 from infoae.device import resolve_device, resolve_precision
 from infoae.errors import UsageError
 from infoae.inputs.cache import ready
-from infoae.pseudolabels import knn, pairs
-from infoae.reporting.images import progress as image_progress
+from infoae.pseudolabels import pairs
+from infoae.reporting.bars import Bar
 from infoae.reporting.training import TrainingProgress
 from infoae.runs import images
 from infoae.runs.run import EVALUATION, Run
@@ -104,8 +104,6 @@ def checked(
     device = resolve_device(wanted or config.train.device)
     precision = resolve_precision(config.train.precision, device)
     config = config.model_copy(update={"data": config.data.absolute()})
-    if config.compares_neighbours() and config.neighbours.search == "approximate":
-        knn.need_faiss()
     source = ready(config)
     train, test = data.load_training(source), data.load(source, "test")
     if not len(test) or test.images.shape[1:] != train.images.shape[1:]:
@@ -166,8 +164,9 @@ def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None) -> None:
     if not plan.config.seeks_neighbours_first():
         return
     try:
-        with image_progress("nearest neighbours", len(plan.train)) as advance:
-            pairs.find(trained, plan.train.images, plan.config.neighbours, plan.config.augment, advance)
+        with Bar("nearest neighbours", "images", len(plan.train)) as bar:
+            bar.show()
+            pairs.find(trained, plan.train.images, plan.config.neighbours, plan.config.augment, bar.advance, bar.say)
     except KeyboardInterrupt:
         with TrainingProgress() as progress:
             progress.say(f"stopped before training; go on with: {go_on or trained.command('train', '--resume')}")

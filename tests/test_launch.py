@@ -34,6 +34,12 @@ def test_restarts_keep_the_run_of_the_best_score(tmp_path: Path) -> None:
     assert [(tmp_path / name / "metrics.jsonl").read_text() for name in result["tried"]] == steps
     other = invoke(*arguments, "--set", "optim.beta1=0.8", "--runs", str(tmp_path))
     assert "tried-5 is of another configuration: give another --name or --seed" in str(other.exception)
+    for folder in ("tried-5", "tried-6"):  # as runs were when exact was the default
+        written = tmp_path / folder / "config.yaml"
+        written.write_text(written.read_text().replace("search: auto", "search: exact"))
+        assert Run(tmp_path / folder).config().neighbours.search == "exact"
+    again = invoke(*arguments, "--runs", str(tmp_path), "--json")
+    assert json.loads(again.stdout)["tried"] == result["tried"]
     again = invoke("train", "--resume", "tried-5", "--restarts", "2", "--runs", str(tmp_path))
     assert "--restarts cannot change when a run is resumed" in str(again.exception)
 

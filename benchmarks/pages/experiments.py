@@ -121,6 +121,25 @@ def neighbours(results: Results) -> list[str]:
     return results.source("neighbours") + table(header, rows)
 
 
+def neighbour_search(results: Results) -> list[str]:
+    """What the search for the nearest vectors costs, and how many it finds."""
+    found = results.json("neighbour-search.json")
+    searches = {"exact": "all with all", "lists": "lists", "graph": "graph"}
+    header = ["vectors", "number", "width", *searches.values()]
+    header += [f"of the nearest {count}, {searches[name]}" for count in (5, 100) for name in ("lists", "graph")]
+    rows = [
+        [row["kind"], f"{row['vectors']:,}", str(row["width"])]
+        + [f"{row['seconds'][name]:,.0f} s" for name in searches]
+        + [f"{100 * row[f'found_of_{count}'][name]:.1f} %" for count in (5, 100) for name in ("lists", "graph")]
+        for row in found["rows"]
+    ]
+    rows += [
+        ["made", "seconds grow with its power", width, *(f"{power[name]:.2f}" for name in searches), "", "", "", ""]
+        for width, power in found["powers"].items()
+    ]
+    return results.source("neighbour-search") + table(header, rows)
+
+
 def auto(results: Results) -> list[str]:
     """The number of categories, when it is not told."""
     found, curve = results.json("auto/evaluation.json"), results.json("auto/categories.json")

@@ -24,6 +24,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "four-nodes": experiments.four_nodes,
     "few-labels": experiments.few_labels,
     "neighbours": experiments.neighbours,
+    "neighbour-search": experiments.neighbour_search,
     "scaling": speed.scaling,
     "scaling-avx2": speed.scaling_avx2,
     "network": speed.network,

@@ -2,7 +2,7 @@
 
 from infoae.config.augment import Augment
 from infoae.config.data import Data
-from infoae.config.kinds import DataName, MergingCriterion, Norm, ReconstructionDistance, Section
+from infoae.config.kinds import DataName, MergingCriterion, NeighbourSearch, Norm, ReconstructionDistance, Section
 from infoae.config.schema import Config
 from infoae.config.sections import (
     Model,
@@ -22,6 +22,7 @@ __all__ = [
     "DataName",
     "MergingCriterion",
     "Model",
+    "NeighbourSearch",
     "Neighbours",
     "Norm",
     "Objective",

@@ -43,6 +43,7 @@ Pixels = Annotated[float, Field(ge=0, le=100)]
 
 ReconstructionDistance = Literal["squared", "absolute", "cross-entropy"]
 MergingCriterion = Literal["mutual_information", "cut"]
+NeighbourSearch = Literal["auto", "exact", "approximate"]
 Norm = Literal["batch", "spectral", "none"]
 DataName = Literal["mnist", "fashion-mnist", "kmnist", "emnist", "usps", "svhn", "cifar10", "shards", "files"]
 

@@ -107,6 +107,16 @@ class Config(Section):
         """Return all settings that the method has, as JSON values."""
         return without_foreign(self.model_dump(mode="json"), self.method)
 
+    def stands_for(self, wanted: Config) -> bool:
+        """Return whether a training by this configuration is one by `wanted`.
+
+        They are equal, or `wanted` leaves to auto what was searched exactly here, as was the default once.
+        """
+        found = self.neighbours
+        if (wanted.neighbours.search, found.search) == ("auto", "exact"):
+            found = found.model_copy(update={"search": "auto"})
+        return self.model_copy(update={"neighbours": found}) == wanted
+
     def compares_neighbours(self) -> bool:
         """Return whether the mutual information needs neighbours."""
         return self.objective.pairs == "neighbours" and self.objective.weights.mutual_information > 0

@@ -12,6 +12,7 @@ from infoae.config.kinds import (
     Categories,
     Count,
     MergingCriterion,
+    NeighbourSearch,
     Norm,
     NumNeighbours,
     Pixels,
@@ -191,8 +192,9 @@ class Neighbours(Section):
     given. More of them keep links between kinds of the same thing."""
     blur: Pixels = 1.0
     """Gaussian blur in pixels before the search; makes neighbours purer on strokes."""
-    search: Literal["exact", "approximate"] = "exact"
-    """Search: exact compares each image with all, approximate uses faiss, for more than some 200,000 images."""
+    search: NeighbourSearch = "auto"
+    """Search: exact compares all images with all, approximate lets faiss find those that lie near, auto is exact up to
+    100,000 images and approximate beyond."""
     distortion: Annotated[int, Field(ge=0), AtMost(MAX_DISTORTION)] = 0
     """Pixels that parts of a registered neighbour may have moved (image distortion model); purer, for 1.6 ms an image
     and thread at 1. 0 leaves it out."""

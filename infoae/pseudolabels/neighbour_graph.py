@@ -37,11 +37,10 @@ def nearest_neighbours(
     30 nearest of these are ordered once more: registered by such maps, by how far they are if each pixel may still move
     so far (see `image_distortion`). `advance` is told of so many more that are done.
 
-    Exact for these components and candidates, and work grows with N squared, or with `rule.search` approximate the 100
-    are those that faiss finds (see `knn`); the other two orders grow with N. Raises ValueError if there are too few
-    others.
+    By `rule.search` the 100 are found exactly, and work grows with N squared, or by faiss, and it grows with N to the
+    power of 1.5 (see `knn`); the other two orders grow with N. Raises ValueError if there are too few others.
     """
-    count, exact, available = rule.num_kept(), rule.search == "exact", len(images) - 1
+    count, available = rule.num_kept(), len(images) - 1
     if available < count:
         raise ValueError(f"{count} neighbours need as many other images, not {available}")
     x = torch.from_numpy(np.require(images, requirements="W"))
@@ -54,7 +53,7 @@ def nearest_neighbours(
     wanted = min(max(count, DISTORTED), available) if rule.distortion else count
     candidates = min(max(wanted, CANDIDATES), available) if planes is not None else wanted
     found = [torch.empty(0, count, dtype=torch.int64)]
-    for mine, nearest in closest(directions, candidates, exact):
+    for mine, nearest in closest(directions, candidates, rule.search):
         if planes is not None:
             nearest = nearest.gather(1, _closeness(directions, planes, mine, nearest).topk(wanted).indices)
         if sharper is not None:

@@ -20,6 +20,7 @@ from infoae.config import Augment, Config, Neighbours
 from infoae.distributed import collectives
 from infoae.errors import InfoAEError, UsageError, one_line
 from infoae.files import atomic_file
+from infoae.pseudolabels import knn
 from infoae.pseudolabels.neighbour_graph import nearest_neighbours
 from infoae.random_streams import Stream, generator
 from infoae.runs.run import NEIGHBOURS, Run
@@ -109,10 +110,12 @@ def find(
     rule: Neighbours,
     augment: Augment,
     advance: Callable[[int], object] = lambda _: None,
+    say: Callable[[str], object] = lambda _: None,
 ) -> None:
     """Put the neighbours of `images` (N, C, H, W) into the run's folder, unless they are there.
 
-    `advance` is told of so many more images that are done. Raises UsageError if there are too few.
+    `advance` is told of so many more images that are done, `say` once how they are searched, in words, if they are.
+    Raises UsageError if there are too few.
     """
     path = run.path / NEIGHBOURS
     if path.exists():
@@ -122,6 +125,7 @@ def find(
     source = _source(every, rule, augment)
     found = _of_another_run(run, source, (len(images), rule.num_kept()))
     if found is None:
+        say(f"nearest neighbours of {len(images):,} images {knn.described(rule.search, len(images))}")
         found = nearest_neighbours(every, rule, augment, advance=advance)
     with atomic_file(path) as file, file.open("wb") as stream:
         np.savez(stream, neighbours=found, source=source)
@@ -140,6 +144,7 @@ def check_enough(num_images: int, rule: Neighbours) -> None:
 def _source(images: NDArray[np.uint8], rule: Neighbours, augment: Augment) -> str:
     """Return a digest of all that neighbours follow from: images (N, C, H, W), settings and version."""
     settings = rule.model_dump(include={"blur", "distortion", "search"})
+    settings["search"] = knn.resolved(rule.search, len(images))
     made_of = (__version__, images.shape, rule.num_kept(), settings, augment.model_dump())
     digest = hashlib.blake2b(repr(made_of).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(images).data)

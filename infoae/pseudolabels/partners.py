@@ -73,5 +73,5 @@ def learned_neighbours(model: InfoAE, images: NDArray[np.uint8] | Shards, rule: 
     chunks = np.array_split(np.arange(len(images)), -(-len(images) // CHUNK))
     features = torch.cat([model.represent(images[chunk]) for chunk in chunks])
     directions = F.normalize(features - features.mean(0), dim=1)
-    found = [nearest for _, nearest in closest(directions, rule.num_kept(), rule.search == "exact")]
+    found = [nearest for _, nearest in closest(directions, rule.num_kept(), rule.search)]
     return torch.cat(found).numpy().astype(np.int32)

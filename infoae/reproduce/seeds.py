@@ -119,7 +119,7 @@ def run_seeds(
         config = recipes.load(source, [*overrides, f"seed={seed}"])
         if path.exists():
             result = read(path)
-            if _anywhere(_config_of(result, path)) != _anywhere(config):
+            if not _anywhere(_config_of(result, path)).stands_for(_anywhere(config)):
                 raise InfoAEError(f"{path} is of another configuration: give another --out, or delete it")
         else:
             trained = _train(source, [*overrides, f"seed={seed}"], f"{name or Path(source).stem}-seed-{seed}", runs)
@@ -146,7 +146,7 @@ def _train(source: str, overrides: Sequence[str], name: str, runs: Path) -> Run 
     if (runs / name / CONFIG).exists():
         found = Run.open(name, runs)
         plan = planned(source, overrides, runs, name)
-        if found.config() != plan.config:
+        if not found.config().stands_for(plan.config):
             raise InfoAEError(f"run {name} in {runs} is of another configuration: give another --runs, or delete it")
         if found.is_finished(plan.config):
             with found.locked():  # which also removes what a kill left

@@ -8,7 +8,18 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-PACKAGES = ("infoae", "torch", "torchvision", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime", "ray", "wandb")
+PACKAGES = (
+    "infoae",
+    "torch",
+    "torchvision",
+    "numpy",
+    "faiss-cpu",
+    "onnx",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "ray",
+    "wandb",
+)
 
 
 def versions() -> dict[str, str | None]:

@@ -32,7 +32,7 @@ from infoae.limits import MAX_RUNS
 from infoae.methods.registry import method_of
 from infoae.planning import checked
 from infoae.pseudolabels import pairs
-from infoae.reporting.images import progress as image_progress
+from infoae.reporting.bars import Bar
 from infoae.reporting.training import SweepProgress
 from infoae.reporting.wandb import Mode
 from infoae.runs.run import Run, new_folder
@@ -178,8 +178,9 @@ def _find_neighbours(sweep: Sweep, beside: Run) -> None:
     if not config.seeks_neighbours_first() or varied & {"neighbours", "objective.pairs", "augment"}:
         return
     found = data.load_training(ready(config)).images
-    with image_progress("nearest neighbours", len(found)) as advance:
-        pairs.find(beside, found, config.neighbours, config.augment, advance)
+    with Bar("nearest neighbours", "images", len(found)) as bar:
+        bar.show()
+        pairs.find(beside, found, config.neighbours, config.augment, bar.advance, bar.say)
 
 
 def _tuner(task: Task, at_once: int, scratch: Path, following: _Following) -> tune.Tuner:

@@ -10,7 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import classify, few_labels, neighbours, pseudo_labels, same_training, scaling, score, train, unbalanced
+from benchmarks import (
+    classify,
+    few_labels,
+    neighbour_search,
+    neighbours,
+    pseudo_labels,
+    same_training,
+    scaling,
+    score,
+    train,
+    unbalanced,
+)
 from infoae import data
 from infoae.config import recipes
 from infoae.data import ImageSet, load
@@ -173,6 +184,25 @@ def test_neighbours_measures_what_faiss_finds(tmp_path: Path, monkeypatch: pytes
     sizes = json.loads((tmp_path / "out").read_text())["sizes"]
     assert [size["images"] for size in sizes] == [600, 1200]
     assert all(0.9 < size["recall_of_100"] <= 1 for size in sizes)
+
+
+def test_neighbour_search_measures_all_three_searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knn, "FEW", 100)
+    options = ["--limit", "500", "--sizes", "400", "800", "--widths", "9", "--sample", "50"]
+    monkeypatch.setattr(sys, "argv", ["neighbour_search.py", *options, "--out", str(tmp_path / "out")])
+    neighbour_search.main()
+    found = json.loads((tmp_path / "out").read_text())
+    assert [(row["kind"], row["vectors"]) for row in found["rows"]] == [("MNIST", 500), ("made", 400), ("made", 800)]
+    assert all(0.9 < part <= 1 for row in found["rows"] for part in row["found_of_5"].values())
+    assert set(found["powers"]["9"]) == {"exact", "lists", "graph"}
+
+
+def test_the_power_of_seconds_is_that_of_their_number() -> None:
+    rows = [
+        {"vectors": number, "seconds": {"exact": 3 * number**2, "lists": number**1.5, "graph": 7 * number}}
+        for number in (10, 20, 80)
+    ]
+    assert neighbour_search.powers(rows) == {"exact": 2, "lists": 1.5, "graph": 1}
 
 
 def test_pseudo_labels_counts_what_is_given_and_right() -> None:

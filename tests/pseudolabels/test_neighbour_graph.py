@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, gaussian_filter, sobel
 
-from infoae.config import Augment, Neighbours
+from infoae.config import Augment, Neighbours, NeighbourSearch
 from infoae.data import ImageSet
 from infoae.pseudolabels import image_distortion, knn, neighbour_graph
 
@@ -217,11 +217,11 @@ def test_more_neighbours_than_images_are_refused(mnist: tuple[ImageSet, ImageSet
 def test_candidates_are_searched_as_asked(mnist: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch) -> None:
     searched = []
 
-    def recording(directions: torch.Tensor, count: int, exact: bool) -> Any:
-        searched.append(exact)
-        return knn.closest(directions, count, exact)
+    def recording(directions: torch.Tensor, count: int, search: NeighbourSearch) -> Any:
+        searched.append(search)
+        return knn.closest(directions, count, search)
 
     monkeypatch.setattr(neighbour_graph, "closest", recording)
-    for search in ("exact", "approximate"):
+    for search in ("auto", "exact", "approximate"):
         nearest(mnist[0].images, 1, search=search)
-    assert searched == [True, False]
+    assert searched == ["auto", "exact", "approximate"]

@@ -12,16 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from infoae import launch, planning
-from infoae.config import Augment, Config, Neighbours, recipes
+from infoae.config import Augment, Config, Neighbours, NeighbourSearch, recipes
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
 from infoae.launch import Executor
-from infoae.pseudolabels import pairs, pseudo_labels, vote
+from infoae.pseudolabels import knn, pairs, pseudo_labels, vote
 from infoae.pseudolabels.neighbour_graph import nearest_neighbours
 from infoae.pseudolabels.vote import Ints, Votes
 from infoae.runs.run import NEIGHBOURS, Run
 from infoae.trainer import Trainer
 from tests.helpers.settings import TINY
+
+SEARCHES: tuple[NeighbourSearch, ...] = ("auto", "exact", "approximate")
 
 
 def with_neighbours(tiny_config: Config, **neighbours: Any) -> Config:
@@ -112,13 +114,50 @@ def test_a_run_takes_the_neighbours_of_one_beside_it_with_the_same_images_and_se
     assert second.partners.pairs is not None
     np.testing.assert_array_equal(second.partners.pairs.nearest, first.partners.pairs.nearest)
     assert asked == []
-    for key, value in {"count": 3, "blur": 0.5, "distortion": 1, "search": "approximate"}.items():
+    for key, value in {"count": 3, "blur": 0.5, "distortion": 1}.items():
         make_trainer(recipes.replaced(run_config, {f"neighbours.{key}": value}, "test"), key)
     make_trainer(recipes.replaced(run_config, {"augment.shear": 0.3}, "test"), "augment")
     other = make_trainer(tiny_config, "other").run
     reverse = first.images[np.arange(300)[::-1]]
     pairs.load(other, reverse, run_config, torch.device("cpu"))
-    assert asked == [3, 4, 4, 4, 4, 4]
+    assert asked == [3, 4, 4, 4, 4]
+
+
+def test_neighbours_are_shared_by_how_they_were_searched_not_by_what_it_is_called(
+    tmp_path: Path, mnist: tuple[ImageSet, ImageSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 300 images, which are few at first and then many."""
+    images, said = mnist[0].images[:300], list[str]()
+
+    def sought(name: str, search: NeighbourSearch) -> bool:
+        """Return whether the run `name` searched, rather than take what another has."""
+        before = len(said)
+        run = Run.create(tmp_path, name, "test", Config())
+        pairs.find(run, images, Neighbours(search=search), Augment(), say=said.append)
+        pairs.find(run, images, Neighbours(search=search), Augment(), say=said.append)  # there already
+        return len(said) == before + 1
+
+    assert [sought(f"few-{search}", search) for search in SEARCHES] == [True, False, False]
+    monkeypatch.setattr(knn, "FEW", 100)
+    assert [sought(f"fewer-{search}", search) for search in SEARCHES] == [False, False, True]
+    monkeypatch.setattr(knn, "MANY", 200)
+    assert [sought(f"many-{search}", search) for search in SEARCHES] == [False, False, False]
+    assert said == [
+        "nearest neighbours of 300 images by comparing all with all (up to 100,000)",
+        "nearest neighbours of 300 images by faiss (neighbours.search approximate)",
+    ]
+    kept = [np.load(tmp_path / f"many-{search}" / NEIGHBOURS)["source"] for search in SEARCHES]
+    assert kept[0] == kept[2] != kept[1]
+
+
+def test_a_training_says_how_neighbours_are_searched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = ["objective.pairs=neighbours", "objective.weights.mutual_information=1"]
+    plan = planning.planned("smoke", [*TINY, *wanted], tmp_path, "run")
+    with planning.started(plan) as run:
+        planning.find_neighbours(run, plan)
+    assert f"nearest neighbours of {len(plan.train)} images by comparing all with all (up to 100,000)\n" in (
+        capsys.readouterr().err
+    )
 
 
 def test_each_image_counts_once_in_the_progress(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> None:

@@ -87,6 +87,21 @@ def test_results_from_before_a_key_came_are_of_its_default(tmp_path: Path) -> No
     assert [result.score for result in run(tmp_path, [1])] == [result.score for result in results]
 
 
+def test_results_and_runs_of_the_exact_search_are_those_of_auto_but_not_the_other_way_round(tmp_path: Path) -> None:
+    exact, approximate = ([*TINY, f"neighbours.search={search}"] for search in ("exact", "approximate"))
+    results = run(tmp_path, [1], exact)
+    assert run(tmp_path, [1], TINY) == results
+    with pytest.raises(InfoAEError, match="give another --out"):
+        run(tmp_path, [1], approximate)
+    path = tmp_path / "out" / "seed-1.json"
+    path.unlink()
+    with pytest.raises(InfoAEError, match="give another --runs"):
+        run(tmp_path, [1], approximate)
+    assert run(tmp_path, [1], TINY)[0].config["neighbours"]["search"] == "auto"  # of the run that was there
+    with pytest.raises(InfoAEError, match="give another --out"):
+        run(tmp_path, [1], exact)
+
+
 def test_results_stand_wherever_the_data_lie(tmp_path: Path) -> None:
     """They can be committed and gone on with elsewhere; of shards the folder is all that tells which they are."""
     results = run(tmp_path, [1], [*SHORT, f"data.root={tmp_path / 'here'}"])
