@@ -33,6 +33,8 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "unbalanced": experiments.unbalanced("unbalanced"),
     "unbalanced-cut": experiments.unbalanced("unbalanced-cut"),
     "score": experiments.score,
+    "simple-clusterings-mnist": experiments.simple_clusterings("mnist"),
+    "simple-clusterings-cifar10": experiments.simple_clusterings("cifar10"),
     "settings-by-method": settings.by_method,
     "table1": methods.table1,
     "table1-short": methods.table1_short,
