@@ -34,7 +34,8 @@ def evaluate(
 ) -> None:
     """Measure a run on the test images: its accuracy, as in the paper, and measures that need no labels.
 
-    Categories are matched to classes one-to-one (Hungarian); the result is kept in evaluation.json.
+    Categories are matched to classes one-to-one (Hungarian). Beside them stands what needs no training: k-means on
+    pixels or colour, and nearest neighbours in 4 x 4 pixels. The result is kept in evaluation.json.
     """
     from infoae.device import resolve_device
     from infoae.evaluation.evaluate import evaluate_run
@@ -63,7 +64,12 @@ def _print_tables(found: RunEvaluation) -> None:
         measures += [[name.replace("_", "-"), f"{getattr(result.labelled, name):.4f}"] for name in names]
     if result.frechet_distance is not None:
         measures.append(["Fréchet distance", f"{result.frechet_distance:.3f}"])
-    for group, values in (("label-free", asdict(result.label_free)), ("generated", asdict(result.generated))):
+    groups = {
+        "label-free": asdict(result.label_free),
+        "trivial": result.trivial.measures(),
+        "generated": asdict(result.generated),
+    }
+    for group, values in groups.items():
         for name, value in values.items():
             text = "-" if value != value else f"{value:.4f}" if isinstance(value, float) else str(value)  # NaN != NaN
             measures.append([f"{group}: {name.replace('_', ' ')}", text])

@@ -74,11 +74,14 @@ class TrainingResult:
             go_on = self.go_on or run.command("train", "--resume")
             return [f"stopped and saved after step {self.step}; go on with: {go_on}"]
         measured = self.evaluation.measures
-        label_free, labelled = measured.label_free, measured.labelled
+        label_free, trivial, labelled = measured.label_free, measured.trivial, measured.labelled
         lines = [
             f"run {self.folder}: {self.seconds:.0f} s of training, best checkpoint {self.evaluation.checkpoint}",
             f"label-free: mutual information {label_free.mutual_information:.3f} nats, "
             f"{label_free.categories_used} categories used, balance {label_free.balance:.3f}",
+            f"k-means without training: {trivial.pixels.mutual_information:.3f} nats on pixels, "
+            f"{trivial.colour.mutual_information:.3f} on colour and brightness; agreement with these (at most 1) "
+            f"{trivial.pixels.agreement:.2f} and {trivial.colour.agreement:.2f}",
         ]
         if self.step < self.total_steps:
             lines.append(f"stopped early, after step {self.step} of {self.total_steps}: the score had stopped rising")

@@ -170,6 +170,30 @@ def unbalanced(name: str) -> Callable[[Results], list[str]]:
     return made
 
 
+def simple_clusterings(data: str) -> Callable[[Results], list[str]]:
+    """What k-means and Gaussian mixtures find, with the deviation over seeds."""
+
+    def made(results: Results) -> list[str]:
+        name = f"simple-clusterings-{data}"
+        found = results.json(f"{name}.json")
+        rows = []
+        for entry in found["clusterings"]:
+            deviation = 100 * statistics.stdev(each["accuracy"] for each in entry["of_each"])
+            rows.append(
+                [
+                    f"{entry['method']} on {entry['features']}",
+                    f"{percent(entry['accuracy'])} (± {deviation:.2f})",
+                    percent(entry["many_to_one"]),
+                    f"{entry['nmi']:.3f}",
+                    f"{entry['seconds_features']:.0f} + {entry['seconds']:.1f} s",
+                ]
+            )
+        fitted = f"fitted on {found['images_fitted']:,} images"
+        return results.source(name) + table([fitted, "accuracy", "many-to-one", "NMI", "features + fit"], rows)
+
+    return made
+
+
 def score(results: Results) -> list[str]:
     """How the score ranks runs: all of them, and each kind."""
     found = results.json("score.json")

@@ -34,6 +34,8 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "unbalanced": experiments.unbalanced("unbalanced"),
     "unbalanced-cut": experiments.unbalanced("unbalanced-cut"),
     "score": experiments.score,
+    "simple-clusterings-mnist": experiments.simple_clusterings("mnist"),
+    "simple-clusterings-cifar10": experiments.simple_clusterings("cifar10"),
     "settings-by-method": settings.by_method,
     "augmentation-by-kind": settings.by_kind,
     "table1": methods.table1,

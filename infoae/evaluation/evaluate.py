@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from infoae import metric_names, metrics
 from infoae.category_model import CategoryModel
 from infoae.config import Augment, Neighbours
+from infoae.config.methods import methods_of
 from infoae.data import ImageSet
-from infoae.evaluation import frechet, health
+from infoae.evaluation import frechet, health, trivial
+from infoae.evaluation.trivial import Trivial
 from infoae.files import write_json
 from infoae.methods.registry import model_of
 from infoae.pseudolabels import joint, neighbour_graph
@@ -27,7 +29,8 @@ SCORE_IMAGES = 10_000  # of the training images, for the score: enough to fix it
 SAMPLES_PER_CATEGORY = 100
 BALANCE_METRICS = (metric_names.DISCRIMINATOR_ACCURACY, metric_names.ENCODER_ADVERSARIAL)
 LOGGED_STEPS = 10  # the last: a single step says little
-ENOUGH_IMAGES = 1000  # to say from pairs of them which categories are suspicious
+IMAGES_PER_PAIR = 10  # of categories: with fewer, most of the information between two answers is chance
+ENOUGH_IMAGES = 1000  # to say which categories are suspicious
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Evaluation:
     """Of all networks that were trained, the critics' among them."""
     category_sizes: list[int]
     label_free: LabelFree
+    trivial: Trivial
+    """The same answers beside clusterings that need no training."""
     generated: Generated
     labelled: Labelled | None
     frechet_distance: float | None
@@ -144,6 +149,8 @@ def evaluate(model: CategoryModel, data: ImageSet, seed: int = 0) -> Evaluation:
     categories = probabilities.argmax(1)
     sizes = np.bincount(categories, minlength=model.num_categories)
     answered = label_free(model, data.images, seed, probabilities)
+    first = slice(SCORE_IMAGES)
+    beside = trivial.compared(data.images[first], categories[first], model.num_categories, seed)
     drawn = generated(model, data.images, categories, seed)
     measures = (
         asdict(answered)
@@ -155,14 +162,25 @@ def evaluate(model: CategoryModel, data: ImageSet, seed: int = 0) -> Evaluation:
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         category_sizes=sizes.tolist(),
         label_free=answered,
+        trivial=beside,
         generated=drawn,
         labelled=None if data.labels is None else labelled(categories, data.labels, model.num_categories),
         frechet_distance=_frechet_distance(model, data.images, categories, seed),
         warnings=[
             *health.of_measures(measures, model.method),
-            *_suspicious_categories(model, data.images[:SCORE_IMAGES], seed),
+            *_suspicious_categories(model, data.images[first], seed),
+            *_beside_trivial(model, answered, beside, len(data)),
         ],
     )
+
+
+def _beside_trivial(model: CategoryModel, answered: LabelFree, beside: Trivial, count: int) -> Iterator[str]:
+    """Yield what is suspicious about the answers for `count` images beside what needs no training."""
+    if count < ENOUGH_IMAGES:
+        return
+    enough = min(count, SCORE_IMAGES) >= IMAGES_PER_PAIR * model.num_categories**2
+    trained_for = model.method in methods_of("objective.weights.mutual_information")
+    yield from health.of_trivial(beside, answered.mutual_information if enough and trained_for else None)
 
 
 def _suspicious_categories(model: CategoryModel, images: NDArray[np.uint8], seed: int) -> Iterator[str]:

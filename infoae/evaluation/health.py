@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from infoae import metric_names
 from infoae.config.methods import methods_of
+from infoae.evaluation.trivial import Trivial
 from infoae.pseudolabels import distinctness, merging
 
 Floats = NDArray[np.float64]
@@ -25,6 +26,9 @@ RECOVERED = 0.9
 DIVERSE = 0.4
 WINNING, CHANCE = 0.98, 0.55
 RIVAL = 0.9  # of the sharpest bend of the curve that auto reads
+TRIVIAL = 0.6  # of k-means, which agrees with itself from another seed by 0.60 to 0.71, and with MNIST's digits by 0.51
+LAYOUT, SUFFICIENT = 0.4, 0.95  # of a thumbnail's prediction, and beside that of all pixels: digits 0.63 and 0.71 of it
+INFORMED = 1.2  # times the nats of k-means; the worst seed by the paper's losses has 1.4 times
 FOOLED = 8.0  # nats: the self-critic believes no pair of the encoder's
 
 _SETTING = re.compile(r"\b[a-z_]+(?:\.[a-z_]+)+")
@@ -137,6 +141,33 @@ def _remedies(method: str, *remedies: str) -> str:
     """Return those of the remedies whose settings, by dotted key, a method has."""
     mine = [each for each in remedies if all(method in methods_of(key) for key in _SETTING.findall(each))]
     return ", or ".join(mine)
+
+
+def of_trivial(found: Trivial, score: float | None) -> Iterator[str]:
+    """Yield what is suspicious about categories beside what needs no training.
+
+    Their `score` in nats is compared, too, where it is given: where it says enough, and is what was trained for.
+    """
+    beside = ((found.pixels, "pixels"), (found.colour, "mean colour and brightness"))
+    nearest, of = max(beside, key=lambda each: each[0].agreement)
+    remedy = "right only if that is what you look for; of photographs try --config photos, or --features"
+    if nearest.agreement > TRIVIAL:
+        yield (
+            f"the categories are little else than k-means on {of} (agreement {nearest.agreement:.2f}, at most 1): "
+            + remedy
+        )
+    elif found.predicted_by_thumbnail > max(LAYOUT, SUFFICIENT * found.predicted_by_pixels):
+        yield (
+            "the categories follow where images are light, dark or coloured: 4 x 4 pixels predict them as well as "
+            f"all pixels do ({found.predicted_by_thumbnail:.2f} and {found.predicted_by_pixels:.2f}, at most 1): "
+            + remedy
+        )
+    best, of = max(beside, key=lambda each: each[0].mutual_information)
+    if score is not None and score < INFORMED * best.mutual_information:
+        yield (
+            f"these categories say no more than k-means on {of} ({score:.2f} nats against "
+            f"{best.mutual_information:.2f}): train longer, or ask for fewer; there may be none to find"
+        )
 
 
 def of_number(kept: Mapping[int, float]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -38,7 +38,11 @@ def classify_augmented(
     model: CategoryModel, images: NDArray[np.uint8], seed: int, classify: Callable[[Tensor], Tensor]
 ) -> Floats:
     """Return what `classify` answers (N, ...) for images (N, C, H, W), each augmented once."""
-    random = generator(seed, Stream.EVALUATION)
     parts = (model.to_input(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
-    answers = [classify(augmented(part, TWIN, random).clamp(0, 1)) for part in parts]
-    return torch.cat(answers).numpy().astype(np.float64)
+    return torch.cat([classify(part) for part in twins(parts, seed)]).numpy().astype(np.float64)
+
+
+def twins(parts: Iterable[Tensor], seed: int) -> Iterator[Tensor]:
+    """Yield the augmented twins of images in [0, 1], part by part (B, C, H, W): the same of the same parts and seed."""
+    random = generator(seed, Stream.EVALUATION)
+    return (augmented(part, TWIN, random).clamp(0, 1) for part in parts)

@@ -20,6 +20,7 @@ def test_train_evaluate_and_figures_in_a_fresh_folder(tmp_path: Path) -> None:
     trained = run("train", "--config", "smoke", *SETTINGS, "--seed", "3", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     assert "test accuracy" in trained.stdout
+    assert "k-means without training: " in trained.stdout
     assert "epoch 2/2 done: mutual information" in trained.stderr  # plain lines in a pipe
     assert trained.stderr.index(" parameters; about 0.0") < trained.stderr.index("epoch 1/2")
     assert "\x1b" not in trained.stderr + trained.stdout
@@ -32,12 +33,13 @@ def test_train_evaluate_and_figures_in_a_fresh_folder(tmp_path: Path) -> None:
     result = json.loads(evaluated.stdout)
     assert evaluated.stdout.count("\n") == 1
     assert 0 <= result["accuracy"] <= 1
-    assert {"nmi", "ari", "categories_used", "label_free", "run", "checkpoint"} <= set(result)
+    assert {"nmi", "ari", "categories_used", "label_free", "trivial", "run", "checkpoint"} <= set(result)
     assert json.loads((latest / "evaluation.json").read_text()) == result
 
     table = call("evaluate", cwd=tmp_path, COLUMNS="200")
     assert {"accuracy", "many-to-one", "nmi", "ari"} <= set(table.stdout.split())
     assert "purity" in table.stdout
+    assert "trivial: agreement with k-means on pixels" in table.stdout
 
     drawn = call("figures", "--json", cwd=tmp_path)
     assert len(json.loads(drawn.stdout)["figures"]) >= 6
