@@ -117,7 +117,7 @@ def contrastive(u: Tensor, v: Tensor, temperature: float) -> Tensor:
     Projections u and v (B, D) of images and of their twins; logits are cosines over `temperature`. Not in the paper:
     Chen et al. (2020), equation 1. The others are those of the whole micro-batch, on whatever ranks its images are.
     """
-    with torch.autocast(u.device.type, enabled=False):
+    with without_autocast(u.device):
         u, v = (collectives.gather_with_gradient(F.normalize(each.float(), dim=1)) for each in (u, v))
         both = torch.cat([u, v])
         logits = (both @ both.T / temperature).fill_diagonal_(-torch.inf)
