@@ -35,14 +35,18 @@ def of_answers(answers: Tensor, others: Tensor) -> Floats:
 
 
 def classify_augmented(
-    model: CategoryModel, images: NDArray[np.uint8], seed: int, classify: Callable[[Tensor], Tensor]
+    model: CategoryModel,
+    images: NDArray[np.uint8],
+    seed: int,
+    classify: Callable[[Tensor], Tensor],
+    augment: Augment = TWIN,
 ) -> Floats:
     """Return what `classify` answers (N, ...) for images (N, C, H, W), each augmented once."""
     parts = (model.to_input(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
-    return torch.cat([classify(part) for part in twins(parts, seed)]).numpy().astype(np.float64)
+    return torch.cat([classify(part) for part in twins(parts, seed, augment)]).numpy().astype(np.float64)
 
 
-def twins(parts: Iterable[Tensor], seed: int) -> Iterator[Tensor]:
+def twins(parts: Iterable[Tensor], seed: int, augment: Augment = TWIN) -> Iterator[Tensor]:
     """Yield the augmented twins of images in [0, 1], part by part (B, C, H, W): the same of the same parts and seed."""
     random = generator(seed, Stream.EVALUATION)
-    return (augmented(part, TWIN, random).clamp(0, 1) for part in parts)
+    return (augmented(part, augment, random).clamp(0, 1) for part in parts)
