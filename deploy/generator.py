@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from infoae.deploy.bundle import Bundle, Manifest
 from infoae.deploy.classifier import BATCH_SIZE
-from infoae.deploy.onnx_session import open_session, run_session
+from infoae.deploy.onnx_session import open_session
 from infoae.deploy.per_process import PerProcess
 from infoae.errors import InfoAEError
 from infoae.gpu import Device
+from infoae.sessions import run_session
 
 
 class Generator:

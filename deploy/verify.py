@@ -20,9 +20,10 @@ from infoae.data import ImageSet
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE
 from infoae.deploy.graphs import Role
-from infoae.deploy.onnx_session import open_session, run_session, session_of
+from infoae.deploy.onnx_session import open_session
 from infoae.deploy.precision import Precision
 from infoae.errors import InfoAEError, one_line
+from infoae.sessions import run_session, session_of
 
 BATCHES = (1, 7, 256)
 SAMPLE_IMAGES = 16

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from infoae.cpus import available_cpus
 from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.data.external_shuffle import Buckets, row_type
 from infoae.data.image_spec import ImageSpec
@@ -21,7 +22,6 @@ from infoae.files import atomic_folder
 from infoae.inputs.blocks import Source
 from infoae.inputs.classes import ClassOf
 from infoae.inputs.classes import rules as class_rules
-from infoae.inputs.cpus import available_cpus
 from infoae.inputs.decoding import Decoded, check_any, decode, largest, ordered_map, read_blocks
 from infoae.inputs.sources import open_sources
 from infoae.reporting.images import progress
