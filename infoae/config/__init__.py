@@ -1,6 +1,7 @@
 """Configurations: what every section holds, how a recipe, YAML and `--set` become one, and what is wrong in words."""
 
 from infoae.config.data import Data
+from infoae.config.features import Features
 from infoae.config.kinds import DataName, MergingCriterion, Norm, ReconstructionDistance, Section
 from infoae.config.schema import Config
 from infoae.config.sections import (
@@ -20,6 +21,7 @@ __all__ = [
     "Config",
     "Data",
     "DataName",
+    "Features",
     "MergingCriterion",
     "Model",
     "Neighbours",

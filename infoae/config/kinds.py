@@ -43,6 +43,7 @@ Pixels = Annotated[float, Field(ge=0, le=100)]
 
 ReconstructionDistance = Literal["squared", "absolute", "cross-entropy"]
 MergingCriterion = Literal["mutual_information", "cut"]
+NeighbourSource = Literal["pixels", "given"]
 Norm = Literal["batch", "spectral", "none"]
 DataName = Literal["mnist", "fashion-mnist", "kmnist", "emnist", "usps", "svhn", "cifar10", "shards", "files"]
 

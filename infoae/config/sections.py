@@ -12,6 +12,7 @@ from infoae.config.kinds import (
     Categories,
     Count,
     MergingCriterion,
+    NeighbourSource,
     Norm,
     NumNeighbours,
     Pixels,
@@ -164,8 +165,10 @@ class Stages(Section):
 
 
 class Neighbours(Section):
-    """The nearest neighbours of each training image, found once from pixels; not in the paper."""
+    """The nearest neighbours of each training image, found once; not in the paper."""
 
+    source: NeighbourSource = "pixels"
+    """What neighbours are found from: pixels, or given, the features of features.encoder."""
     count: NumNeighbours = 5
     """Nearest neighbours that an image's partner is drawn from."""
     merging_count: NumNeighbours | None = None

@@ -33,6 +33,16 @@ _USES = (
         "objective.pairs neighbours, and objective.weights.mutual_information above 0",
     ),
     _Use(
+        ("neighbours.blur", "neighbours.distortion", "augment.", "objective.encoder_batches"),
+        lambda config: config.features.encoder is None,
+        "pixels to compare, which features.encoder takes the place of",
+    ),
+    _Use(
+        ("features.size", "features.output", "features.download"),
+        lambda config: config.features.encoder,
+        "features.encoder, or --features",
+    ),
+    _Use(
         ("model.feature_dim",),
         lambda config: config.model.architecture == "infogan",
         "model.architecture infogan",

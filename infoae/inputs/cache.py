@@ -18,12 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import platformdirs
-
 from infoae.config import Config, Data
 from infoae.data.image_spec import ImageSpec
 from infoae.errors import InfoAEError, Notice, UsageError
-from infoae.files import atomic_folder, remove, remove_leftovers, write_json
+from infoae.files import atomic_folder, remove, remove_leftovers, user_cache, write_json
 from infoae.inputs import image_size
 from infoae.inputs.blocks import Source
 from infoae.inputs.convert import Converted, convert_files
@@ -34,7 +32,6 @@ from infoae.locks import share, try_lock, waited_for
 FORMAT = 1
 """Of what is kept; with another one everything is prepared anew."""
 DESCRIPTION, SHARDS = "source.json", "shards"
-FOLDER = "INFOAE_CACHE"
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def ready(config: Config, moved_to: Path | None = None) -> Data:
 
 def cache_folder() -> Path:
     """Return where prepared pictures are kept."""
-    return Path(os.environ.get(FOLDER) or platformdirs.user_cache_path("infoae")).expanduser() / "pictures"
+    return user_cache("pictures")
 
 
 def entries() -> list[Entry]:
