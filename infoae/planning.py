@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from infoae import data
 from infoae.config import Config, recipes
 from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import steps_an_epoch
 from infoae.device import resolve_device, resolve_precision
 from infoae.errors import UsageError
-from infoae.inputs.cache import ready
+from infoae.features.encoder import opened
+from infoae.loading import load_both
 from infoae.methods.registry import method_of
 from infoae.pseudolabels import knn, pairs
 from infoae.reporting.images import progress as image_progress
@@ -63,6 +63,7 @@ class Plan:
             "images": len(self.train),
             "image_shape": list(self.train.images.shape[1:]),
             "parameters": num_parameters(self.config),
+            **({} if self.train.features is None else {"features": list(self.train.features.shape)}),
             "epochs": self.config.train.epochs,
             "steps": self.total_steps,
             "device": str(self.device),
@@ -106,11 +107,11 @@ def checked(
     """
     device = resolve_device(wanted or config.train.device)
     precision = resolve_precision(config.train.precision, device)
-    config = config.model_copy(update={"data": config.data.absolute()})
+    config = config.model_copy(update={"data": config.data.absolute(), "features": config.features.absolute()})
+    config = with_encoder(config)
     if config.compares_neighbours() and config.neighbours.search == "approximate":
         knn.need_faiss()
-    source = ready(config)
-    train, test = data.load_training(source), data.load(source, "test")
+    train, test = load_both(config)
     if not len(test) or test.images.shape[1:] != train.images.shape[1:]:
         raise UsageError(
             f"the test images of {config.data.name} are {tuple(test.images.shape)}, those to train on are "
@@ -123,6 +124,15 @@ def checked(
     config = with_image_shape(config, train)
     check_memory(config, device)
     return Plan(config, train, test, device, precision, runs, recipe, name, found)
+
+
+def with_encoder(config: Config) -> Config:
+    """Fill in what the frozen encoder says of itself, if there is one. Raises InfoAEError if it cannot be used."""
+    if config.features.encoder is None:
+        return config
+    found = opened(config.features)
+    known = config.features.model_copy(update={"dim": found.dim, "digest": found.digest})
+    return config.model_copy(update={"features": known})
 
 
 def with_image_shape(config: Config, train: ImageSet | ShardSet) -> Config:
@@ -194,7 +204,8 @@ def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None) -> None:
         return
     try:
         with image_progress("nearest neighbours", len(plan.train)) as advance:
-            pairs.find(trained, plan.train.images, plan.config.neighbours, plan.config.augment, advance)
+            rules = plan.config.neighbours, plan.config.augment
+            pairs.find(trained, plan.train.images, *rules, advance, plan.train.features)
     except KeyboardInterrupt:
         with TrainingProgress() as progress:
             progress.say(f"stopped before training; go on with: {go_on or trained.command('train', '--resume')}")

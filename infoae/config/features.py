@@ -31,6 +31,17 @@ class Features(Section):
     digest: str | None = None
     """Hash of the encoder and its preprocessing; taken from the encoder if not given, and compared with it later."""
 
+    @property
+    def of_torchvision(self) -> str | None:
+        """The NAME of torchvision:NAME."""
+        name = self.encoder or ""
+        return name.removeprefix(TORCHVISION) if name.startswith(TORCHVISION) else None
+
+    @property
+    def precomputed(self) -> bool:
+        """Whether features lie in a file, so that no other picture has any."""
+        return self.encoder is not None and self.encoder.lower().endswith(".npy")
+
     def absolute(self) -> Self:
         """Return the same encoder by an absolute path: a resumed run, a trial or a worker may be in another folder."""
         if self.encoder is None or self.encoder.startswith(TORCHVISION):

@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from infoae.files import atomic_folder, remove, remove_leftovers, user_cache, wr
 from infoae.inputs import image_size
 from infoae.inputs.blocks import Source
 from infoae.inputs.convert import Converted, convert_files
+from infoae.inputs.featuring import Featuring
 from infoae.inputs.sources import Files, Listing, open_sources
 from infoae.limits import MAX_CACHE_BYTES
 from infoae.locks import share, try_lock, waited_for
@@ -62,7 +63,8 @@ def ready(config: Config, moved_to: Path | None = None) -> Data:
     inputs = [str(given.root.expanduser())]
     channels, size = config.model.channels, config.model.image_size
     image = image_size.chosen(inputs, given.column, size, channels)
-    folder = _prepared(given, inputs, image)
+    features = None if config.features.encoder is None else Featuring(config.features)
+    folder = _prepared(given, inputs, image, features)
     return Data(name="shards", root=folder / SHARDS, limit=given.limit, held_out=given.held_out)
 
 
@@ -88,27 +90,32 @@ def clear() -> Iterator[tuple[Entry, bool]]:
         yield entry, _remove_unless_held(entry.folder)
 
 
-def _prepared(given: Data, inputs: list[str], image: ImageSpec) -> Path:
+def _prepared(given: Data, inputs: list[str], image: ImageSpec, features: Featuring | None) -> Path:
     """Return the folder with the shards of `inputs`, held until this process ends, and make it if need be."""
-    settings = json.dumps([FORMAT, image.model_dump(mode="json"), given.labels, given.test_share, given.column])
-    name = hashlib.blake2b(f"{settings}\n{_fingerprint(inputs, image, given)}".encode(), digest_size=10).hexdigest()
-    folder = cache_folder() / name
+    settings = [FORMAT, image.model_dump(mode="json"), given.labels, given.test_share, given.column]
+    settings += [] if features is None else [features.digest]
+
+    def make(made: Path) -> None:
+        shares = {"test_share": given.test_share, "labels": given.labels, "column": given.column}
+        _tell(inputs[0], image, convert_files(inputs, made / SHARDS, image, features=features, **shares))
+
+    return kept(f"{json.dumps(settings)}\n{_fingerprint(inputs, image, given)}", inputs[0], make)
+
+
+def kept(key: str, source: str, make: Callable[[Path], object]) -> Path:
+    """Return the folder that is kept for `key`, held until this process ends; `make` fills it if it is not there.
+
+    `source` says in `infoae cache` what it was made from.
+    """
+    folder = cache_folder() / hashlib.blake2b(key.encode(), digest_size=10).hexdigest()
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder.parent)  # also of pictures that have changed since, which have another name now
     while True:
         with waited_for(folder.with_suffix(".lock")):
             if not folder.exists():
                 with atomic_folder(folder) as made:
-                    write_json(made / DESCRIPTION, {"source": inputs[0]})
-                    done = convert_files(
-                        inputs,
-                        made / SHARDS,
-                        image,
-                        test_share=given.test_share,
-                        labels=given.labels,
-                        column=given.column,
-                    )
-                _tell(inputs[0], image, done)
+                    write_json(made / DESCRIPTION, {"source": source})
+                    make(made)
         if share(folder):
             break
     os.utime(folder)

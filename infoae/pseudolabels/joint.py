@@ -10,20 +10,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoae.augment import augmented
-from infoae.category_model import BATCH, CategoryModel
+from infoae.category_model import BATCH, Array, CategoryModel
 from infoae.config import Augment
 from infoae.random_streams import Stream, generator
 
 Floats = NDArray[np.float64]
+Inputs = NDArray[np.uint8] | NDArray[np.float32]
+"""Images (N, C, H, W), or features (N, D)."""
 
 TWIN = Augment()
 """How partners are augmented to measure: the same for every run, so that runs can be compared."""
 
 
-def of_partners(model: CategoryModel, answers: Tensor, partners: NDArray[np.uint8], seed: int = 0) -> Floats:
+def of_partners(model: CategoryModel, answers: Tensor, partners: Inputs, seed: int = 0) -> Floats:
     """Return each head's joint distribution (H, M, M) of its `answers` (N, H, M) and those for augmented partners.
 
-    `partners` are images (N, C, H, W).
+    `partners` are images (N, C, H, W), or features (N, D), which are not augmented.
     """
     return of_answers(answers, torch.from_numpy(classify_augmented(model, partners, seed, model.classify_heads)))
 
@@ -34,10 +36,10 @@ def of_answers(answers: Tensor, others: Tensor) -> Floats:
     return np.asarray((joint + joint.mT).numpy() / 2)
 
 
-def classify_augmented(
-    model: CategoryModel, images: NDArray[np.uint8], seed: int, classify: Callable[[Tensor], Tensor]
-) -> Floats:
-    """Return what `classify` answers (N, ...) for images (N, C, H, W), each augmented once."""
+def classify_augmented(model: CategoryModel, images: Inputs, seed: int, classify: Callable[[Array], Tensor]) -> Floats:
+    """Return what `classify` answers (N, ...) for images (N, C, H, W), each augmented once, or for features as such."""
+    if images.ndim == 2:
+        return classify(images).numpy().astype(np.float64)
     random = generator(seed, Stream.EVALUATION)
     parts = (model.to_input(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
     answers = [classify(augmented(part, TWIN, random).clamp(0, 1)) for part in parts]

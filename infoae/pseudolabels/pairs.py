@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from infoae.config import Augment, Config, Neighbours
 from infoae.distributed import collectives
 from infoae.errors import InfoAEError, UsageError, one_line
 from infoae.files import atomic_file
-from infoae.pseudolabels.neighbour_graph import nearest_neighbours
+from infoae.pseudolabels.neighbour_graph import nearest_by_features, nearest_neighbours
 from infoae.random_streams import Stream, generator
 from infoae.runs.run import NEIGHBOURS, Run
 from infoae.version import __version__
@@ -57,14 +57,20 @@ class Pairs:
         return drawn
 
 
-def load(run: Run, images: NDArray[np.uint8] | Shards, config: Config, device: torch.device) -> Pairs:
-    """Return the neighbours of `images` (N, C, H, W): the main rank's, for all ranks.
+def load(
+    run: Run,
+    images: NDArray[np.uint8] | Shards,
+    config: Config,
+    device: torch.device,
+    features: NDArray[np.float32] | None = None,
+) -> Pairs:
+    """Return the neighbours of `images` (N, C, H, W), by `features` (N, D) if given: the main rank's, for all ranks.
 
     Raises UsageError if there are too few images, InfoAEError if what the run's folder keeps is damaged.
     """
     found = np.zeros((len(images), config.neighbours.num_kept()), np.int32)
     if collectives.is_main():
-        find(run, images, config.neighbours, config.augment)
+        find(run, images, config.neighbours, config.augment, features=features)
         path = run.path / NEIGHBOURS
         try:
             found = _read(path, found.shape)
@@ -79,8 +85,9 @@ def find(
     rule: Neighbours,
     augment: Augment,
     advance: Callable[[int], object] = lambda _: None,
+    features: NDArray[np.float32] | None = None,
 ) -> None:
-    """Put the neighbours of `images` (N, C, H, W) into the run's folder, unless they are there.
+    """Put the neighbours of `images` (N, C, H, W), by `features` (N, D) if given, into the run's folder, unless there.
 
     `advance` is told of so many more images that are done. Raises UsageError if there are too few.
     """
@@ -88,9 +95,11 @@ def find(
     if path.exists():
         return
     check_enough(len(images), rule)
-    every = images[np.arange(len(images))]
+    every = images[np.arange(len(images))] if features is None else features
     source = _source(every, rule, augment)
     found = _of_another_run(run, source, (len(images), rule.num_kept()))
+    if found is None and features is not None:
+        found = nearest_by_features(features, rule, advance)
     if found is None:
         found = nearest_neighbours(every, rule, augment, advance=advance)
     with atomic_file(path) as file, file.open("wb") as stream:
@@ -107,8 +116,8 @@ def check_enough(num_images: int, rule: Neighbours) -> None:
         )
 
 
-def _source(images: NDArray[np.uint8], rule: Neighbours, augment: Augment) -> str:
-    """Return a digest of all that neighbours follow from: images (N, C, H, W), settings and version."""
+def _source(images: NDArray[Any], rule: Neighbours, augment: Augment) -> str:
+    """Return a digest of all that neighbours follow from: images (N, C, H, W) or features (N, D), settings, version."""
     settings = rule.model_dump(include={"blur", "distortion", "search"})
     made_of = (__version__, images.shape, rule.num_kept(), settings, augment.model_dump())
     digest = hashlib.blake2b(repr(made_of).encode(), digest_size=16)
