@@ -132,8 +132,12 @@ def features_settings(features: str | None, download: bool = False) -> dict[str,
         return {}
     from infoae.config.features import TORCHVISION
 
-    fetched = {"features.download": True} if download and features.startswith(TORCHVISION) else {}
-    return {"features.encoder": features, "neighbours.source": "given"} | fetched
+    fetches = download and features.startswith(TORCHVISION)
+    return {
+        "features.encoder": features,
+        "neighbours.source": "given",
+        "features.download": True if fetches else None,
+    }
 
 
 def recipe_of(context: typer.Context, config: str, features: str | None) -> str:

@@ -167,7 +167,7 @@ def train(
         data_settings(data, data_root, labels)
         | fetches_encoder
         | {
-            "data.download": (download and "features.download" not in fetches_encoder) or None,
+            "data.download": (download and not fetches_encoder.get("features.download")) or None,
             "train.epochs": epochs,
             "seed": seed,
             "train.precision": precision,

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from infoae import metrics
 from infoae.category_model import CategoryModel
 from infoae.data import ImageSet
+from infoae.data.decode import resized
+from infoae.data.image_spec import ImageSpec
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE
 from infoae.deploy.graphs import Role
@@ -28,6 +30,8 @@ from infoae.sessions import run_session, session_of
 BATCHES = (1, 7, 256)
 SAMPLE_IMAGES = 16
 """The first test images go into the bundle with their answers."""
+FROZEN_IMAGES = 256
+"""Test images that a graph with a frozen encoder is verified on, of its own size."""
 TOLERANCE = {Precision.FP32: 1e-4, Precision.FP16: 2e-2, Precision.INT8: 5e-2}
 """Largest difference of any value, as a part of the output's largest value or of 1, whichever is more. Probabilities at
 int8 are free of it: an image near the border of two categories may change sides, and DISAGREEMENT bounds how many."""
@@ -109,6 +113,19 @@ def verify(bundle: Bundle, model: CategoryModel, test: ImageSet, fp32: bytes) ->
         sample_tolerance=_sample_tolerance(expected, found, precision),
         speedup=1.0 if precision is Precision.FP32 else _speedup(sessions["classifier"], fp32, test.images),
     )
+
+
+def seen_by(model: CategoryModel, test: ImageSet) -> ImageSet:
+    """Return the test images as the classifier's graph takes them: of the size that the model encodes.
+
+    Where a frozen encoder takes others than are drawn, and much longer to compute, they are the first FROZEN_IMAGES.
+    """
+    if model.seen_shape == model.image_shape:
+        return test
+    channels, height, width = model.seen_shape
+    image = ImageSpec.model_validate({"channels": channels, "height": height, "width": width})
+    labels = None if test.labels is None else test.labels[:FROZEN_IMAGES]
+    return ImageSet(resized(test.images[:FROZEN_IMAGES], image), labels)
 
 
 def _compare(

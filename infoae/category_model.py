@@ -83,6 +83,11 @@ class CategoryModel(nn.Module, ABC):
         return True
 
     @property
+    def features_dim(self) -> int | None:
+        """D where the encoder is one of features (B, D), made by a frozen encoder; None where it is one of images."""
+        return None
+
+    @property
     def seen_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images that are encoded, which may be larger than those that are drawn."""
         return self.image_shape

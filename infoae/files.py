@@ -29,12 +29,11 @@ _UNFINISHED = re.compile(r"\.(?P<of>.+)\.tmp-[0-9a-f]{8}(\.[^.]*)?")
 
 def user_cache(kind: str) -> Path:
     """Return the folder that keeps what can be made again: INFOAE_CACHE, or the user's own, and in it `kind`."""
-    given = os.environ.get(CACHE)
-    if not given:
-        import platformdirs  # the run-time half is installed without
+    if given := os.environ.get(CACHE):
+        return Path(given).expanduser() / kind
+    import platformdirs  # the run-time half is installed without
 
-        given = platformdirs.user_cache_path("infoae")
-    return Path(given).expanduser() / kind
+    return platformdirs.user_cache_path("infoae") / kind
 
 
 @contextmanager

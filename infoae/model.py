@@ -119,6 +119,11 @@ class InfoAE(CategoryModel):
         return not self.features.precomputed
 
     @property
+    def features_dim(self) -> int | None:
+        """D of the frozen encoder, if there is one."""
+        return self.features.dim
+
+    @property
     def seen_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images that are encoded: the frozen encoder's, if there is one."""
         return self.image_shape if self.features.encoder is None else self.frozen().image.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ def write_classes(folder: Path, classes: NDArray[np.int32], names: Iterable[str]
     (folder / "classes.txt").write_text("".join(f"{printable(name)}\n" for name in numbers), encoding="utf-8")
 
 
-def _features_file(path: Path, count: int, kind: np.dtype[np.void]) -> NDArray[np.float32] | None:
+def _features_file(path: Path, count: int, kind: np.dtype[np.void]) -> np.memmap[Any, np.dtype[np.float32]] | None:
     if "features" not in (kind.names or ()):
         return None
     shape = (count, *kind["features"].shape)

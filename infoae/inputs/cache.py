@@ -96,8 +96,16 @@ def _prepared(given: Data, inputs: list[str], image: ImageSpec, features: Featur
     settings += [] if features is None else [features.digest]
 
     def make(made: Path) -> None:
-        shares = {"test_share": given.test_share, "labels": given.labels, "column": given.column}
-        _tell(inputs[0], image, convert_files(inputs, made / SHARDS, image, features=features, **shares))
+        done = convert_files(
+            inputs,
+            made / SHARDS,
+            image,
+            test_share=given.test_share,
+            labels=given.labels,
+            column=given.column,
+            features=features,
+        )
+        _tell(inputs[0], image, done)
 
     return kept(f"{json.dumps(settings)}\n{_fingerprint(inputs, image, given)}", inputs[0], make)
 

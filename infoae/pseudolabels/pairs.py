@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,13 +96,12 @@ def find(
     if path.exists():
         return
     check_enough(len(images), rule)
-    every = images[np.arange(len(images))] if features is None else features
+    every: NDArray[Any] = images[np.arange(len(images))] if features is None else features
     source = _source(every, rule, augment)
     found = _of_another_run(run, source, (len(images), rule.num_kept()))
-    if found is None and features is not None:
-        found = nearest_by_features(features, rule, advance)
     if found is None:
-        found = nearest_neighbours(every, rule, augment, advance=advance)
+        by_pixels = partial(nearest_neighbours, augment=augment)
+        found = (by_pixels if features is None else nearest_by_features)(every, rule, advance=advance)
     with atomic_file(path) as file, file.open("wb") as stream:
         np.savez(stream, neighbours=found, source=source)
 

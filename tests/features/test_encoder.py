@@ -62,7 +62,8 @@ def test_a_batch_that_is_fixed_in_the_nodes_is_kept_to(tmp_path: Path) -> None:
 
 def test_pictures_of_other_sizes_are_resized_as_files_are_and_grey_is_three_times_grey(tmp_path: Path) -> None:
     encoder = frozen(write_encoder(tmp_path / "e.onnx"))
-    for shape in ((3, 50, 40), (1, 20, 20)):
+    shapes: list[tuple[int, int, int]] = [(3, 50, 40), (1, 20, 20)]
+    for shape in shapes:
         expected = []
         for pixels in pictures(4, shape):
             picture = Image.fromarray(pixels[0] if shape[0] == 1 else pixels.transpose(1, 2, 0)).convert("RGB")
