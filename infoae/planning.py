@@ -16,6 +16,7 @@ from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import steps_an_epoch
 from infoae.device import resolve_device, resolve_precision
 from infoae.errors import UsageError
+from infoae.features import torchvision
 from infoae.features.encoder import opened
 from infoae.loading import load_both
 from infoae.methods.registry import method_of
@@ -108,6 +109,7 @@ def checked(
     device = resolve_device(wanted or config.train.device)
     precision = resolve_precision(config.train.precision, device)
     config = config.model_copy(update={"data": config.data.absolute(), "features": config.features.absolute()})
+    torchvision.prepare(config.features)
     config = with_encoder(config)
     if config.compares_neighbours() and config.neighbours.search == "approximate":
         knn.need_faiss()

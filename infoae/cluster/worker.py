@@ -24,6 +24,7 @@ from infoae.config import recipes
 from infoae.device import resolve_precision
 from infoae.distributed import collectives
 from infoae.errors import UsageError, machine_errors
+from infoae.features import torchvision
 from infoae.loading import load_training
 from infoae.results import Team
 from infoae.runs import checkpoint, environment
@@ -95,6 +96,7 @@ def _work(arguments: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     precision = common_precision(config.train.precision, device)
     with _run_folder(job) as run:
+        torchvision.prepare(config.features)  # this machine may not have it yet
         trainer = Trainer(run, config, load_training(config), device, precision)
         trainer.restore(checkpoint.newest(run.checkpoints))
         reporters = []
