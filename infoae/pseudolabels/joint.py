@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoae.augment import augmented
-from infoae.category_model import BATCH, Array, CategoryModel
+from infoae.category_model import BATCH, CategoryModel
 from infoae.config import Augment
 from infoae.random_streams import Stream, generator
 
@@ -36,10 +36,10 @@ def of_answers(answers: Tensor, others: Tensor) -> Floats:
     return np.asarray((joint + joint.mT).numpy() / 2)
 
 
-def classify_augmented(model: CategoryModel, images: Inputs, seed: int, classify: Callable[[Array], Tensor]) -> Floats:
+def classify_augmented(model: CategoryModel, images: Inputs, seed: int, classify: Callable[[Tensor], Tensor]) -> Floats:
     """Return what `classify` answers (N, ...) for images (N, C, H, W), each augmented once, or for features as such."""
     if images.ndim == 2:
-        return classify(images).numpy().astype(np.float64)
+        return classify(torch.tensor(images)).numpy().astype(np.float64)
     random = generator(seed, Stream.EVALUATION)
     parts = (model.to_input(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
     answers = [classify(augmented(part, TWIN, random).clamp(0, 1)) for part in parts]

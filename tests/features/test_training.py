@@ -53,14 +53,18 @@ SMALL = (
 )
 
 
-@pytest.fixture
-def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFOAE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
     return write_encoder(tmp_path / "tiny.onnx")
 
 
 @pytest.fixture
-def photos(tmp_path: Path, encoder: Path) -> Path:
+def photos(tmp_path: Path) -> Path:
     """120 colour JPEGs of several sizes: of three colours, with noise; and a file that cannot be read among them."""
     random = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
@@ -114,7 +118,7 @@ def test_features_of_pictures_lie_beside_the_pictures_that_they_are_of(encoder: 
             np.testing.assert_allclose(row, expected[image.tobytes()], rtol=1e-4, atol=1e-4)
 
 
-def test_rows_of_a_file_are_of_the_inputs_in_their_order(encoder: Path, photos: Path, tmp_path: Path) -> None:
+def test_rows_of_a_file_are_of_the_inputs_in_their_order(photos: Path, tmp_path: Path) -> None:
     paths = sorted(photos.iterdir())
     rows = np.random.default_rng(0).normal(size=(121, 5)).astype(np.float32)
     np.save(tmp_path / "rows.npy", rows)
@@ -148,7 +152,7 @@ def test_features_of_stored_images_are_computed_once(encoder: Path, monkeypatch:
     np.testing.assert_array_equal(np.asarray(again.features), np.asarray(train.features))
 
 
-def test_rows_of_a_file_are_of_training_images_then_of_test_images(encoder: Path, tmp_path: Path) -> None:
+def test_rows_of_a_file_are_of_training_images_then_of_test_images(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(800, 5)).astype(np.float32)
     np.save(tmp_path / "rows.npy", rows)
     train, test = load_both(of_mnist(tmp_path / "rows.npy", "data.held_out=40"))
@@ -159,7 +163,7 @@ def test_rows_of_a_file_are_of_training_images_then_of_test_images(encoder: Path
     np.testing.assert_array_equal(np.asarray(limited.features), rows[:100])
     np.testing.assert_array_equal(np.asarray(test.features), rows[300:])
     np.save(tmp_path / "rows.npy", rows[:-1])
-    with pytest.raises(UsageError, match="799 rows: .* 300 images to train on and then 500 to test on"):
+    with pytest.raises(UsageError, match=r"799 rows: .* 300 images to train on and then 500 to test on"):
         load_both(of_mnist(tmp_path / "rows.npy"))
 
 
@@ -260,7 +264,7 @@ def test_from_photographs_to_a_bundle_that_classifies_files(encoder: Path, photo
         assert "is another than the one this run was trained with" in refused.stderr
 
 
-def test_features_of_a_file_train_and_have_no_bundle(encoder: Path, tmp_path: Path) -> None:
+def test_features_of_a_file_train_and_have_no_bundle(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(800, 5)).astype(np.float32))
     settings = [part for setting in SMALL for part in ("--set", setting)]
     data = ["--data", str(small_mnist())]
