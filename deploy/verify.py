@@ -108,8 +108,8 @@ def verify(bundle: Bundle, model: CategoryModel, test: ImageSet, fp32: bytes) ->
         outputs=outputs,
         num_images=len(test),
         num_different=num_different,
-        accuracy=_accuracy(found["probabilities"], test, model.num_categories),
-        torch_accuracy=_accuracy(expected["probabilities"], test, model.num_categories),
+        accuracy=accuracy_of(found["probabilities"], test, model.num_categories),
+        torch_accuracy=accuracy_of(expected["probabilities"], test, model.num_categories),
         sample_tolerance=_sample_tolerance(expected, found, precision),
         speedup=1.0 if precision is Precision.FP32 else _speedup(sessions["classifier"], fp32, test.images),
     )
@@ -119,13 +119,13 @@ def seen_by(model: CategoryModel, test: ImageSet) -> ImageSet:
     """Return the test images as the classifier's graph takes them: of the size that the model encodes.
 
     Where a frozen encoder takes others than are drawn, and much longer to compute, they are the first FROZEN_IMAGES.
+    They have no labels then: small images enlarged are not what is classified later, and get other answers.
     """
     if model.seen_shape == model.image_shape:
         return test
     channels, height, width = model.seen_shape
     image = ImageSpec.model_validate({"channels": channels, "height": height, "width": width})
-    labels = None if test.labels is None else test.labels[:FROZEN_IMAGES]
-    return ImageSet(resized(test.images[:FROZEN_IMAGES], image), labels)
+    return ImageSet(resized(test.images[:FROZEN_IMAGES], image), None)
 
 
 def _compare(
@@ -199,7 +199,8 @@ def _count_different(
     return int(different.sum()), int(ties.sum())
 
 
-def _accuracy(probabilities: NDArray[np.float32], test: ImageSet, num_categories: int) -> float | None:
+def accuracy_of(probabilities: NDArray[np.float32], test: ImageSet, num_categories: int) -> float | None:
+    """Return the accuracy of `probabilities` (N, K), categories matched to classes one-to-one; None without classes."""
     if test.labels is None:
         return None
     confusion = metrics.confusion_matrix(probabilities.argmax(1), test.labels, num_categories, test.labels.max() + 1)

@@ -95,7 +95,7 @@ def _prepared(given: Data, inputs: list[str], image: ImageSpec, features: Featur
     settings = [FORMAT, image.model_dump(mode="json"), given.labels, given.test_share, given.column]
     settings += [] if features is None else [features.digest]
 
-    def make(made: Path) -> None:
+    def make(made: Path) -> Notice:
         done = convert_files(
             inputs,
             made / SHARDS,
@@ -105,15 +105,15 @@ def _prepared(given: Data, inputs: list[str], image: ImageSpec, features: Featur
             column=given.column,
             features=features,
         )
-        _tell(inputs[0], image, done)
+        return _notice(inputs[0], image, done)
 
     return kept(f"{json.dumps(settings)}\n{_fingerprint(inputs, image, given)}", inputs[0], make)
 
 
-def kept(key: str, source: str, make: Callable[[Path], object]) -> Path:
+def kept(key: str, source: str, make: Callable[[Path], Notice | None]) -> Path:
     """Return the folder that is kept for `key`, held until this process ends; `make` fills it if it is not there.
 
-    `source` says in `infoae cache` what it was made from.
+    `source` says in `infoae cache` what it was made from; what `make` returns is told once the folder is there.
     """
     folder = cache_folder() / hashlib.blake2b(key.encode(), digest_size=10).hexdigest()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,9 @@ def kept(key: str, source: str, make: Callable[[Path], object]) -> Path:
             if not folder.exists():
                 with atomic_folder(folder) as made:
                     write_json(made / DESCRIPTION, {"source": source})
-                    make(made)
+                    told = make(made)
+                if told is not None:
+                    warnings.warn(told, stacklevel=2)
         if share(folder):
             break
     os.utime(folder)
@@ -153,15 +155,12 @@ def _paths(source: Source) -> Iterator[Path]:
         yield Path(cast(Any, source).path)  # every container has one
 
 
-def _tell(source: str, image: ImageSpec, done: Converted) -> None:
+def _notice(source: str, image: ImageSpec, done: Converted) -> Notice:
     kind = "grey" if image.channels == 1 else "RGB"
     skipped = f"; {done.num_failed:,} inputs cannot be read, the first: {done.reasons[0]}" if done.num_failed else ""
-    warnings.warn(
-        Notice(
-            f"{source}: {done.num_train + done.num_test:,} pictures became {image.width} x {image.height} {kind}, "
-            f"{done.num_test:,} of them kept for tests, in {done.seconds:.0f} s; kept in {cache_folder()}{skipped}"
-        ),
-        stacklevel=2,
+    return Notice(
+        f"{source}: {done.num_train + done.num_test:,} pictures became {image.width} x {image.height} {kind}, "
+        f"{done.num_test:,} of them kept for tests, in {done.seconds:.0f} s; kept in {cache_folder()}{skipped}"
     )
 
 

@@ -223,14 +223,17 @@ def test_pictures_and_their_features_get_the_same_answers(encoder: Path) -> None
 
 def test_from_photographs_to_a_bundle_that_classifies_files(encoder: Path, photos: Path, tmp_path: Path) -> None:
     settings = [part for setting in SMALL for part in ("--set", setting)]
+    classes = [f"photos/{path.name},{int(path.name[:3]) % 3}" for path in sorted(photos.iterdir())]
+    (tmp_path / "classes.csv").write_text("\n".join(["path,label", *classes]))
     train = ["train", "--features", "tiny.onnx", "--data", "photos", *settings, "--set", "model.image_size=16"]
-    begun = call(*train, "--name", "r", "--json", cwd=tmp_path)
+    begun = call(*train, "--labels", "classes.csv", "--name", "r", "--json", cwd=tmp_path)
     assert begun.returncode == 0, begun.stderr
     exported = call("export", "r", "--onnx", "--out", "b", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
     classified = call("classify", "photos", "--model", "b", "--out", "rows.jsonl", cwd=tmp_path)
     assert "121 rows, 1 unreadable" in classified.stderr
     manifest = json.loads((tmp_path / "b" / "bundle.json").read_text())
+    assert manifest["accuracy"] == json.loads((tmp_path / "runs/r/evaluation.json").read_text())["accuracy"]
     assert [manifest["image"][side] for side in ("channels", "height", "width")] == [3, 32, 32]
     assert [manifest["drawn"][side] for side in ("channels", "height", "width")] == [3, 16, 16]
     paths = sorted(photos.glob("???.jpg"))
