@@ -15,6 +15,7 @@ from infoae.category_model import Array, CategoryModel
 from infoae.config import Features, Model
 from infoae.errors import InfoAEError
 from infoae.features.encoder import FrozenEncoder, opened
+from infoae.gpu import Device
 from infoae.runs.run import Run
 
 
@@ -153,7 +154,8 @@ class InfoAE(CategoryModel):
         x = x.unsqueeze(1) if x.ndim == 3 else x
         if x.is_floating_point():
             x = (x * 255).round().to(torch.uint8)
-        device = next(self.parameters()).device.type
+        on_cpu = next(self.parameters()).device.type == "cpu"
+        device = Device.CPU if on_cpu else Device.AUTO  # onnxruntime may have no CUDA where PyTorch has
         return torch.from_numpy(self.frozen().features(x.cpu().numpy(), device))
 
     def decoded(self, z: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ def check_varied(values: Array, name: str) -> None:
 def _how_to_get(name: str, error: OSError) -> str:
     if name.startswith(TORCHVISION):
         return f"not made yet on this machine: infoae train --features {name} does (--download fetches its weights)"
-    return one_line(error)
+    return f"{one_line(error)}: give the encoder's file with --features"
 
 
 @functools.lru_cache(4)

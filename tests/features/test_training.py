@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import infoae
+from infoae import objective
 from infoae.config import Config, recipes
 from infoae.data.decode import read_image
 from infoae.deploy import Classifier
@@ -20,6 +21,8 @@ from infoae.evaluation import evaluate
 from infoae.inputs import cache
 from infoae.loading import load_both
 from infoae.methods.registry import method_of
+from infoae.model import InfoAE
+from infoae.objective import Batch
 from infoae.planning import checked
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
@@ -301,3 +304,42 @@ def test_settings_that_do_not_fit_are_refused_by_their_keys(settings: list[str],
 def test_a_measure_of_few_images_needs_no_neighbour() -> None:
     assert evaluate.partners_of(PIXELS[:1, None]) is None
     np.testing.assert_array_equal(evaluate.partners_of(np.ones((1, 4), np.float32)), [0])
+
+
+def on_features() -> tuple[InfoAE, Batch]:
+    """A model in evaluation mode on features of 12 values, and a batch of 6 images with features of both partners."""
+    torch.manual_seed(0)
+    config = recipes.load("photos-features", [*SMALL, "features.dim=12", "model.channels=1", "model.image_size=28"])
+    model = InfoAE(config.model, config.features).eval()
+    x, u, c = torch.rand(6, 1, 28, 28), torch.rand(6, 100), torch.arange(6)
+    return model, Batch(x, None, u, c, torch.tensor([[0, 1, 2, 0, 1, 2]] * 2), features=torch.randn(2, 6, 12))
+
+
+def test_a_part_of_a_batch_has_its_features() -> None:
+    _, batch = on_features()
+    assert batch.features is not None
+    mine, partners = batch[1:4].seen()
+    torch.testing.assert_close(mine, batch.features[0, 1:4])
+    torch.testing.assert_close(partners, batch.features[1, 1:4])
+
+
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_losses_are_of_latents_of_features(adversarial: bool) -> None:
+    model, batch = on_features()
+    config = recipes.load("photos-features", SMALL).objective
+    wanted = ("mutual_information", "pseudo_label", "reconstruction")
+    if adversarial:
+        wanted += ("self_critic", "discriminator", "decoder_generated", "decoder_reconstructed")
+    stage = objective.adversarial_stage if adversarial else objective.latent_stage
+    found = stage(model, config, wanted, batch).losses
+    assert set(found) == set(wanted)
+    assert batch.features is not None
+    z, z_partner = (model.encoder(each) for each in batch.features)
+    answers = [head(each).softmax(1) for each in (z, z_partner) for head in (model.classifier, *model.other_heads)]
+    informations = []
+    for mine, other in zip(answers[:3], answers[3:], strict=True):
+        joint = (mine.T @ other + other.T @ mine) / 12
+        informations.append((joint * (joint / joint.sum(0) / joint.sum(1)[:, None]).log()).sum())
+    torch.testing.assert_close(found["mutual_information"], -torch.stack(informations).mean(), rtol=1e-3, atol=1e-5)
+    apart = ((torch.sigmoid(model.decoder(z)) - batch.x) ** 2).sum((1, 2, 3)).mean()
+    torch.testing.assert_close(found["reconstruction"], apart)
