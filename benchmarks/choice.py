@@ -2,7 +2,7 @@
 
     python benchmarks/choice.py mnist SHARDS... [--seeds 0 1] [--limit 20000] [--out choice.json]
 
-Of each data set by name, or folder that `infoae convert --labels` wrote, every candidate of `infoae train --config auto`
+Of each data set, mnist or a folder that `infoae convert --labels` wrote, every candidate of `train --config auto`
 is tried on a few training images (`infoae.choosing`), and evaluated on 2,000 test images with their labels. Printed of
 each data set and seed: Spearman's rank correlation of score and accuracy over the candidates, and the regret, which is
 the accuracy of the best candidate less that of the chosen one.

@@ -28,6 +28,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from infoae import data
+from infoae.cpus import available_cpus
 from infoae.deploy import Classifier
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE
@@ -37,7 +38,6 @@ from infoae.deploy.precision import Precision
 from infoae.errors import InfoAEError
 from infoae.files import write_json
 from infoae.gpu import Device
-from infoae.inputs.cpus import available_cpus
 from infoae.inputs.decoding import decode, ordered_map, read_blocks
 from infoae.inputs.sources import open_sources
 from infoae.model import InfoAE

@@ -58,7 +58,7 @@ def augment(
 
     options = decode_options(value_range, background)
     bundle = Bundle.load(model)
-    check_amount(count, bundle.manifest.num_categories, bundle.manifest.image, out)
+    check_amount(count, bundle.manifest.num_categories, bundle.manifest.drawn_image, out)
     sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
     classifier, generator = Classifier(bundle, device), Generator(bundle, device)
     with progress("encode", None) as advance:

@@ -39,13 +39,11 @@ def evaluate(
     """
     from infoae.device import resolve_device
     from infoae.evaluation.evaluate import evaluate_run
-    from infoae.inputs.cache import ready
-    from infoae.runs import images
+    from infoae.loading import load_tests
     from infoae.runs.run import Run
 
     found = Run.open(run, runs)
-    test = images.of_tests(found, ready(found.config(), data_root))
-    result = evaluate_run(found, test, checkpoint.value, resolve_device(device.value))
+    result = evaluate_run(found, load_tests(found, data_root), checkpoint.value, resolve_device(device.value))
     if as_json:
         print_json(result.to_dict())
     else:

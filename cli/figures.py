@@ -29,13 +29,12 @@ def figures(
     """Draw a run's figures as PNG files: those of the paper, its losses and its confusion matrix."""
     from infoae.device import resolve_device
     from infoae.evaluation.figures import draw_all
-    from infoae.inputs.cache import ready
+    from infoae.loading import load_tests
     from infoae.methods.registry import model_of
-    from infoae.runs import images
     from infoae.runs.run import Run
 
     found = Run.open(run, runs)
-    test = images.of_tests(found, ready(found.config(), data_root))
+    test = load_tests(found, data_root)
     model = model_of(found, checkpoint.value).to(resolve_device(device.value))
     written: dict[str, str] = {}
     for name, path in draw_all(found, model, test):

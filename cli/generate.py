@@ -43,7 +43,7 @@ def generate(
     manifest = generator.manifest
     chosen = sorted({number for name in category or [] for number in manifest.categories(name)})
     chosen = chosen or list(range(manifest.num_categories))
-    check_amount(count, len(chosen), manifest.image, out)
+    check_amount(count, len(chosen), manifest.drawn_image, out)
     made = (
         Pictures(number, images, [{}] * len(images))
         for number in chosen

@@ -50,6 +50,17 @@ ClassesOption = Annotated[
         "and label.",
     ),
 ]
+FeaturesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        metavar="FILE.onnx|torchvision:NAME|FILE.npy",
+        help="Frozen encoder to train on: an ONNX file, a network of torchvision, or features that lie in a file. "
+        "Without --config, recipe photos-features.",
+    ),
+]
+FEATURES_RECIPE = "photos-features"
+"""The recipe that --features trains where no other is given."""
 MaxErrorsOption = Annotated[
     int | None,
     typer.Option(
@@ -113,6 +124,26 @@ def data_settings(data: str | None, data_root: Path | None, labels: str | None) 
         raise UsageError(f"--data {data}: no such file or folder, and no data set: these are {names}")
     kind = "shards" if any((path / "train").glob("*.npy")) and (path / "test").is_dir() else "files"
     return {"data.name": kind, "data.root": data, "data.labels": labels}
+
+
+def features_settings(features: str | None, download: bool = False) -> dict[str, object]:
+    """Return the configuration keys of --features; `download` is --download, which torchvision's weights may need."""
+    if features is None:
+        return {}
+    from infoae.config.features import TORCHVISION
+
+    fetches = download and features.startswith(TORCHVISION)
+    return {
+        "features.encoder": features,
+        "neighbours.source": "given",
+        "features.download": True if fetches else None,
+    }
+
+
+def recipe_of(context: typer.Context, config: str, features: str | None) -> str:
+    """Return the recipe: --config, or what fits --features where it was not given."""
+    source = context.get_parameter_source("config")
+    return FEATURES_RECIPE if features is not None and source is not None and source.name == "DEFAULT" else config
 
 
 def tell_of_inputs(passed_over: Mapping[str, int], peak: int | None, value_range: str | None) -> None:

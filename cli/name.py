@@ -49,7 +49,7 @@ def name(
             given = names.read_names(labels, model.num_categories)
         else:
             assert examples is not None
-            images, truth = names.read_examples(examples, model.image_shape)
+            images, truth = names.read_examples(examples, model.seen_shape)
             answers = model.classify(images).argmax(1).numpy()
             naming = names.by_majority(answers, truth, model.num_categories)
             given, num_examples = naming.names, len(truth)

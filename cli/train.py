@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from infoae.cli.inputs import ClassesOption, DataOption, data_settings
+from infoae.cli.inputs import (
+    ClassesOption,
+    DataOption,
+    FeaturesOption,
+    data_settings,
+    features_settings,
+    recipe_of,
+)
 from infoae.cli.options import (
     ADDRESS_HELP,
     JsonOption,
@@ -67,8 +74,10 @@ def train(
         Path | None, typer.Option(help="Folder that a data set lies in; mnist and pictures need none.")
     ] = None,
     labels: ClassesOption = None,
+    features: FeaturesOption = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Let torchvision download the data set into --data-root.")
+        bool,
+        typer.Option("--download", help="Let torchvision download the data set into --data-root, or --features."),
     ] = False,
     categories: Annotated[
         str | None, typer.Option(metavar="N|auto", help="Number of categories; auto finds it.")
@@ -152,14 +161,20 @@ def train(
     if store is not None and not request.needs_ray:
         raise UsageError("--storage is for several workers: give --nodes or --workers-per-node too")
 
-    given = data_settings(data, data_root, labels) | {
-        "data.download": download or None,
-        "train.epochs": epochs,
-        "seed": seed,
-        "train.precision": precision,
-        "train.device": device,
-        "train.batch_size": global_batch,
-    }
+    config = recipe_of(context, config, features)
+    fetches_encoder = features_settings(features, download)
+    given = (
+        data_settings(data, data_root, labels)
+        | fetches_encoder
+        | {
+            "data.download": (download and not fetches_encoder.get("features.download")) or None,
+            "train.epochs": epochs,
+            "seed": seed,
+            "train.precision": precision,
+            "train.device": device,
+            "train.batch_size": global_batch,
+        }
+    )
     overrides = [recipes.override(key, value) for key, value in given.items() if value is not None]
     overrides += [] if categories is None else [f"model.num_categories={categories}"]
     if resume is not None:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infoae.cli.inputs import ClassesOption, DataOption, data_settings
+from infoae.cli.inputs import (
+    ClassesOption,
+    DataOption,
+    FeaturesOption,
+    data_settings,
+    features_settings,
+    recipe_of,
+)
 from infoae.cli.options import (
     ADDRESS_HELP,
     JsonOption,
@@ -66,6 +73,7 @@ def tune(
         typer.Option(metavar="DIR", help="Folder that a data set lies in; with --resume, if it has moved."),
     ] = None,
     labels: ClassesOption = None,
+    features: FeaturesOption = None,
     trials: Annotated[
         int | None,
         typer.Option(
@@ -126,7 +134,8 @@ def tune(
         )
     else:
         request = connect.request(None if nodes is None else str(nodes), workers_per_node, address)
-        given = data_settings(data, data_root, labels)
+        config = recipe_of(context, config, features)
+        given = data_settings(data, data_root, labels) | features_settings(features)
         overrides = [
             *(settings or []),
             *(recipes.override(key, value) for key, value in given.items() if value is not None),

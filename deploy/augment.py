@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from infoae.cpus import available_cpus
 from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.generator import Generator
 from infoae.deploy.pictures import Pictures
 from infoae.errors import InfoAEError
 from infoae.inputs.blocks import Source
-from infoae.inputs.cpus import available_cpus
 from infoae.inputs.decoding import decode, largest, ordered_map, read_blocks
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from infoae.cpus import available_cpus
 from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import KeyDigest, Part, Sink
 from infoae.errors import InfoAEError
 from infoae.inputs.blocks import Block, Source
-from infoae.inputs.cpus import available_cpus
 from infoae.inputs.decoding import Decoded, check_any, decode, largest, ordered_map, read_blocks
 
 

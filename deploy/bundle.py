@@ -68,6 +68,9 @@ class Manifest(_Section):
     format: Literal[1] = 1
     infoae_version: str
     image: ImageSpec
+    """What the classifier takes."""
+    drawn: ImageSpec | None = None
+    """What decoder and generator draw; as `image` if not given."""
     num_categories: int = Field(gt=0)
     latent_dim: int = Field(gt=0)
     noise_dim: int = Field(ge=0)
@@ -91,17 +94,22 @@ class Manifest(_Section):
     @model_validator(mode="after")
     def _sizes_are_those_of_the_graphs(self) -> Self:
         """No size is believed that a graph does not have, too: answers of that size are allocated before it runs."""
-        sizes = {
-            "images": self.image.shape,
+        sizes: dict[str, tuple[int, ...]] = {
             "probabilities": (self.num_categories,),
             "latent": (self.latent_dim,),
             "noise": (self.noise_dim,),
         }
         for graph in self.files.values():
+            sizes["images"] = self.image.shape if "images" in graph.inputs else self.drawn_image.shape
             for name, tensor in (*graph.inputs.items(), *graph.outputs.items()):
                 if name in sizes and tensor.shape[1:] != sizes[name]:
                     raise ValueError(f"{graph.file} has {name} {tensor.shape[1:]}, not {sizes[name]}")
         return self
+
+    @property
+    def drawn_image(self) -> ImageSpec:
+        """What decoder and generator draw."""
+        return self.drawn or self.image
 
     @field_validator("noise_range")
     @classmethod

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from infoae.cpus import available_cpus
 from infoae.data.unreadable import UnreadableImageError, unreadable
 from infoae.deploy.bundle import SAMPLE, Bundle, Manifest
-from infoae.deploy.onnx_session import device_of, open_session, run_session
+from infoae.deploy.onnx_session import open_session
 from infoae.deploy.per_process import PerProcess
 from infoae.errors import InfoAEError
 from infoae.gpu import Device
-from infoae.inputs.cpus import available_cpus
+from infoae.sessions import device_of, run_session
 
 BATCH_SIZE = 256
 _CPU_BATCH_SIZE = 128  # what one thread computes at once: more would not stay in a core's cache

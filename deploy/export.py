@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from torch import nn
 from infoae import data
 from infoae.category_model import CategoryModel
 from infoae.data.image_spec import ImageSpec
+from infoae.deploy import compose
 from infoae.deploy.bundle import (
     SAMPLE,
     Bundle,
     GraphSpec,
     Manifest,
     RunSpec,
+    TensorSpec,
     write_checksums,
     write_manifest,
 )
@@ -30,12 +32,14 @@ from infoae.deploy.classifier import Classifier
 from infoae.deploy.graphs import Role, build_graphs, describe, missing
 from infoae.deploy.precision import CALIBRATION_IMAGES, Precision, to_fp16, to_int8
 from infoae.deploy.triton import write_repository
-from infoae.deploy.verify import SAMPLE_IMAGES, Verification, verify
-from infoae.errors import InfoAEError, one_line
+from infoae.deploy.verify import SAMPLE_IMAGES, Verification, accuracy_of, seen_by, verify
+from infoae.errors import InfoAEError, UsageError, one_line
 from infoae.files import atomic_folder
 from infoae.inputs.cache import ready
+from infoae.loading import load_tests
 from infoae.methods.registry import model_of
-from infoae.runs import checkpoint, images
+from infoae.model import InfoAE
+from infoae.runs import checkpoint
 from infoae.runs.names import display
 from infoae.runs.run import Run
 from infoae.version import __version__
@@ -77,18 +81,20 @@ def export_run(
     config = run.config()
     step = checkpoint.read(run.checkpoint(which)).step
     model = model_of(run, which)
-    source = ready(config, data_root)
-    test = images.of_tests(run, source)
+    _check_one_graph(model, precision)
+    test = load_tests(run, data_root)
     specs = describe(model)
     say(f"exporting {run.name}, step {step}, as {precision}")
     for role, reason in missing(model).items():
         say(f"no {role}: {reason}")
-    plain = {role: to_onnx(graph, specs[role]) for role, graph in build_graphs(model).items()}
-    calibration = data.load_training(source).images[:CALIBRATION_IMAGES] if precision is Precision.INT8 else None
+    plain = {role: _plain(model, role, graph, specs[role]) for role, graph in build_graphs(model).items()}
+    int8 = precision is Precision.INT8
+    calibration = data.load_training(ready(config, data_root)).images[:CALIBRATION_IMAGES] if int8 else None
     graphs = {role: _reduce(role, graph, precision, calibration) for role, graph in plain.items()}
     manifest = Manifest(
         infoae_version=__version__,
-        image=_image(model),
+        image=_image(model.seen_shape),
+        drawn=None if model.seen_shape == model.image_shape else _image(model.image_shape),
         num_categories=model.num_categories,
         latent_dim=model.latent_dim,
         noise_dim=model.noise_dim,
@@ -105,9 +111,15 @@ def export_run(
                 (folder / specs[role].file).write_bytes(_bytes(graph))
             write_manifest(folder, manifest)
             write_checksums(folder)
-            say(f"verifying against PyTorch on {len(test)} test images")
-            found = verify(Bundle.load(folder), model, test, _bytes(plain["classifier"]))
-            _write_sample(folder, model, test.images[:SAMPLE_IMAGES], found.sample_tolerance)
+            shown = seen_by(model, test)
+            say(f"verifying against PyTorch on {len(shown)} test images")
+            found = verify(Bundle.load(folder), model, shown, _bytes(plain["classifier"]))
+            if (
+                test.features is not None
+            ):  # the graph is verified; what it is good for shows on the pictures' own features
+                accuracy = accuracy_of(model.classify(test.features).numpy(), test, model.num_categories)
+                found = replace(found, accuracy=accuracy, torch_accuracy=accuracy)
+            _write_sample(folder, model, shown.images[:SAMPLE_IMAGES], found.sample_tolerance)
             manifest = manifest.model_copy(update={"accuracy": found.accuracy, "parity": found.to_dict()})
             write_manifest(folder, manifest)
             if triton:
@@ -148,6 +160,35 @@ def to_onnx(graph: nn.Module, spec: GraphSpec) -> onnx.ModelProto:
     return model
 
 
+def _check_one_graph(model: CategoryModel, precision: Precision) -> None:
+    """Raise InfoAEError where the classifier, with a frozen encoder if it has one, cannot be one graph."""
+    if not isinstance(model, InfoAE) or model.features_dim is None:
+        return
+    if not model.encodes_images:
+        raise InfoAEError(
+            f"features.encoder {model.features.encoder} holds features of the images trained on: there is no encoder "
+            "to export, and no bundle"
+        )
+    if model.frozen().batch is not None:
+        raise InfoAEError(
+            f"features.encoder {model.features.encoder} takes exactly {model.frozen().batch} images at a time, and a "
+            "bundle any number: export it to ONNX with a dynamic batch"
+        )
+    if precision is not Precision.FP32:
+        raise UsageError(f"--precision {precision}: a frozen encoder is exported as it is, with --precision fp32")
+
+
+def _plain(model: CategoryModel, role: Role, graph: nn.Module, spec: GraphSpec) -> onnx.ModelProto:
+    """Return a graph of a bundle at full precision, of the classifier with the frozen encoder that it has, if any."""
+    if role != "classifier" or not isinstance(model, InfoAE) or model.features_dim is None:
+        return to_onnx(graph, spec)
+    features = TensorSpec(dtype="float32", shape=("batch", model.features_dim))
+    head = to_onnx(graph, spec.model_copy(update={"inputs": {"features": features}}))
+    composed = compose.composed(model.frozen().model, head, "images", str(model.features.encoder))
+    _clear_metadata(composed)
+    return composed
+
+
 def _reduce(
     role: Role, graph: onnx.ModelProto, precision: Precision, calibration: NDArray[np.uint8] | None
 ) -> onnx.ModelProto:
@@ -184,10 +225,11 @@ def _write_sample(folder: Path, model: CategoryModel, images: NDArray[np.uint8],
         )
 
 
-def _image(model: CategoryModel) -> ImageSpec:
-    if model.channels not in (1, 3):
-        raise InfoAEError(f"images of {model.channels} channels: a bundle takes grey (1) or RGB (3)")
-    return ImageSpec(channels=1 if model.channels == 1 else 3, height=model.image_size, width=model.image_size)
+def _image(shape: tuple[int, int, int]) -> ImageSpec:
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise InfoAEError(f"images of {channels} channels: a bundle takes grey (1) or RGB (3)")
+    return ImageSpec(channels=1 if channels == 1 else 3, height=height, width=width)
 
 
 def _dtype(name: str) -> torch.dtype:

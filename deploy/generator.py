@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from infoae.deploy.bundle import Bundle, Manifest
 from infoae.deploy.classifier import BATCH_SIZE
-from infoae.deploy.onnx_session import open_session, run_session
+from infoae.deploy.onnx_session import open_session
 from infoae.deploy.per_process import PerProcess
 from infoae.errors import InfoAEError
 from infoae.gpu import Device
+from infoae.sessions import run_session
 
 
 class Generator:
@@ -42,7 +43,7 @@ class Generator:
 
         Raises InfoAEError where there is no such category, or no generator.
         """
-        images = np.empty((count, *self.manifest.image.shape), np.float32)
+        images = np.empty((count, *self.manifest.drawn_image.shape), np.float32)
         done = 0
         for part in self.batches(category, count, seed):
             images[done : done + len(part)] = part
@@ -69,7 +70,7 @@ class Generator:
         Raises InfoAEError where the bundle has no decoder.
         """
         session = self._session("decoder")
-        images = np.empty((len(latent), *self.manifest.image.shape), np.float32)
+        images = np.empty((len(latent), *self.manifest.drawn_image.shape), np.float32)
         for start in range(0, len(latent), BATCH_SIZE):
             batch = slice(start, start + BATCH_SIZE)
             (images[batch],) = run_session(session, ["images"], {"latent": latent[batch]}, BATCH_SIZE)

@@ -40,6 +40,24 @@ class ClassifierGraph(nn.Module):
         return probabilities @ self.merged if self.merges else probabilities, z
 
 
+class FeatureClassifierGraph(nn.Module):
+    """Features (B, D) of a frozen encoder -> probabilities (B, K), latent (B, Z): what comes after it in one graph."""
+
+    merged: Tensor
+
+    def __init__(self, model: CategoryModel) -> None:
+        super().__init__()
+        self.encoder, self.classifier = fold_batch_norm(model.encoder), fold_batch_norm(model.classifier)
+        self.merges = model.merges
+        self.register_buffer("merged", F.one_hot(model.category_of, model.num_categories).float())
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return probabilities float32 (B, K) and latent float32 (B, Z) of `features` float32 (B, D)."""
+        z = self.encoder(features)
+        probabilities = self.classifier(z).softmax(1)
+        return probabilities @ self.merged if self.merges else probabilities, z
+
+
 class DecoderGraph(nn.Module):
     """Latent (B, Z) -> images (B, C, H, W) in [0, 1]."""
 
@@ -75,7 +93,7 @@ class GeneratorGraph(nn.Module):
 def build_graphs(model: CategoryModel) -> dict[Role, nn.Module]:
     """Return the graph of each role, on the CPU, in evaluation mode; `model` is left as it is."""
     kinds: dict[Role, Callable[[CategoryModel], nn.Module]] = {
-        "classifier": ClassifierGraph,
+        "classifier": ClassifierGraph if model.features_dim is None else FeatureClassifierGraph,
         "decoder": DecoderGraph,
         "generator": GeneratorGraph,
     }
@@ -94,6 +112,7 @@ def missing(model: CategoryModel) -> dict[Role, str]:
 def describe(model: CategoryModel) -> dict[Role, GraphSpec]:
     """Return what goes in and out of each graph: names, types and shapes, `batch` where it varies."""
     images = ("batch", *model.image_shape)
+    seen = TensorSpec(dtype="uint8", shape=("batch", *model.seen_shape))
     latent = TensorSpec(dtype="float32", shape=("batch", model.latent_dim))
     probabilities = TensorSpec(dtype="float32", shape=("batch", model.num_categories))
     noise = TensorSpec(dtype="float32", shape=("batch", model.noise_dim))
@@ -101,7 +120,7 @@ def describe(model: CategoryModel) -> dict[Role, GraphSpec]:
     return {
         "classifier": GraphSpec(
             file="classifier.onnx",
-            inputs={"images": TensorSpec(dtype="uint8", shape=images)},
+            inputs={"images": seen},
             outputs={"probabilities": probabilities, "latent": latent},
         ),
         "decoder": GraphSpec(file="decoder.onnx", inputs={"latent": latent}, outputs=decoded),

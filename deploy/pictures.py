@@ -61,7 +61,7 @@ def write_pictures(pictures: Iterable[Pictures], manifest: Manifest, out: Path) 
 
 
 def _write_arrays(pictures: Iterable[Pictures], manifest: Manifest, out: Path) -> int:
-    images = [np.empty((0, *manifest.image.shape), np.uint8)]
+    images = [np.empty((0, *manifest.drawn_image.shape), np.uint8)]
     labels = [np.empty(0, np.int64)]
     for made in pictures:
         images.append(_pixels(made.images))

@@ -17,16 +17,21 @@ from numpy.typing import NDArray
 from infoae import metrics
 from infoae.category_model import CategoryModel
 from infoae.data import ImageSet
+from infoae.data.decode import resized
+from infoae.data.image_spec import ImageSpec
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE
 from infoae.deploy.graphs import Role
-from infoae.deploy.onnx_session import open_session, run_session, session_of
+from infoae.deploy.onnx_session import open_session
 from infoae.deploy.precision import Precision
 from infoae.errors import InfoAEError, one_line
+from infoae.sessions import run_session, session_of
 
 BATCHES = (1, 7, 256)
 SAMPLE_IMAGES = 16
 """The first test images go into the bundle with their answers."""
+FROZEN_IMAGES = 256
+"""Test images that a graph with a frozen encoder is verified on, of its own size."""
 TOLERANCE = {Precision.FP32: 1e-4, Precision.FP16: 2e-2, Precision.INT8: 5e-2}
 """Largest difference of any value, as a part of the output's largest value or of 1, whichever is more. Probabilities at
 int8 are free of it: an image near the border of two categories may change sides, and DISAGREEMENT bounds how many."""
@@ -103,11 +108,24 @@ def verify(bundle: Bundle, model: CategoryModel, test: ImageSet, fp32: bytes) ->
         outputs=outputs,
         num_images=len(test),
         num_different=num_different,
-        accuracy=_accuracy(found["probabilities"], test, model.num_categories),
-        torch_accuracy=_accuracy(expected["probabilities"], test, model.num_categories),
+        accuracy=accuracy_of(found["probabilities"], test, model.num_categories),
+        torch_accuracy=accuracy_of(expected["probabilities"], test, model.num_categories),
         sample_tolerance=_sample_tolerance(expected, found, precision),
         speedup=1.0 if precision is Precision.FP32 else _speedup(sessions["classifier"], fp32, test.images),
     )
+
+
+def seen_by(model: CategoryModel, test: ImageSet) -> ImageSet:
+    """Return the test images as the classifier's graph takes them: of the size that the model encodes.
+
+    Where a frozen encoder takes others than are drawn, and much longer to compute, they are the first FROZEN_IMAGES.
+    They have no labels then: small images enlarged are not what is classified later, and get other answers.
+    """
+    if model.seen_shape == model.image_shape:
+        return test
+    channels, height, width = model.seen_shape
+    image = ImageSpec.model_validate({"channels": channels, "height": height, "width": width})
+    return ImageSet(resized(test.images[:FROZEN_IMAGES], image), None)
 
 
 def _compare(
@@ -181,7 +199,8 @@ def _count_different(
     return int(different.sum()), int(ties.sum())
 
 
-def _accuracy(probabilities: NDArray[np.float32], test: ImageSet, num_categories: int) -> float | None:
+def accuracy_of(probabilities: NDArray[np.float32], test: ImageSet, num_categories: int) -> float | None:
+    """Return the accuracy of `probabilities` (N, K), categories matched to classes one-to-one; None without classes."""
     if test.labels is None:
         return None
     confusion = metrics.confusion_matrix(probabilities.argmax(1), test.labels, num_categories, test.labels.max() + 1)

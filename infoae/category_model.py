@@ -26,7 +26,8 @@ BATCH = 1000  # images or latents at once outside training: enough to keep a CPU
 class CategoryModel(nn.Module, ABC):
     """An encoder and a classifier, and what a method has beside them.
 
-    Images are (B, C, H, W), or (B, H, W) for one channel; uint8 in 0..255 or floats in [0, 1]; arrays or tensors.
+    Images are (B, C, H, W), or (B, H, W) for one channel; uint8 in 0..255 or floats in [0, 1]; arrays or tensors. What
+    sees them may be given features (B, D) in their place, if the model is of a frozen encoder's.
     Results are float32 tensors on the CPU. K is `num_categories`, M `num_over_categories`, Z `latent_dim`.
     """
 
@@ -40,7 +41,7 @@ class CategoryModel(nn.Module, ABC):
     """Whether generated pixels are drawn as 0 or 1 one after the other, so that rounding may change what follows."""
 
     encoder: nn.Module
-    """Images (B, C, H, W) in [0, 1] -> latents (B, Z)."""
+    """Images (B, C, H, W) in [0, 1], or features (B, D) -> latents (B, Z)."""
     classifier: nn.Module
     """Latents (B, Z) -> logits (B, M)."""
     category_of: Tensor
@@ -75,6 +76,21 @@ class CategoryModel(nn.Module, ABC):
     def choose_over(self, categories: Tensor, u: Tensor) -> Tensor:  # noqa: ARG002  for those that merge
         """Choose an over-category of each category index (B,) with noise u (B,) in [-1, 1]: where M is K, itself."""
         return categories
+
+    @property
+    def encodes_images(self) -> bool:
+        """Whether it can encode any image: not where the features of its images came from elsewhere."""
+        return True
+
+    @property
+    def features_dim(self) -> int | None:
+        """D where the encoder is one of features (B, D), made by a frozen encoder; None where it is one of images."""
+        return None
+
+    @property
+    def seen_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that are encoded, which may be larger than those that are drawn."""
+        return self.image_shape
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -146,6 +162,10 @@ class CategoryModel(nn.Module, ABC):
         line = torch.lerp(first[:, None], last[:, None], weight)
         return self.decode(line.flatten(0, 1)).reshape(len(first), steps, *self.image_shape)
 
+    def to_encoder(self, images: Array) -> Tensor:
+        """Bring images to what the encoder takes, a tensor on the CPU. Raises ValueError."""
+        return self.to_input(images)
+
     def to_input(self, images: Array) -> Tensor:
         """Bring images to the networks' input: float32 (B, C, H, W) in [0, 1] on the CPU. Raises ValueError."""
         x = images if isinstance(images, Tensor) else torch.tensor(images)
@@ -163,7 +183,7 @@ class CategoryModel(nn.Module, ABC):
 
     def _batched(self, images: Array, function: _Function) -> Tensor:
         parts = (images[start : start + BATCH] for start in range(0, max(len(images), 1), BATCH))
-        return self._run((self.to_input(part) for part in parts), function)
+        return self._run((self.to_encoder(part) for part in parts), function)
 
     @torch.inference_mode()
     def _run(self, parts: Iterable[Tensor], function: _Function) -> Tensor:

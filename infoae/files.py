@@ -21,7 +21,19 @@ from typing import Any
 from infoae.errors import Notice, one_line
 from infoae.locks import in_use, try_lock
 
+CACHE = "INFOAE_CACHE"
+"""The variable that says where."""
+
 _UNFINISHED = re.compile(r"\.(?P<of>.+)\.tmp-[0-9a-f]{8}(\.[^.]*)?")
+
+
+def user_cache(kind: str) -> Path:
+    """Return the folder that keeps what can be made again: INFOAE_CACHE, or the user's own, and in it `kind`."""
+    if given := os.environ.get(CACHE):
+        return Path(given).expanduser() / kind
+    import platformdirs  # the run-time half is installed without
+
+    return platformdirs.user_cache_path("infoae") / kind
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -120,6 +120,8 @@ def _peak(model: CategoryModel, config: Config, stage: Stage, count: int) -> int
     held = _Held()
     with held:
         batch = method.draw(model, config, stage, (x, x.clone()), share, torch.Generator())
+        if config.features.dim is not None:  # what the encoder sees in place of images and partners
+            batch = replace(batch, features=torch.empty(2, count, config.features.dim, device="meta"))
         terms = method.compute(model, config, stage, batch, share.subset(fraction) if fraction < 1 else None)
         for side in method.sides(model, config):
             value = objective.weighted_sum(terms.losses, config.objective, side.losses)

@@ -5,30 +5,42 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infoae import networks
 from infoae.category_model import Array, CategoryModel
-from infoae.config import Model
+from infoae.config import Features, Model
 from infoae.errors import InfoAEError
+from infoae.features.encoder import FrozenEncoder, opened
+from infoae.gpu import Device
 from infoae.residual import encoder_features
 from infoae.runs.run import Run
 
 
 class InfoAE(CategoryModel):
-    """The Information Maximizing Autoencoder (paper section 2)."""
+    """The Information Maximizing Autoencoder (paper section 2).
+
+    Where `features` name a frozen encoder, its own encoder is a small network on theirs. The frozen one is no part of
+    its weights: it is opened, and seen to be the same, when an image has to be encoded.
+    """
 
     method = "infoae"
-    encoder: networks.Encoder
+    encoder: networks.Encoder | networks.FeatureEncoder
     classifier: networks.Classifier
 
-    def __init__(self, config: Model) -> None:
+    def __init__(self, config: Model, features: Features = Features()) -> None:  # noqa: B008  it is immutable
         num_categories = 2 if config.num_categories == "auto" else config.num_categories  # 2 until it is found
         super().__init__(config, num_categories, config.latent_dim, config.noise_dim)
         self._finds_number = config.num_categories == "auto"
-        self.encoder = networks.Encoder(encoder_features(config), config.latent_dim)
+        self.features = features
+        if features.encoder is None:
+            self.encoder = networks.Encoder(encoder_features(config), config.latent_dim)
+        else:
+            assert features.dim is not None
+            self.encoder = networks.FeatureEncoder(features.dim, config.hidden_dim, config.latent_dim)
         self.decoder = networks.decoder(config, config.latent_dim)
         self.generator = networks.Generator(
             config.noise_dim,
@@ -49,9 +61,9 @@ class InfoAE(CategoryModel):
             for _ in range(config.num_heads - 1)
         )
         self.projector: nn.Module | None = None
-        if config.projection_dim is not None:
-            features = self.encoder.features.num_features
-            self.projector = networks.projector(features, config.hidden_dim, config.projection_dim)
+        if config.projection_dim is not None and isinstance(self.encoder, networks.Encoder):
+            inputs = self.encoder.features.num_features
+            self.projector = networks.projector(inputs, config.hidden_dim, config.projection_dim)
         if config.architecture == "infogan":
             networks.initialise(self.other_heads)
 
@@ -105,7 +117,51 @@ class InfoAE(CategoryModel):
         config = run.config()
         if config.method != "infoae":
             raise InfoAEError(f"{run.name} is a run of method {config.method}: load it with infoae.load")
-        return cls(config.model).fill(run, which)
+        return cls(config.model, config.features).fill(run, which)
+
+    @property
+    def encodes_images(self) -> bool:
+        """Whether it can encode any image: not where features came from a file."""
+        return not self.features.precomputed
+
+    @property
+    def features_dim(self) -> int | None:
+        """D of the frozen encoder, if there is one."""
+        return self.features.dim
+
+    @property
+    def seen_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that are encoded: the frozen encoder's, if there is one."""
+        return self.image_shape if self.features.encoder is None else self.frozen().image.shape
+
+    def frozen(self) -> FrozenEncoder:
+        """Return the frozen encoder that it is trained on. Raises InfoAEError if it has changed, or there is none."""
+        found = opened(self.features)
+        if not isinstance(found, FrozenEncoder):
+            raise InfoAEError(
+                f"features.encoder {found.name} holds the features of the images trained on, and has none of another: "
+                "train on an ONNX file to classify others"
+            )
+        return found
+
+    def to_encoder(self, images: Array) -> Tensor:
+        """Bring images of any size to features (B, D) of the frozen encoder, where there is one; features stay.
+
+        Raises ValueError, and InfoAEError as `frozen` does.
+        """
+        if self.features.encoder is None:
+            return self.to_input(images)
+        x = images if isinstance(images, Tensor) else torch.tensor(np.asarray(images))
+        if x.ndim == 2:
+            if x.shape[1] != self.features.dim:
+                raise ValueError(f"features must be (B, {self.features.dim}), not {tuple(x.shape)}")
+            return x.float()
+        x = x.unsqueeze(1) if x.ndim == 3 else x
+        if x.is_floating_point():
+            x = (x * 255).round().to(torch.uint8)
+        on_cpu = next(self.parameters()).device.type == "cpu"
+        device = Device.CPU if on_cpu else Device.AUTO  # onnxruntime may have no CUDA where PyTorch has
+        return torch.from_numpy(self.frozen().features(x.cpu().numpy(), device))
 
     def decoded(self, z: Tensor) -> Tensor:
         """Return images (B, C, H, W) in [0, 1] of latents z (B, Z)."""
@@ -117,7 +173,15 @@ class InfoAE(CategoryModel):
 
     def represent(self, images: Array) -> Tensor:
         """Images (B, C, H, W) -> the encoder's features (B, F), from which its latents follow."""
+        assert isinstance(self.encoder, networks.Encoder)  # features of a frozen one are there
         return self._batched(images, self.encoder.features)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return the projections (B, P) of the features of x (B, C, H, W), which the contrastive loss compares."""
+        assert isinstance(self.encoder, networks.Encoder)
+        assert self.projector is not None
+        projections: Tensor = self.projector(self.encoder.features(x))
+        return projections
 
     def head_logits(self, z: Tensor) -> Tensor:
         """Latents (B, Z) -> logits (H, B, M) of each head; the first is the classifier's."""

@@ -106,6 +106,28 @@ class Encoder(nn.Module):
         return z
 
 
+class FeatureEncoder(nn.Module):
+    """E on features of a frozen encoder: (B, D) -> latents (B, Z). Two layers; features are normalised first.
+
+    What the second normalisation would take away again, a shift of its inputs, has no parameter.
+    """
+
+    def __init__(self, num_features: int, hidden_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.BatchNorm1d(num_features, affine=False),
+            nn.Linear(num_features, hidden_dim, bias=False),
+            nn.BatchNorm1d(hidden_dim),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden_dim, latent_dim),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return latents (B, Z) of `features` (B, D)."""
+        z: Tensor = self.layers(features)
+        return z
+
+
 class Decoder(nn.Module):
     """D: latents (B, Z) -> image logits (B, C, H, W); their sigmoid is the image.
 

@@ -35,13 +35,22 @@ class Batch:
     """Of x and x_twin (2, B), -1 for none, once there are any."""
     extra: Tensor | None = None
     """What else a method draws for each image (B, ...)."""
+    features: Tensor | None = None
+    """What the encoder sees in place of x, or of x and of its partner: (1, B, D) or (2, B, D)."""
 
     def __getitem__(self, rows: slice) -> Batch:
         """Return some of the samples."""
         twin = None if self.x_twin is None else self.x_twin[rows]
         labels = None if self.pseudo_labels is None else self.pseudo_labels[:, rows]
         extra = None if self.extra is None else self.extra[rows]
-        return Batch(self.x[rows], twin, self.u[rows], self.c[rows], labels, extra)
+        features = None if self.features is None else self.features[:, rows]
+        return Batch(self.x[rows], twin, self.u[rows], self.c[rows], labels, extra, features)
+
+    def seen(self) -> list[Tensor]:
+        """Return what the encoder sees: images or features of x, and of its partner where they are compared."""
+        if self.features is not None:
+            return list(self.features)
+        return [self.x] if self.x_twin is None else [self.x, self.x_twin]
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,8 @@ ON_LATENTS = ("mutual_information", "pseudo_label", "latent_matching")
 
 def representation_stage(model: InfoAE, config: Objective, batch: Batch) -> Terms:
     """Return the contrastive loss between the projected features of x, augmented, and of its augmented twin."""
-    assert model.projector is not None
     assert batch.x_twin is not None
-    u, v = model.projector(model.encoder.features(torch.cat([batch.x, batch.x_twin]))).chunk(2)
+    u, v = model.project(torch.cat([batch.x, batch.x_twin])).chunk(2)
     return Terms({"contrastive": losses.contrastive(u, v, config.contrastive_temperature)}, None)
 
 
@@ -71,8 +79,8 @@ def latent_stage(model: InfoAE, config: Objective, wanted: Collection[str], batc
     They train encoder, classifier and generator, and the decoder's reconstruction, which does not move the encoder: an
     untrained decoder would ask it for the most.
     """
-    x, twins = batch.x, [] if batch.x_twin is None else [batch.x_twin]
-    z, *z_twin = model.encoder(torch.cat([x, *twins]) if twins else x).split(len(x))
+    x, seen = batch.x, batch.seen()
+    z, *z_twin = model.encoder(torch.cat(seen) if len(seen) > 1 else seen[0]).split(len(x))
     z_gen = model.generator(batch.u, _one_hot(batch.c, model)) if "latent_matching" in wanted else None
     terms = _latent_terms(model, wanted, batch, z, z_twin, z_gen)
     if "reconstruction" in wanted:
@@ -90,9 +98,12 @@ def adversarial_stage(
     x_gen = torch.sigmoid(model.decoder(z_gen[rows]))
 
     # Encode real and generated images: in one batch, so that both are normalised as they will be with the running
-    # statistics; or apart, so that what is learnt of generated images holds for real ones however both differ.
-    real = [batch.x] if batch.x_twin is None else [batch.x, batch.x_twin]
-    if config.encoder_batches == "apart":
+    # statistics; or apart, so that what is learnt of generated images holds for real ones however both differ. On
+    # features only real ones are: the frozen encoder gives generated images no gradient.
+    real, z_cycle = batch.seen(), None
+    if batch.features is not None:
+        z, *z_twin = model.encoder(torch.cat(real)).split(len(batch.x))
+    elif config.encoder_batches == "apart":
         z_cycle = model.encoder(x_gen)  # first, so that the running statistics are rather those of real images
         z, *z_twin = model.encoder(torch.cat(real)).split(len(batch.x))
     else:
@@ -114,13 +125,16 @@ def adversarial_stage(
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Images with latents: z and z_cycle are of x and x_gen, which is of z_gen for category c."""
+    """Images with latents: z and z_cycle are of x and x_gen, which is of z_gen for category c.
+
+    z_cycle is None on features.
+    """
 
     x: Tensor
     z: Tensor
     x_gen: Tensor
     z_gen: Tensor
-    z_cycle: Tensor
+    z_cycle: Tensor | None
     c: Tensor
 
 
@@ -134,6 +148,7 @@ def _image_terms(model: InfoAE, config: Objective, wanted: Collection[str], pair
     if "reconstruction" in wanted:
         terms["reconstruction"] = _reconstruction(x_recon_logits, pairs.x, config)
     if "classification_encoded" in wanted:
+        assert pairs.z_cycle is not None  # the configuration refuses it with features
         terms["classification_encoded"] = losses.classification(model.classifier(pairs.z_cycle), pairs.c).mean()
 
     # The discriminator judges what the decoder is trained to pass off as real. Real and fake images go through it
@@ -156,7 +171,9 @@ def _image_terms(model: InfoAE, config: Objective, wanted: Collection[str], pair
             "reconstructed": (x_recon, pairs.z),
             "cycle": (pairs.x_gen, pairs.z_cycle),
         }
-        fake_logits = model.self_critic(*fake_pairs[config.self_critic_fakes])
+        fake_x, fake_z = fake_pairs[config.self_critic_fakes]
+        assert fake_z is not None  # the configuration refuses it with features
+        fake_logits = model.self_critic(fake_x, fake_z)
         if "encoder_adversarial" in wanted:
             terms["encoder_adversarial"] = losses.real(fake_logits).mean()
         if "self_critic" in wanted:

@@ -10,13 +10,15 @@ from typing import Any
 
 import torch
 
-from infoae import data, memory
+from infoae import memory
 from infoae.config import Config, recipes
 from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import steps_an_epoch
 from infoae.device import resolve_device, resolve_precision
 from infoae.errors import UsageError
-from infoae.inputs.cache import ready
+from infoae.features import torchvision
+from infoae.features.encoder import opened
+from infoae.loading import load_both
 from infoae.pseudolabels import pairs
 from infoae.reporting.bars import Bar
 from infoae.reporting.training import TrainingProgress
@@ -60,6 +62,7 @@ class Plan:
             "image_shape": list(self.train.images.shape[1:]),
             "parameters": taken.parameters,
             "memory_gb": taken.gigabytes,
+            **({} if self.train.features is None else {"features": list(self.train.features.shape)}),
             "epochs": self.config.train.epochs,
             "steps": self.total_steps,
             "device": str(self.device),
@@ -103,9 +106,10 @@ def checked(
     """
     device = resolve_device(wanted or config.train.device)
     precision = resolve_precision(config.train.precision, device)
-    config = config.model_copy(update={"data": config.data.absolute()})
-    source = ready(config)
-    train, test = data.load_training(source), data.load(source, "test")
+    config = config.model_copy(update={"data": config.data.absolute(), "features": config.features.absolute()})
+    torchvision.prepare(config.features)
+    config = with_encoder(config)
+    train, test = load_both(config)
     if not len(test) or test.images.shape[1:] != train.images.shape[1:]:
         raise UsageError(
             f"the test images of {config.data.name} are {tuple(test.images.shape)}, those to train on are "
@@ -118,6 +122,15 @@ def checked(
     config = with_image_shape(config, train)
     memory.check(config, device)
     return Plan(config, train, test, device, precision, runs, recipe, name, found)
+
+
+def with_encoder(config: Config) -> Config:
+    """Fill in what the frozen encoder says of itself, if there is one. Raises InfoAEError if it cannot be used."""
+    if config.features.encoder is None:
+        return config
+    found = opened(config.features)
+    known = config.features.model_copy(update={"dim": found.dim, "digest": found.digest})
+    return config.model_copy(update={"features": known})
 
 
 def with_image_shape(config: Config, train: ImageSet | ShardSet) -> Config:
@@ -166,7 +179,8 @@ def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None) -> None:
     try:
         with Bar("nearest neighbours", "images", len(plan.train)) as bar:
             bar.show()
-            pairs.find(trained, plan.train.images, plan.config.neighbours, plan.config.augment, bar.advance, bar.say)
+            rules = plan.config.neighbours, plan.config.augment
+            pairs.find(trained, plan.train.images, *rules, bar.advance, bar.say, plan.train.features)
     except KeyboardInterrupt:
         with TrainingProgress() as progress:
             progress.say(f"stopped before training; go on with: {go_on or trained.command('train', '--resume')}")

@@ -82,16 +82,18 @@ class Step:
         total: int | None = None,
         partners: Tensor | None = None,
         pseudo_labels: Tensor | None = None,
+        features: Tensor | None = None,
     ) -> StepResult:
         """Update every network of the stage once from uint8 images (B, C, H, W); `index` counts steps from 0.
 
         `partners` (B, C, H, W) are what the mutual information compares them with, the images themselves if not given;
-        `pseudo_labels` (2, B) those of both, -1 for none. With several ranks, `images` are this rank's share of a batch
-        of `total`. Noise, categories and augmentation of the batch follow from the seed and `index` alone. Raises
+        `pseudo_labels` (2, B) those of both, -1 for none; `features` (1 or 2, B, D) are what the encoder sees in
+        place of images, or of images and partners. With several ranks, `images` are this rank's share of a batch of
+        `total`. Noise, categories and augmentation of the batch follow from the seed and `index` alone. Raises
         InfoAEError before any update, on all ranks, if a loss is not finite.
         """
         share = collectives.share(len(images) if total is None else total)
-        batch = self.draw(images, index, stage, share, partners, pseudo_labels)
+        batch = self.draw(images, index, stage, share, partners, pseudo_labels, features)
         measured = self._take_gradients(batch, stage, share)
         discriminator_accuracy = measured.pop("accuracy", None)
         self._check_finite(measured, index)
@@ -111,12 +113,15 @@ class Step:
         share: Share,
         partners: Tensor | None = None,
         pseudo_labels: Tensor | None = None,
+        features: Tensor | None = None,
     ) -> Batch:
-        """Return what step `index` computes with, of uint8 images (B, C, H, W) and their partners'."""
+        """Return what step `index` computes with, of uint8 images (B, C, H, W) and their partners', or of features."""
         pair = (self._to_input(images), None if partners is None else self._to_input(partners))
         random = generator(self.config.seed, Stream.STEP, index)
         batch = self.method.draw(self.model, self.config, stage, pair, share, random)
-        return batch if pseudo_labels is None else replace(batch, pseudo_labels=pseudo_labels.to(self.device))
+        beside = {"pseudo_labels": pseudo_labels, "features": features}
+        there = {name: each.to(self.device, non_blocking=True) for name, each in beside.items() if each is not None}
+        return replace(batch, **there)
 
     def _take_gradients(self, batch: Batch, stage: Stage, share: Share) -> dict[str, Tensor]:
         """Leave each side's gradients, of all micro-batches and ranks, in its parameters.

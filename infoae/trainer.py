@@ -82,12 +82,14 @@ class Trainer:
     ) -> None:
         self.run, self.config = run, config
         self.images, self.held_out = train.images, train.held_out
+        self.inputs, self.held_out_inputs, self.features = train.inputs, train.held_out_inputs, train.features
         self.shard_sizes = train.images.sizes if isinstance(train, ShardSet) else ()
         torch.manual_seed(generator(config.seed, Stream.WEIGHTS).initial_seed())
         self.schedule = schedule_of(config)
         self.step = Step(method_of(config).build(config), config, device, precision)
-        self.partners = Partners(run, self.schedule, self.images, device)
-        self.pseudo_labels = PseudoLabels(run, self.schedule, self.images, self.partners, device)
+        self.partners = Partners(run, self.schedule, self.images, self.features, device)
+        self.pseudo_labels = PseudoLabels(run, self.schedule, self.inputs, self.partners, device)
+        self._scored_partners: Ints | None = None  # the same in each epoch
         self.done, self.seconds = 0, 0.0
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size, config.train.min_steps_per_epoch)
         self.total_steps = config.train.epochs * self.steps_per_epoch
@@ -166,14 +168,22 @@ class Trainer:
             self.done,
             self.schedule.stage(epoch),
             share.total,
-            None if pairs is None else torch.from_numpy(self.images[partners]),
+            None if pairs is None or self.features is not None else torch.from_numpy(self.images[partners]),
             self.pseudo_labels.of(mine, partners),
+            self._features_of(mine, partners),
         )
         self.done += 1
         seconds = time.perf_counter() - started
         self.seconds += seconds
         if collectives.is_main():
             self._report(result, len(indices) / seconds, reporters)
+
+    def _features_of(self, images: Ints, partners: Ints) -> Tensor | None:
+        """Return the features of images and, where they are compared, of partners: (1 or 2, B, D), None of pixels."""
+        if self.features is None:
+            return None
+        rows = [images] if self.partners.pairs is None else [images, partners]
+        return torch.from_numpy(np.stack([np.asarray(self.features[each], np.float32) for each in rows]))
 
     def _report(self, result: StepResult, images_per_second: float, reporters: Sequence[Reporter]) -> None:
         moment = self._moment(images_per_second)
@@ -202,20 +212,23 @@ class Trainer:
             return None
 
         # Pseudo-labels, and over-categories merged into categories.
-        images = self.images[: evaluate.SCORE_IMAGES]
-        answers = model.classify_heads(images) if collectives.is_main() else None
+        first = slice(evaluate.SCORE_IMAGES)
+        images, inputs = self.images[first], self.inputs[first]
+        answers = model.classify_heads(inputs) if collectives.is_main() else None
         models = (model,) if model is self.step.model else (model, self.step.model)
         seen = self.pseudo_labels.end_epoch(epoch + 1, models, answers)
         if answers is None:
             return None
 
         # What the answers say, of images kept out of training where there are some.
-        if self.held_out is None:
+        if self.held_out is None or self.held_out_inputs is None:
             probabilities = model.merge_probabilities(answers[:, 0]).numpy().astype(np.float64)
         else:
-            images = self.held_out[: evaluate.SCORE_IMAGES]
-            probabilities = model.classify(images).numpy().astype(np.float64)
-        label_free = evaluate.label_free(model, images, probabilities=probabilities)
+            images, inputs = self.held_out[first], self.held_out_inputs[first]
+            probabilities = model.classify(inputs).numpy().astype(np.float64)
+        if self._scored_partners is None:
+            self._scored_partners = evaluate.partners_of(inputs)
+        label_free = evaluate.label_free(model, inputs, self._scored_partners, probabilities=probabilities)
         measures = {
             metric_names.MUTUAL_INFORMATION: label_free.mutual_information,
             metric_names.BALANCE: label_free.balance,

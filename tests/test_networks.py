@@ -58,6 +58,7 @@ def test_normalisation_everywhere_but_in_first_and_last_layers_and_no_pooling() 
     modules = list(model.modules())
     assert not any("Pool" in type(module).__name__ for module in modules)
     for network in (model.encoder, model.discriminator, model.self_critic):
+        assert isinstance(network.features, networks.Features)
         layers = list(network.features)
         assert not isinstance(layers[1], nn.BatchNorm2d)  # after the first convolution
         convolutions = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]

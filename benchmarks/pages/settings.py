@@ -15,7 +15,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "infoae" / "config"
 def by_method(_: Results) -> list[str]:
     """The settings, or sections of them, that not every method has: who has them, the default, and what they are."""
     methods, methods_of = _methods()
-    read = [*_read("sections.py"), *_read("augment.py"), *_read("schema.py")]
+    read = [*_read("features.py"), *_read("sections.py"), *_read("augment.py"), *_read("schema.py")]
     sections = {each.name: each for each in read if isinstance(each, ast.ClassDef)}
     known = {key: rest for key, *rest in _settings(sections, "Config")}
     rows = [

@@ -20,12 +20,12 @@ import torch
 from ray.util.placement_group import placement_group_table
 from torch import Tensor
 
-from infoae import data
 from infoae.config import recipes
 from infoae.device import resolve_precision
 from infoae.distributed import collectives
 from infoae.errors import UsageError, machine_errors
-from infoae.inputs.cache import ready
+from infoae.features import torchvision
+from infoae.loading import load_training
 from infoae.results import Team
 from infoae.runs import checkpoint, environment
 from infoae.runs.run import Run
@@ -96,7 +96,8 @@ def _work(arguments: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     precision = common_precision(config.train.precision, device)
     with _run_folder(job) as run:
-        trainer = Trainer(run, config, data.load_training(ready(config)), device, precision)
+        torchvision.prepare(config.features)  # this machine may not have it yet
+        trainer = Trainer(run, config, load_training(config), device, precision)
         trainer.restore(checkpoint.newest(run.checkpoints))
         reporters = []
         if collectives.is_main():

@@ -2,6 +2,7 @@
 
 from infoae.config.augment import Augment
 from infoae.config.data import Data
+from infoae.config.features import Features
 from infoae.config.kinds import DataName, MergingCriterion, NeighbourSearch, Norm, ReconstructionDistance, Section
 from infoae.config.schema import Config
 from infoae.config.sections import (
@@ -20,6 +21,7 @@ __all__ = [
     "Config",
     "Data",
     "DataName",
+    "Features",
     "MergingCriterion",
     "Model",
     "NeighbourSearch",

@@ -44,6 +44,7 @@ Pixels = Annotated[float, Field(ge=0, le=100)]
 ReconstructionDistance = Literal["squared", "absolute", "cross-entropy"]
 MergingCriterion = Literal["mutual_information", "cut"]
 NeighbourSearch = Literal["auto", "exact", "approximate"]
+NeighbourSource = Literal["pixels", "learned", "given"]
 Norm = Literal["batch", "spectral", "none"]
 DataName = Literal["mnist", "fashion-mnist", "kmnist", "emnist", "usps", "svhn", "cifar10", "shards", "files"]
 

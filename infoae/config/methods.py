@@ -63,6 +63,7 @@ _OF: dict[str, tuple[Method, ...]] = {
     "objective.encoder_gradient": _INFOAE,
     "objective.encoder_batches": _INFOAE,
     "objective.self_critic_fakes": _INFOAE,
+    "features": _INFOAE,
     "stages": _INFOAE,
     "neighbours": _INFOAE,
     "pseudo_labels": _INFOAE,

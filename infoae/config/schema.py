@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from infoae.config.augment import Augment
 from infoae.config.data import Data
+from infoae.config.features import Features
 from infoae.config.kinds import Section
 from infoae.config.methods import Method, foreign, methods_of, without_foreign
 from infoae.config.sections import (
@@ -30,6 +31,7 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, le=SEED)] = 0
     """Random seed; decides initial weights, order, noise and augmentation."""
     data: Data = Data()
+    features: Features = Features()
     model: Model = Model()
     objective: Objective = Objective()
     stages: Stages = Stages()
@@ -100,6 +102,33 @@ class Config(Section):
             raise ValueError(
                 f"{before}mutual_information_epochs {first} and pseudo_label_epochs {second} leave none of "
                 f"{self.train.epochs} train.epochs to train everything"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _features_fit(self) -> Self:
+        objective, given = self.objective, self.features.encoder is not None
+        if given != (self.neighbours.source == "given"):
+            raise ValueError("neighbours.source given and features.encoder need each other: --features sets both")
+        if not given:
+            return self
+        hint = "(recipe photos-features has settings that fit)"
+        if self.stages.representation_epochs:
+            raise ValueError("stages.representation_epochs learn what features.encoder gives: leave one of them out")
+        if objective.pairs != "neighbours":
+            raise ValueError(
+                f"features.encoder needs objective.pairs neighbours: features are of images as they are {hint}"
+            )
+        if objective.weights.classification_encoded:
+            raise ValueError(
+                "objective.weights.classification_encoded needs a gradient through the encoder, which features.encoder "
+                f"has not: set it to 0 {hint}"
+            )
+        judged = objective.weights.self_critic or objective.weights.encoder_adversarial
+        if judged and objective.self_critic_fakes == "cycle":
+            raise ValueError(
+                "objective.self_critic_fakes cycle needs a gradient through the encoder, which features.encoder has "
+                f"not: set it to encoded or reconstructed {hint}"
             )
         return self
 

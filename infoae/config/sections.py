@@ -13,6 +13,7 @@ from infoae.config.kinds import (
     Count,
     MergingCriterion,
     NeighbourSearch,
+    NeighbourSource,
     Norm,
     NumNeighbours,
     Pixels,
@@ -180,9 +181,9 @@ class Stages(Section):
 class Neighbours(Section):
     """The nearest neighbours of each training image; not in the paper."""
 
-    source: Literal["pixels", "learned"] = "pixels"
-    """Where neighbours are near: in pixels, by the shapes of strokes, before training; or in the features that the
-    encoder has learnt in stages.representation_epochs."""
+    source: NeighbourSource = "pixels"
+    """Where neighbours are near: in pixels, by the shapes of strokes; in the features that the encoder has learnt in
+    stages.representation_epochs; or in those given, of features.encoder."""
     refresh_every: PositiveInt | None = None
     """Epochs between searches in learned features, until the heads vote; never again if not given."""
     count: NumNeighbours = 5

@@ -47,6 +47,16 @@ _USES = (
         "stages.representation_epochs",
     ),
     _Use(
+        ("augment.", "model.encoder", "objective.encoder_batches"),
+        lambda config: config.features.encoder is None,
+        "pixels to compare, which features.encoder takes the place of",
+    ),
+    _Use(
+        ("features.size", "features.output", "features.download"),
+        lambda config: config.features.encoder,
+        "features.encoder, or --features",
+    ),
+    _Use(
         ("model.feature_dim",),
         lambda config: config.model.architecture == "infogan",
         "model.architecture infogan",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # the run-time half of deploy imports this package, and has n
     from infoae.config import Data, DataName
 
 Split: TypeAlias = Literal["train", "test"]
+Features: TypeAlias = NDArray[np.float32]
+"""(N, D), in memory or mapped from a file."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,22 @@ class ImageSet:
     labels: NDArray[np.int64] | None
     held_out: NDArray[np.uint8] | None = None
     """Images that are kept out of training."""
+    features: Features | None = None
+    """Of each image, where a frozen encoder was given."""
+    held_out_features: Features | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def inputs(self) -> NDArray[np.uint8] | Features:
+        """What an encoder sees: features (N, D) where there are some, else the images (N, C, H, W)."""
+        return self.images if self.features is None else self.features
+
+    @property
+    def held_out_inputs(self) -> NDArray[np.uint8] | Features | None:
+        """The same of what is kept out of training."""
+        return self.held_out if self.held_out_features is None else self.held_out_features
 
 
 @dataclass(frozen=True)
@@ -42,9 +57,22 @@ class ShardSet:
     images: Shards
     held_out: NDArray[np.uint8] | None = None
     """Images that are kept out of training."""
+    features: Features | None = None
+    """Of each image, where a frozen encoder was given."""
+    held_out_features: Features | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def inputs(self) -> Shards | Features:
+        """What an encoder sees: features (N, D) where there are some, else the images (N, C, H, W)."""
+        return self.images if self.features is None else self.features
+
+    @property
+    def held_out_inputs(self) -> NDArray[np.uint8] | Features | None:
+        """The same of what is kept out of training."""
+        return self.held_out if self.held_out_features is None else self.held_out_features
 
 
 def load_training(config: Data) -> ImageSet | ShardSet:

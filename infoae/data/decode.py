@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from infoae.data import samples
+from infoae.data.image_spec import ImageSpec
 from infoae.data.samples import Samples, samples_of
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
 from infoae.limits import MAX_BYTES, MAX_PIXELS
@@ -83,6 +84,17 @@ def read_image(
             with unreadable():  # of the file system: nothing is damaged
                 raise
         return _pixels(image, options, channels, height, width)
+
+
+def resized(images: NDArray[np.uint8], image: ImageSpec) -> NDArray[np.uint8]:
+    """Return `images` uint8 (N, C, h, w), grey or RGB, as `image` says, as if each were read from a file."""
+    if images.shape[1:] == image.shape:
+        return images
+    made = np.empty((len(images), *image.shape), np.uint8)
+    for row, pixels in enumerate(images):
+        picture = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+        made[row] = _pixels(picture, DEFAULTS, *image.shape)
+    return made
 
 
 def size_of(source: Encoded) -> tuple[int, int]:

@@ -21,9 +21,13 @@ Rows: TypeAlias = NDArray[np.void]
 """Images with their classes, of the type that `row_type` returns."""
 
 
-def row_type(shape: tuple[int, int, int]) -> np.dtype[np.void]:
-    """Return the type of a row: `pixels` uint8 of `shape` (C, H, W), and the number of their `class`."""
-    return np.dtype([("pixels", np.uint8, shape), ("class", np.int32)])
+def row_type(shape: tuple[int, int, int], num_features: int | None = None) -> np.dtype[np.void]:
+    """Return the type of a row: `pixels` uint8 of `shape` (C, H, W), and the number of their `class`.
+
+    With `num_features` also as many float32 `features`.
+    """
+    features = [] if num_features is None else [("features", np.float32, (num_features,))]
+    return np.dtype([("pixels", np.uint8, shape), ("class", np.int32), *features])
 
 
 class Buckets:

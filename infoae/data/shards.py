@@ -3,6 +3,8 @@
     DIR/train/*.npy      uint8 (N, H, W) or (N, C, H, W), any N; one shape of image
     DIR/test/*.npy       the same, read whole into memory
     DIR/test_labels.npy  classes (N,) of the test images, for evaluation alone; may be missing
+    DIR/train_features.npy, DIR/test_features.npy
+                         float32 (N, D) of all images of a split in order; where infoae has prepared them
 
 Shards are memory-mapped: a rank touches the rows of its share, and the kernel's page cache is the only buffer. Training
 mixes MIXED_SHARDS of them at a time (`trainer.batches`), so that reads stay among few files. Two such groups are open
@@ -26,6 +28,8 @@ from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
 from infoae.errors import InfoAEError
 
 MIXED_SHARDS = 8
+FEATURES = {"train": "train_features.npy", "test": "test_features.npy"}
+"""The files of a folder that hold the features of a split."""
 
 
 class Shards:
@@ -77,6 +81,14 @@ def read_labels(path: Path, num_images: int) -> NDArray[np.int64]:
     if num_images and labels.min() < 0:
         raise InfoAEError(f"{path} holds {labels.min()}: classes are 0 and up")
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+
+
+def read_features(path: Path, num_images: int) -> NDArray[np.float32]:
+    """Map the features (N, D) of so many images. Raises InfoAEError if they are of others."""
+    found = _load(path)
+    if found.ndim != 2 or found.dtype.kind != "f" or len(found) < num_images:
+        raise InfoAEError(f"{path} holds {found.dtype} {found.shape}: floats ({num_images}, D) needed")
+    return found
 
 
 def _open(path: Path) -> NDArray[np.uint8]:

@@ -25,7 +25,9 @@ class _OverRanks(nn.modules.batchnorm._BatchNorm):
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * (count / (count - 1)), self.momentum)
-        normalised: Tensor = _Normalise.apply(x, self.weight, self.bias, mean, var, count, self.eps)
+        weight = torch.ones_like(mean) if self.weight is None else self.weight
+        bias = torch.zeros_like(mean) if self.bias is None else self.bias
+        normalised: Tensor = _Normalise.apply(x, weight, bias, mean, var, count, self.eps)
         return normalised
 
 

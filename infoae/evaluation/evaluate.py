@@ -22,8 +22,11 @@ from infoae.evaluation.trivial import Trivial
 from infoae.files import write_json
 from infoae.methods.registry import model_of
 from infoae.pseudolabels import joint, neighbour_graph
+from infoae.pseudolabels.joint import Inputs
 from infoae.runs import checkpoint as checkpoints
 from infoae.runs.run import EVALUATION, Run
+
+Ints = NDArray[np.int64]
 
 SCORE_IMAGES = 10_000  # of the training images, for the score: enough to fix it to about 0.01 nats
 SAMPLES_PER_CATEGORY = 100
@@ -38,7 +41,8 @@ class LabelFree:
     """What the answers say without any label."""
 
     mutual_information: float
-    """Nats between the answers for an image and for its augmented twin; at most log K. The score of a run."""
+    """Nats between the answers for an image and for its augmented twin, on features for its nearest neighbour; at most
+    log K. The score of a run."""
     balance: float
     """Entropy of how often each category is answered, over log K; 1 is even."""
     confidence: float
@@ -145,10 +149,10 @@ def _adversarial_balance(run: Run) -> dict[str, float]:
 
 def evaluate(model: CategoryModel, data: ImageSet, seed: int = 0) -> Evaluation:
     """Measure `model` on the images of `data`, and on its labels if it has any."""
-    probabilities = model.classify(data.images).numpy().astype(np.float64)
+    probabilities = model.classify(data.inputs).numpy().astype(np.float64)
     categories = probabilities.argmax(1)
     sizes = np.bincount(categories, minlength=model.num_categories)
-    answered = label_free(model, data.images, seed, probabilities)
+    answered = label_free(model, data.inputs, partners_of(data.inputs), seed, probabilities)
     first = slice(SCORE_IMAGES)
     beside = trivial.compared(data.images[first], categories[first], model.num_categories, seed)
     drawn = generated(model, data.images, categories, seed)
@@ -168,7 +172,7 @@ def evaluate(model: CategoryModel, data: ImageSet, seed: int = 0) -> Evaluation:
         frechet_distance=_frechet_distance(model, data.images, categories, seed),
         warnings=[
             *health.of_measures(measures, model.method),
-            *_suspicious_categories(model, data.images[first], seed),
+            *_suspicious_categories(model, data.inputs[first], seed),
             *_beside_trivial(model, answered, beside, len(data)),
         ],
     )
@@ -183,22 +187,41 @@ def _beside_trivial(model: CategoryModel, answered: LabelFree, beside: Trivial, 
     yield from health.of_trivial(beside, answered.mutual_information if enough and trained_for else None)
 
 
-def _suspicious_categories(model: CategoryModel, images: NDArray[np.uint8], seed: int) -> Iterator[str]:
+def _suspicious_categories(model: CategoryModel, images: Inputs, seed: int) -> Iterator[str]:
     """Yield what the answers for images and their nearest neighbours say against the categories."""
     if len(images) < ENOUGH_IMAGES:
         return
-    nearest = neighbour_graph.nearest_neighbours(images, Neighbours(count=1), Augment())[:, 0]
+    nearest: NDArray[Any] | None = partners_of(images)
+    if nearest is None:
+        nearest = neighbour_graph.nearest_neighbours(images, Neighbours(count=1), Augment())[:, 0]  # type: ignore[arg-type]
     found = joint.of_partners(model, model.classify_heads(images), images[nearest], seed)[0]
     yield from health.of_categories(found, model.category_of.cpu().numpy())
 
 
+def partners_of(inputs: Inputs) -> Ints | None:
+    """Return the nearest of other features for each of features (N, D): (N,); None of images, which have twins."""
+    if inputs.ndim != 2:
+        return None
+    if len(inputs) < 2:
+        return np.zeros(len(inputs), np.int64)
+    found = neighbour_graph.nearest_by_features(np.asarray(inputs, np.float32), Neighbours(count=1))[:, 0]
+    return found.astype(np.int64)
+
+
 def label_free(
-    model: CategoryModel, images: NDArray[np.uint8], seed: int = 0, probabilities: NDArray[np.float64] | None = None
+    model: CategoryModel,
+    images: Inputs,
+    partners: Ints | None = None,
+    seed: int = 0,
+    probabilities: NDArray[np.float64] | None = None,
 ) -> LabelFree:
-    """Measure the answers for `images` (N, C, H, W) and for one augmented twin of each."""
+    """Measure the answers for `images` (N, C, H, W) and for one augmented twin of each.
+
+    Of features (N, D) they are those for each and for the one of index `partners` (N,).
+    """
     if probabilities is None:
         probabilities = model.classify(images).numpy().astype(np.float64)
-    twin = joint.classify_augmented(model, images, seed, model.classify)
+    twin = joint.classify_augmented(model, images if partners is None else images[partners], seed, model.classify)
     frequencies = np.bincount(probabilities.argmax(1), minlength=model.num_categories) / len(images)
     return LabelFree(
         mutual_information=metrics.mutual_information(metrics.joint_distribution(probabilities, twin)),
@@ -233,16 +256,18 @@ def generated(
         return Generated(float("nan"), float("nan"), float("nan"))
     asked = torch.arange(model.num_categories).repeat_interleave(SAMPLES_PER_CATEGORY)
     samples = model.draw_images(asked, seed)
-    recovered = (model.classify(samples).argmax(1) == asked).float().mean().item()
+    recovered = float("nan")
+    if model.encodes_images:
+        recovered = (model.classify(samples).argmax(1) == asked).float().mean().item()
     ratios = []
     for category in range(model.num_categories):
         real = model.to_input(images[categories == category][:SAMPLES_PER_CATEGORY])
         if len(real) < 2:
             continue  # nothing real to compare with
         drawn = samples[asked == category]
-        pairs = [(drawn, real), (model.encode(drawn), model.encode(real))]
+        pairs = [(drawn, real)] + ([(model.encode(drawn), model.encode(real))] if model.encodes_images else [])
         ratios.append([_distance(fake) / max(_distance(true), 1e-12) for fake, true in pairs])
-    pixels, latent = np.mean(ratios, axis=0) if ratios else (float("nan"), float("nan"))
+    pixels, latent = [*(np.mean(ratios, axis=0) if ratios else []), float("nan"), float("nan")][:2]
     return Generated(recovered, float(pixels), float(latent))
 
 

@@ -25,7 +25,7 @@ TSNE_IMAGES = 2000  # of the test images: t-SNE takes seconds for these and minu
 
 def draw_all(run: Run, model: CategoryModel, test: ImageSet) -> Iterator[tuple[str, Path]]:
     """Draw every figure into the run's figures folder; yields name and path as each is written."""
-    answers = model.classify(test.images).argmax(1).numpy()
+    answers = model.classify(test.inputs).argmax(1).numpy()
     figures: dict[str, Figure | None] = {
         "samples": samples(model),
         "reconstructions": reconstructions(model, test),
@@ -93,7 +93,7 @@ def reconstructions(model: CategoryModel, data: ImageSet) -> Figure | None:
     columns = min(COLUMNS, len(data.images))
     whole_rows = min(3, len(data.images) // columns)
     real = model.to_input(data.images[: whole_rows * columns])
-    decoded = model.decode(model.encode(real))
+    decoded = model.decode(model.encode(data.inputs[: len(real)]))
     rows = [half for pair in zip(real.split(columns), decoded.split(columns), strict=True) for half in pair]
     return _grid(torch.stack(rows), "Test images, each above its reconstruction", ["image", "recon."] * whole_rows)
 
@@ -120,7 +120,7 @@ def interpolation(
             break
     if not starts:
         return None
-    images = model.interpolate(data.images[starts], data.images[ends], COLUMNS)
+    images = model.interpolate(data.inputs[starts], data.inputs[ends], COLUMNS)
     title = "within one category" if within else "between categories"
     return _grid(images, f"Interpolation {title}, test images at both ends", [""] * len(images))
 
@@ -135,7 +135,7 @@ def tsne(model: CategoryModel, data: ImageSet, answers: NDArray[np.int64]) -> Fi
     count = min(TSNE_IMAGES, len(data))
     if count < 2:
         return None
-    latents = model.encode(data.images[:count]).numpy()
+    latents = model.encode(data.inputs[:count]).numpy()
     perplexity = min(30.0, (count - 1) / 3)
     points = TSNE(init="pca", random_state=0, perplexity=perplexity).fit_transform(latents)
     colourings = {"category": answers[:count]}

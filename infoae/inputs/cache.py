@@ -12,21 +12,20 @@ import itertools
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import platformdirs
-
 from infoae.config import Config, Data
 from infoae.data.image_spec import ImageSpec
 from infoae.errors import InfoAEError, Notice, UsageError
-from infoae.files import atomic_folder, remove, remove_leftovers, write_json
+from infoae.files import atomic_folder, remove, remove_leftovers, user_cache, write_json
 from infoae.inputs import image_size
 from infoae.inputs.blocks import Source
 from infoae.inputs.convert import Converted, convert_files
+from infoae.inputs.featuring import Featuring
 from infoae.inputs.sources import Files, Listing, open_sources
 from infoae.limits import MAX_CACHE_BYTES
 from infoae.locks import share, try_lock, waited_for
@@ -34,7 +33,6 @@ from infoae.locks import share, try_lock, waited_for
 FORMAT = 1
 """Of what is kept; with another one everything is prepared anew."""
 DESCRIPTION, SHARDS = "source.json", "shards"
-FOLDER = "INFOAE_CACHE"
 
 
 @dataclass(frozen=True)
@@ -65,13 +63,14 @@ def ready(config: Config, moved_to: Path | None = None) -> Data:
     inputs = [str(given.root.expanduser())]
     channels, size = config.model.channels, config.model.image_size
     image = image_size.chosen(inputs, given.column, size, channels)
-    folder = _prepared(given, inputs, image)
+    features = None if config.features.encoder is None else Featuring(config.features)
+    folder = _prepared(given, inputs, image, features)
     return Data(name="shards", root=folder / SHARDS, limit=given.limit, held_out=given.held_out)
 
 
 def cache_folder() -> Path:
     """Return where prepared pictures are kept."""
-    return Path(os.environ.get(FOLDER) or platformdirs.user_cache_path("infoae")).expanduser() / "pictures"
+    return user_cache("pictures")
 
 
 def entries() -> list[Entry]:
@@ -91,27 +90,42 @@ def clear() -> Iterator[tuple[Entry, bool]]:
         yield entry, _remove_unless_held(entry.folder)
 
 
-def _prepared(given: Data, inputs: list[str], image: ImageSpec) -> Path:
+def _prepared(given: Data, inputs: list[str], image: ImageSpec, features: Featuring | None) -> Path:
     """Return the folder with the shards of `inputs`, held until this process ends, and make it if need be."""
-    settings = json.dumps([FORMAT, image.model_dump(mode="json"), given.labels, given.test_share, given.column])
-    name = hashlib.blake2b(f"{settings}\n{_fingerprint(inputs, image, given)}".encode(), digest_size=10).hexdigest()
-    folder = cache_folder() / name
+    settings = [FORMAT, image.model_dump(mode="json"), given.labels, given.test_share, given.column]
+    settings += [] if features is None else [features.digest]
+
+    def make(made: Path) -> Notice:
+        done = convert_files(
+            inputs,
+            made / SHARDS,
+            image,
+            test_share=given.test_share,
+            labels=given.labels,
+            column=given.column,
+            features=features,
+        )
+        return _notice(inputs[0], image, done)
+
+    return kept(f"{json.dumps(settings)}\n{_fingerprint(inputs, image, given)}", inputs[0], make)
+
+
+def kept(key: str, source: str, make: Callable[[Path], Notice | None]) -> Path:
+    """Return the folder that is kept for `key`, held until this process ends; `make` fills it if it is not there.
+
+    `source` says in `infoae cache` what it was made from; what `make` returns is told once the folder is there.
+    """
+    folder = cache_folder() / hashlib.blake2b(key.encode(), digest_size=10).hexdigest()
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder.parent)  # also of pictures that have changed since, which have another name now
     while True:
         with waited_for(folder.with_suffix(".lock")):
             if not folder.exists():
                 with atomic_folder(folder) as made:
-                    write_json(made / DESCRIPTION, {"source": inputs[0]})
-                    done = convert_files(
-                        inputs,
-                        made / SHARDS,
-                        image,
-                        test_share=given.test_share,
-                        labels=given.labels,
-                        column=given.column,
-                    )
-                _tell(inputs[0], image, done)
+                    write_json(made / DESCRIPTION, {"source": source})
+                    told = make(made)
+                if told is not None:
+                    warnings.warn(told, stacklevel=2)
         if share(folder):
             break
     os.utime(folder)
@@ -141,15 +155,12 @@ def _paths(source: Source) -> Iterator[Path]:
         yield Path(cast(Any, source).path)  # every container has one
 
 
-def _tell(source: str, image: ImageSpec, done: Converted) -> None:
+def _notice(source: str, image: ImageSpec, done: Converted) -> Notice:
     kind = "grey" if image.channels == 1 else "RGB"
     skipped = f"; {done.num_failed:,} inputs cannot be read, the first: {done.reasons[0]}" if done.num_failed else ""
-    warnings.warn(
-        Notice(
-            f"{source}: {done.num_train + done.num_test:,} pictures became {image.width} x {image.height} {kind}, "
-            f"{done.num_test:,} of them kept for tests, in {done.seconds:.0f} s; kept in {cache_folder()}{skipped}"
-        ),
-        stacklevel=2,
+    return Notice(
+        f"{source}: {done.num_train + done.num_test:,} pictures became {image.width} x {image.height} {kind}, "
+        f"{done.num_test:,} of them kept for tests, in {done.seconds:.0f} s; kept in {cache_folder()}{skipped}"
     )
 
 

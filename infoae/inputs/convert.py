@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections import Counter
@@ -9,19 +10,22 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from infoae.data.decode import DEFAULTS, DecodeOptions
+from infoae.cpus import available_cpus
+from infoae.data.decode import DEFAULTS, DecodeOptions, resized
 from infoae.data.external_shuffle import Buckets, row_type
 from infoae.data.image_spec import ImageSpec
 from infoae.data.shard_writer import write_classes, write_split
 from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_folder
-from infoae.inputs.blocks import Source
+from infoae.inputs.arrays import ArrayFile
+from infoae.inputs.blocks import Block, Source
 from infoae.inputs.classes import ClassOf
 from infoae.inputs.classes import rules as class_rules
-from infoae.inputs.cpus import available_cpus
 from infoae.inputs.decoding import Decoded, check_any, decode, largest, ordered_map, read_blocks
 from infoae.inputs.sources import open_sources
 from infoae.reporting.images import progress
@@ -30,6 +34,21 @@ BLOCK_IMAGES = 64
 BLOCK_BYTES = 4 * 1024 * 1024
 """A thread decodes at most so many images and bytes at a time: seconds of large photographs, which Ctrl-C waits for."""
 REASONS = 5
+
+
+class Featurer(Protocol):
+    """What gives features of pictures while they are converted."""
+
+    dim: int
+    """D."""
+    image: ImageSpec | None
+    """What pictures are to be decoded as for it, None where it does not look at them."""
+
+    def of(self, pictures: NDArray[np.uint8], numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return features (M, D) of `pictures` (M, C, H, W), which are the inputs of these `numbers`. InfoAEError."""
+
+    def check_all(self, num_inputs: int) -> None:
+        """Raise InfoAEError if the features of so many inputs cannot be trained on."""
 
 
 @dataclass
@@ -61,11 +80,12 @@ def convert_files(
     max_errors: int | None = None,
     null: bool = False,
     options: DecodeOptions = DEFAULTS,
+    features: Featurer | None = None,
 ) -> Converted:
     """Write all `inputs`, as `image` says, to shards in the new folder `out`, which appears when it is whole.
 
-    The arguments are the options of `infoae convert`; the same ones and the same inputs give the same bytes. Raises
-    InfoAEError for anything wrong outside.
+    The arguments are the options of `infoae convert`; the same ones and the same inputs give the same bytes. With
+    `features`, those of each picture are written, too. Raises InfoAEError for anything wrong outside.
     """
     start = time.monotonic()
     target = _vacant(out)
@@ -76,10 +96,11 @@ def convert_files(
     names: dict[str, int] = {}  # of classes, numbered as they come
     try:
         with atomic_folder(target) as folder:
-            buckets = Buckets(folder / "buckets", row_type(image.shape), np.random.default_rng(seed))
+            kind = row_type(image.shape, None if features is None else features.dim)
+            buckets = Buckets(folder / "buckets", kind, np.random.default_rng(seed))
             with buckets, progress("convert", total) as advance, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow warns of oddities in files; what is unreadable is told as such
-                done = _gather(sources, rules, image, options, buckets, names, max_errors, advance)
+                done = _gather(sources, rules, image, options, buckets, names, max_errors, advance, features)
             with progress("shuffle", buckets.num_rows) as advance:
                 classes = write_split(folder, buckets, test_share, advance)
             if labels is not None:
@@ -101,17 +122,22 @@ def _gather(
     names: dict[str, int],
     max_errors: int | None,
     advance: Callable[[int], object],
+    features: Featurer | None,
 ) -> Converted:
     """Put every readable input into `buckets`, numbering its class in `names` by the rule of its source."""
     done, num_inputs = Converted(), 0
     for source, class_of in zip(sources, rules, strict=True):
-        with closing(_decoded(source, image, options)) as blocks:
-            for block in blocks:
+        seen = image if features is None or isinstance(source, ArrayFile) else features.image or image
+        with closing(_decoded(source, seen, image, options)) as blocks:
+            for block, pixels in blocks:
                 rows = np.zeros(len(block.images), buckets.kind)
-                rows["pixels"] = block.images
+                rows["pixels"] = pixels
+                if features is not None:
+                    readable = np.flatnonzero([error is None for error in block.errors])
+                    rows["features"] = features.of(block.images, num_inputs + readable)
                 if class_of:
-                    readable = (key for key, error in zip(block.keys, block.errors, strict=True) if error is None)
-                    rows["class"] = [names.setdefault(class_of(key), len(names)) for key in readable]
+                    keys = (key for key, error in zip(block.keys, block.errors, strict=True) if error is None)
+                    rows["class"] = [names.setdefault(class_of(key), len(names)) for key in keys]
                 buckets.add(rows)
                 num_inputs += len(block.keys)
                 done.passed_over += block.passed_over
@@ -127,6 +153,8 @@ def _gather(
                         f"the first: {done.reasons[0]}"
                     )
     check_any(num_inputs, done.passed_over)
+    if features is not None:
+        features.check_all(num_inputs)
     if buckets.num_rows < 2 and done.num_failed:  # or the reason why there are so few would not be told
         raise InfoAEError(
             f"{buckets.num_rows or 'not one'} of {num_inputs} inputs is readable, at least 2 are needed: one to train "
@@ -135,9 +163,17 @@ def _gather(
     return done
 
 
-def _decoded(source: Source, image: ImageSpec, options: DecodeOptions) -> Generator[Decoded, None, None]:
-    size = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (image.channels * image.height * image.width)))
-    yield from ordered_map(lambda block: decode(block, image, options), read_blocks([source], size), available_cpus())
+def _decoded(
+    source: Source, seen: ImageSpec, image: ImageSpec, options: DecodeOptions
+) -> Generator[tuple[Decoded, NDArray[np.uint8]], None, None]:
+    """Yield blocks of pictures decoded as `seen`, and what they are as `image`."""
+    size = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // math.prod(seen.shape)))
+
+    def decoded(block: Block) -> tuple[Decoded, NDArray[np.uint8]]:
+        found = decode(block, seen, options)
+        return found, resized(found.images, image)
+
+    yield from ordered_map(decoded, read_blocks([source], size), available_cpus())
 
 
 def _vacant(out: Path) -> Path:

@@ -23,7 +23,7 @@ class InfoAEMethod:
 
     def build(self, config: Config) -> InfoAE:
         """Return the six networks."""
-        return InfoAE(config.model)
+        return InfoAE(config.model, config.features)
 
     def sides(self, model: InfoAE, config: Config) -> tuple[Side, ...]:
         """Return encoder, decoder, generator and classifier (equation 1), then discriminator and self-critic."""
@@ -49,9 +49,14 @@ class InfoAEMethod:
         share: Share,
         random: torch.Generator,
     ) -> Batch:
-        """Return x, its augmented partner where mutual information compares them, noise and over-categories."""
+        """Return x, its augmented partner where mutual information compares them, noise and over-categories.
+
+        Where the encoder sees features, which are of images as they are, nothing is augmented.
+        """
         x, partners = images
         batch, x_twin = drawn(model, x, share, random), None
+        if config.features.encoder is not None:
+            return replace(batch, c=model.choose_over(batch.c, batch.u[:, 0]))
         if "mutual_information" in stage.losses or "contrastive" in stage.losses:
             x_twin = _augmented(x if partners is None else partners, config, share, random)
         if not stage.adversarial:  # no image is judged beside it, so that x can be augmented, too

@@ -15,15 +15,17 @@ from infoae.config import Augment
 from infoae.random_streams import Stream, generator
 
 Floats = NDArray[np.float64]
+Inputs = NDArray[np.uint8] | NDArray[np.float32]
+"""Images (N, C, H, W), or features (N, D)."""
 
 TWIN = Augment()
 """How partners are augmented to measure: the same for every run, so that runs can be compared."""
 
 
-def of_partners(model: CategoryModel, answers: Tensor, partners: NDArray[np.uint8], seed: int = 0) -> Floats:
+def of_partners(model: CategoryModel, answers: Tensor, partners: Inputs, seed: int = 0) -> Floats:
     """Return each head's joint distribution (H, M, M) of its `answers` (N, H, M) and those for augmented partners.
 
-    `partners` are images (N, C, H, W).
+    `partners` are images (N, C, H, W), or features (N, D), which are not augmented.
     """
     return of_answers(answers, torch.from_numpy(classify_augmented(model, partners, seed, model.classify_heads)))
 
@@ -36,12 +38,14 @@ def of_answers(answers: Tensor, others: Tensor) -> Floats:
 
 def classify_augmented(
     model: CategoryModel,
-    images: NDArray[np.uint8],
+    images: Inputs,
     seed: int,
     classify: Callable[[Tensor], Tensor],
     augment: Augment = TWIN,
 ) -> Floats:
-    """Return what `classify` answers (N, ...) for images (N, C, H, W), each augmented once."""
+    """Return what `classify` answers (N, ...) for images (N, C, H, W), each augmented once, or for features as such."""
+    if images.ndim == 2:
+        return classify(torch.tensor(images)).numpy().astype(np.float64)
     parts = (model.to_input(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
     return torch.cat([classify(part) for part in twins(parts, seed, augment)]).numpy().astype(np.float64)
 

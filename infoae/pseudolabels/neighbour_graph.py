@@ -1,4 +1,4 @@
-"""Nearest neighbours of images in pixel space: pairs that very likely show the same thing, found without a label."""
+"""Nearest neighbours of images, by pixels or features: very likely they show the same thing, found without a label."""
 
 from __future__ import annotations
 
@@ -61,6 +61,25 @@ def nearest_neighbours(
 
             apart = distances(sharper, mine, nearest, varied, rule.distortion)
             nearest = nearest.gather(1, apart.topk(count, largest=False).indices)
+        found.append(nearest)
+        advance(len(mine))
+    return torch.cat(found).numpy().astype(np.int32)
+
+
+def nearest_by_features(
+    features: NDArray[np.float32], rule: Neighbours, advance: Callable[[int], object] = lambda _: None
+) -> NDArray[np.int32]:
+    """Return the nearest other images of each image by their features: (N, D) -> indices (N, P), nearest first.
+
+    P is `rule.num_kept()`. Nearest by the angle between features from which their mean is taken; `rule.search` is as
+    for pixels. Raises ValueError if there are too few others.
+    """
+    count = rule.num_kept()
+    if len(features) <= count:
+        raise ValueError(f"{count} neighbours need as many other images, not {len(features) - 1}")
+    x = torch.tensor(np.asarray(features, np.float32))
+    found = []
+    for mine, nearest in closest(F.normalize(x - x.mean(0)), count, rule.search):
         found.append(nearest)
         advance(len(mine))
     return torch.cat(found).numpy().astype(np.int32)

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from infoae.distributed import collectives
 from infoae.errors import InfoAEError, UsageError, one_line
 from infoae.files import atomic_file
 from infoae.pseudolabels import knn
-from infoae.pseudolabels.neighbour_graph import nearest_neighbours
+from infoae.pseudolabels.neighbour_graph import nearest_by_features, nearest_neighbours
 from infoae.random_streams import Stream, generator
 from infoae.runs.run import NEIGHBOURS, Run
 from infoae.version import __version__
@@ -61,14 +62,20 @@ class Pairs:
         return drawn
 
 
-def load(run: Run, images: NDArray[np.uint8] | Shards, config: Config, device: torch.device) -> Pairs:
-    """Return the neighbours of `images` (N, C, H, W): the main rank's, for all ranks.
+def load(
+    run: Run,
+    images: NDArray[np.uint8] | Shards,
+    config: Config,
+    device: torch.device,
+    features: NDArray[np.float32] | None = None,
+) -> Pairs:
+    """Return the neighbours of `images` (N, C, H, W), by `features` (N, D) if given: the main rank's, for all ranks.
 
     Raises UsageError if there are too few images, InfoAEError if what the run's folder keeps is damaged.
     """
     found = np.zeros((len(images), config.neighbours.num_kept()), np.int32)
     if collectives.is_main():
-        find(run, images, config.neighbours, config.augment)
+        find(run, images, config.neighbours, config.augment, features=features)
         path, shape = run.path / NEIGHBOURS, found.shape
         found = _reading(path, lambda: _read(path, shape), "remove it, it is computed again")
     return Pairs(collectives.from_main(torch.from_numpy(found), device).numpy(), config.neighbours.count)
@@ -111,8 +118,9 @@ def find(
     augment: Augment,
     advance: Callable[[int], object] = lambda _: None,
     say: Callable[[str], object] = lambda _: None,
+    features: NDArray[np.float32] | None = None,
 ) -> None:
-    """Put the neighbours of `images` (N, C, H, W) into the run's folder, unless they are there.
+    """Put the neighbours of `images` (N, C, H, W), by `features` (N, D) if given, into the run's folder, unless there.
 
     `advance` is told of so many more images that are done, `say` once how they are searched, in words, if they are.
     Raises UsageError if there are too few.
@@ -121,12 +129,13 @@ def find(
     if path.exists():
         return
     check_enough(len(images), rule)
-    every = images[np.arange(len(images))]
+    every: NDArray[Any] = images[np.arange(len(images))] if features is None else features
     source = _source(every, rule, augment)
     found = _of_another_run(run, source, (len(images), rule.num_kept()))
     if found is None:
         say(f"nearest neighbours of {len(images):,} images {knn.described(rule.search, len(images))}")
-        found = nearest_neighbours(every, rule, augment, advance=advance)
+        by_pixels = partial(nearest_neighbours, augment=augment)
+        found = (by_pixels if features is None else nearest_by_features)(every, rule, advance=advance)
     with atomic_file(path) as file, file.open("wb") as stream:
         np.savez(stream, neighbours=found, source=source)
 
@@ -141,8 +150,8 @@ def check_enough(num_images: int, rule: Neighbours) -> None:
         )
 
 
-def _source(images: NDArray[np.uint8], rule: Neighbours, augment: Augment) -> str:
-    """Return a digest of all that neighbours follow from: images (N, C, H, W), settings and version."""
+def _source(images: NDArray[Any], rule: Neighbours, augment: Augment) -> str:
+    """Return a digest of all that neighbours follow from: images (N, C, H, W) or features (N, D), settings, version."""
     settings = rule.model_dump(include={"blur", "distortion", "search"})
     settings["search"] = knn.resolved(rule.search, len(images))
     made_of = (__version__, images.shape, rule.num_kept(), settings, augment.model_dump())

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from infoae.category_model import CategoryModel
@@ -14,7 +13,7 @@ from infoae.config import Neighbours
 from infoae.distributed import collectives
 from infoae.model import InfoAE
 from infoae.pseudolabels import pairs
-from infoae.pseudolabels.knn import closest
+from infoae.pseudolabels.neighbour_graph import nearest_by_features
 from infoae.pseudolabels.pairs import Indices, Pairs
 from infoae.runs.run import Run
 from infoae.stages import Schedule
@@ -32,13 +31,20 @@ class Partners:
     sought in learned features; it follows from the epochs done, so that a resumed run has those of then.
     """
 
-    def __init__(self, run: Run, schedule: Schedule, images: NDArray[np.uint8] | Shards, device: torch.device) -> None:
+    def __init__(
+        self,
+        run: Run,
+        schedule: Schedule,
+        images: NDArray[np.uint8] | Shards,
+        features: NDArray[np.float32] | None,
+        device: torch.device,
+    ) -> None:
         self._run, self._schedule, self._images, self._device = run, schedule, images, device
         self.pairs: Pairs | None = None
         """None where an image is compared with its twin, as before anything is learnt."""
         self.searches = 0
         if schedule.config.seeks_neighbours_first():
-            self.pairs = pairs.load(run, images, schedule.config, device)
+            self.pairs = pairs.load(run, images, schedule.config, device, features)
 
     def restore(self, epochs_done: int) -> None:
         """Take the neighbours that the run had after so many epochs. Raises InfoAEError if their file is damaged."""
@@ -72,6 +78,4 @@ def learned_neighbours(model: InfoAE, images: NDArray[np.uint8] | Shards, rule: 
     """
     chunks = np.array_split(np.arange(len(images)), -(-len(images) // CHUNK))
     features = torch.cat([model.represent(images[chunk]) for chunk in chunks])
-    directions = F.normalize(features - features.mean(0), dim=1)
-    found = [nearest for _, nearest in closest(directions, rule.num_kept(), rule.search)]
-    return torch.cat(found).numpy().astype(np.int32)
+    return nearest_by_features(features.numpy(), rule)

@@ -20,6 +20,7 @@ from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_file, write_json
 from infoae.model import InfoAE
 from infoae.pseudolabels import distinctness, joint, merging, propagation, vote
+from infoae.pseudolabels.joint import Inputs
 from infoae.pseudolabels.partners import Partners
 from infoae.pseudolabels.vote import Ints, Neighbours, Votes
 from infoae.runs.run import CATEGORIES, OLD_PSEUDO_LABELS, PSEUDO_LABELS, Run
@@ -32,15 +33,16 @@ if TYPE_CHECKING:
 class PseudoLabels:
     """Makes the labels of one run's training images, keeps them in its folder, and merges over-categories by them.
 
-    All ranks have one, and the same labels; the main one computes and writes. `version` counts how often labels were
-    made; it follows from the epochs done, so that a resumed run has those of then.
+    `images` are what an encoder sees of them: images or features. All ranks have one, and the same labels; the main one
+    computes and writes. `version` counts how often labels were made; it follows from the epochs done, so that a resumed
+    run has those of then.
     """
 
     def __init__(
         self,
         run: Run,
         schedule: Schedule,
-        images: NDArray[np.uint8] | Shards,
+        images: Inputs | Shards,
         partners: Partners,
         device: torch.device,
     ) -> None:

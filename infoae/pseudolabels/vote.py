@@ -13,6 +13,7 @@ from infoae import metrics
 from infoae.category_model import CategoryModel
 from infoae.config import MergingCriterion
 from infoae.pseudolabels import joint, merging
+from infoae.pseudolabels.joint import Inputs
 
 if TYPE_CHECKING:
     from infoae.data.shards import Shards
@@ -37,15 +38,15 @@ class Votes:
 
 def of_heads(
     model: CategoryModel,
-    images: NDArray[np.uint8] | Shards,
+    images: Inputs | Shards,
     neighbours: Neighbours | None,
     criterion: MergingCriterion = "mutual_information",
 ) -> Votes:
     """Return the votes of the heads of `model`.
 
-    Images (N, C, H, W), and the indices of the neighbours of each (N, P), or None where its partner is its augmented
-    twin. Each head's over-categories are merged (`merging`) by its answers for images and for all their partners: kinds
-    of the same thing may have few links, which a part of the pairs could miss.
+    Images (N, C, H, W) or features (N, D), and the indices of the neighbours of each (N, P), or None where its partner
+    is its augmented twin. Each head's over-categories are merged (`merging`) by its answers for images and for all
+    their partners: kinds of the same thing may have few links, which a part of the pairs could miss.
     """
     chunks = _chunks(len(images))
     answers = torch.cat([model.classify_heads(images[chunk]) for chunk in chunks])
@@ -57,7 +58,7 @@ def of_heads(
     return Votes(np.concatenate(votes, 1), np.array([left for _, left in merged]))
 
 
-def of_classifier(model: CategoryModel, images: NDArray[np.uint8] | Shards) -> Votes:
+def of_classifier(model: CategoryModel, images: Inputs | Shards) -> Votes:
     """Return the answers of the one classifier as votes."""
     answers = [model.classify(images[chunk]).argmax(1).numpy() for chunk in _chunks(len(images))]
     return Votes(np.concatenate(answers)[None], np.zeros(1))
@@ -70,7 +71,7 @@ def _chunks(count: int) -> list[Ints]:
 def _joint(
     model: CategoryModel,
     answers: torch.Tensor,
-    images: NDArray[np.uint8] | Shards,
+    images: Inputs | Shards,
     chunk: Ints,
     neighbours: Neighbours | None,
 ) -> Floats:

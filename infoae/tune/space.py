@@ -23,6 +23,7 @@ Bound = Annotated[float, Field(allow_inf_nan=False)]
 FIXED = {
     "method": "each has settings of its own: make a sweep of each",
     "data": "scores on different images cannot be compared",
+    "features": "scores on different features cannot be compared",
     "model.num_categories": "the score's maximum is the logarithm of their number, so scores could not be compared",
     "train.epochs": "the scheduler gives each trial its epochs",
     "train.patience": "the scheduler stops trials, not they themselves",
@@ -117,6 +118,8 @@ def spaces() -> dict[str, Path]:
 
 def default(config: Config) -> str:
     """Return the name of the space that a sweep takes which is told none: that of the method's λs."""
+    if config.features.encoder is not None:
+        return "lambdas-features"
     return "lambdas" if config.method == "infoae" else config.method
 
 

@@ -20,15 +20,14 @@ from typing import Any
 import ray
 from ray import tune
 
-from infoae import data
 from infoae.cluster import connect, placement
 from infoae.cluster.connect import Request
 from infoae.cluster.placement import Layout
 from infoae.config import recipes
 from infoae.errors import InfoAEError, MachineError, UsageError
 from infoae.files import scratch_folder
-from infoae.inputs.cache import ready
 from infoae.limits import MAX_RUNS
+from infoae.loading import load_training
 from infoae.methods.registry import method_of
 from infoae.planning import checked
 from infoae.pseudolabels import pairs
@@ -60,7 +59,7 @@ def planned(
     """
     search, scheduler, metric = how
     config = recipes.load(source, overrides)
-    config = config.model_copy(update={"data": config.data.absolute()})
+    config = config.model_copy(update={"data": config.data.absolute(), "features": config.features.absolute()})
     if config.train.patience is not None:
         raise UsageError("train.patience: in a sweep the scheduler stops trials, not they themselves: set it to null")
     if config.model.num_categories == "auto":
@@ -177,10 +176,10 @@ def _find_neighbours(sweep: Sweep, beside: Run) -> None:
     }
     if not config.seeks_neighbours_first() or varied & {"neighbours", "objective.pairs", "augment"}:
         return
-    found = data.load_training(ready(config)).images
+    found = load_training(config)
     with Bar("nearest neighbours", "images", len(found)) as bar:
         bar.show()
-        pairs.find(beside, found, config.neighbours, config.augment, bar.advance, bar.say)
+        pairs.find(beside, found.images, config.neighbours, config.augment, bar.advance, bar.say, found.features)
 
 
 def _tuner(task: Task, at_once: int, scratch: Path, following: _Following) -> tune.Tuner:

@@ -16,12 +16,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from infoae.deploy import Classifier, Generator, onnx_session
+import infoae.sessions
+from infoae.cpus import available_cpus
+from infoae.deploy import Classifier, Generator
 from infoae.deploy.bundle import Bundle, write_checksums
 from infoae.deploy.classifier import BATCH_SIZE
 from infoae.deploy.per_process import PerProcess
 from infoae.errors import InfoAEError
-from infoae.inputs.cpus import available_cpus
 from tests.helpers.bundles import CATEGORIES, LATENT, make_bundle, reference
 from tests.helpers.inputs import PIXELS
 
@@ -74,7 +75,7 @@ def test_a_gpu_is_given_batches_of_one_size(bundle: Path, monkeypatch: pytest.Mo
     generator = Generator(bundle, "cpu")
     latent = np.random.default_rng(1).normal(size=(3, LATENT)).astype(np.float32)
     plain = classifier.classify(random_images(20)), generator.generate(3, 300, seed=5), generator.decode(latent)
-    monkeypatch.setattr(onnx_session, "device_of", lambda _: "cuda")
+    monkeypatch.setattr("infoae.sessions.device_of", lambda _: "cuda")
     watched = Watched(classifier._sessions.get())
     monkeypatch.setattr(classifier, "_sessions", PerProcess(lambda: watched))
     for role, sessions in generator._sessions.items():
@@ -106,7 +107,7 @@ def test_what_stops_one_thread_stops_all(bundle: Path, monkeypatch: pytest.Monke
         time.sleep(0.05)
         return run_session(*arguments)
 
-    run_session = onnx_session.run_session
+    run_session = infoae.sessions.run_session
     monkeypatch.setattr("infoae.deploy.classifier.run_session", failing)
     with pytest.raises(InfoAEError, match="out of memory"):
         classifier.classify(random_images(700))

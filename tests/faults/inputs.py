@@ -27,9 +27,9 @@ from infoae.deploy import batch
 from infoae.deploy.classifier import Classifier
 from infoae.deploy.formats import FORMATS
 from infoae.deploy.rows import RowFormat
+from infoae.files import CACHE as FOLDER
 from infoae.inputs import convert as converting
 from infoae.inputs import decoding
-from infoae.inputs.cache import FOLDER
 from infoae.inputs.sources import open_sources
 from infoae.methods.schedules import schedule_of
 from infoae.reproduce import tables

@@ -47,6 +47,12 @@ OVER = (
     "objective.weights.latent_matching=1",
     "augment.elastic=1",
 )
+FEATURES = (
+    "features.encoder=not-opened.onnx",
+    "features.dim=12",
+    "neighbours.source=given",
+    "objective.weights.classification_encoded=0",
+)
 
 
 def main(scenario: str, folder: Path, rank: int, ranks: int, environment: dict[str, str]) -> None:
@@ -100,10 +106,13 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
             torch.from_numpy(np.stack([mine % 11 - 1, mine % 7 - 1])) if schedule.num_pseudo_labels(epoch) else None
         )
         stage = schedule.stage(epoch)
+        features = None
+        if run_config.features.encoder is not None:
+            features = torch.stack([features_of(images[rows]) for rows in (mine, len(images) - 1 - mine)])
         batch = taken.draw(images[mine], index, stage, share, partners)
         noise.append([batch.x_twin, batch.u, batch.c])
         with counted() as calls:
-            losses.append(taken(images[mine], index, stage, share.total, partners, labels).metrics())
+            losses.append(taken(images[mine], index, stage, share.total, partners, labels, features).metrics())
         num_sums.append(len(calls))
         seen.append(mine)
         gradients.append(flat(p.grad for p in taken.model.parameters() if p.grad is not None))
@@ -119,6 +128,11 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
         "model": on_cpu(taken.model),
         "average": None if taken.average is None else on_cpu(taken.average.module),
     }
+
+
+def features_of(images: Tensor) -> Tensor:
+    """Return features (B, 12) of images (B, 1, 28, 28), the same of the same image."""
+    return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, (3, 4)).flatten(1)
 
 
 @contextmanager

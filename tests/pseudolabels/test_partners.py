@@ -16,6 +16,7 @@ from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
 from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
+from infoae.networks import Encoder
 from infoae.pseudolabels import pairs
 from infoae.pseudolabels.partners import learned_neighbours
 from infoae.runs.run import NEIGHBOURS, Run
@@ -77,9 +78,10 @@ def test_the_table_says_when() -> None:
 def test_learned_neighbours_are_those_of_the_greatest_cosine(mnist: tuple[ImageSet, ImageSet]) -> None:
     torch.manual_seed(0)
     model, images = InfoAE(learned().model).eval(), mnist[0].images
-    found = learned_neighbours(model, images, Neighbours(count=4))
+    found, encoder = learned_neighbours(model, images, Neighbours(count=4)), model.encoder
+    assert isinstance(encoder, Encoder)
     with torch.no_grad():
-        features = model.encoder.features(torch.tensor(images).float() / 255).double().numpy()
+        features = encoder.features(torch.tensor(images).float() / 255).double().numpy()
     features -= features.mean(0)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     cosines = unit @ unit.T - 10 * np.eye(len(unit))

@@ -37,7 +37,19 @@ def test_the_default_space_is_of_the_method_and_holds_its_recipes(recipe: str) -
 
 def test_every_space_is_the_default_of_a_method_or_of_infoae() -> None:
     others = set(METHODS) - {"infoae"}
-    assert set(space.spaces()) == {"lambdas", "neighbours", "paper"} | others
+    assert set(space.spaces()) == {"lambdas", "lambdas-features", "neighbours", "paper"} | others
+
+
+def test_a_sweep_on_features_varies_what_features_allow() -> None:
+    base = recipes.load("photos-features")
+    found = space.load(space.default(base), base)
+    assert {key for dimension in found.values() for key in dimension.keys} == {
+        "objective.weights.reconstruction",
+        "objective.weights.classification_generated",
+        "objective.weights.encoder_adversarial",
+    }
+    with pytest.raises(UsageError, match="classification_encoded needs a gradient"):
+        space.load("lambdas", base)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -101,6 +113,7 @@ def test_a_value_reaches_every_key_of_its_dimension_and_no_other() -> None:
         ("seed.x: {choices: [1]}", "seed is not a section"),
         ("x: {keys: [seed], choices: [1]}\ny: {keys: [seed], choices: [2]}", "seed is set by both x and y"),
         ("data.limit: {choices: [10]}", "cannot be swept: scores on different images cannot be compared"),
+        ("features.size: {low: 32, high: 64}", "cannot be swept: scores on different features cannot be compared"),
         ("k: {keys: [model.num_categories], choices: [10]}", "cannot be swept"),
         ("method: {choices: [infoae, aae]}", "cannot be swept: each has settings of its own"),
         ("train.epochs: {low: 1, high: 9}", "cannot be swept"),

@@ -1,0 +1,1 @@
+"""Frozen encoders that people have: what makes features of pictures, and how pictures are prepared for it."""
