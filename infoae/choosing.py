@@ -9,7 +9,8 @@ categories of nothing but colour, or of where things lie, come out low.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,21 @@ from infoae import metrics
 from infoae.category_model import CategoryModel
 from infoae.config import Augment, Config, recipes
 from infoae.data import ImageSet
-from infoae.planning import with_image_shape
+from infoae.errors import Notice
+from infoae.planning import Plan, with_image_shape
 from infoae.pseudolabels import joint
+from infoae.reporting.bars import Bar
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
 
 IMAGES, JUDGED = 5000, 2000
 """Pictures that a trial trains on, and others that it is judged by."""
+FEWEST = 500
+"""Fewer pictures are too few to try anything on: the first candidate is taken."""
+LARGEST = 32
+"""Pixels of a side that larger pictures are shrunk to for trials."""
+USUAL = 10
+"""Categories that are tried where their number is to be found."""
 JUDGE = Augment(kind="strokes", crop=0.2, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2)
 """How twins differ that recipes are judged by: by as much as leaves a picture of anything what it is."""
 
@@ -50,7 +59,7 @@ _SHORT: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A recipe, with the kind of augmentation that is set in it."""
+    """A recipe, with the kind of augmentation that is set in it, and how long it is tried."""
 
     recipe: str
     kind: str
@@ -84,10 +93,33 @@ class Trial:
     """Nats between the answers for pictures and for their twins; at most log K."""
 
 
-def trials(images: NDArray[np.uint8], config: Config, device: torch.device, precision: torch.dtype) -> Iterator[Trial]:
+def chosen(plan: Plan) -> Candidate:
+    """Return the candidate of the highest score on some of a plan's training images, and say which and why."""
+    first = CANDIDATES[0]
+    if len(plan.train) < FEWEST:
+        _tell(f"{first}: {len(plan.train)} pictures are too few to try other recipes on")
+        return first
+    found: list[Trial] = []
+    with Bar("trying recipes", "recipes", len(CANDIDATES)) as bar:
+        bar.show()
+        for trial in trials(plan.train.images, plan.config, plan.device, plan.precision):
+            found.append(trial)
+            bar.advance(1)
+    best, *others = sorted(found, key=lambda trial: trial.score, reverse=True)
+    rest = ", ".join(f"{other.candidate} {other.score:.2f}" for other in others)
+    _tell(
+        f"{best.candidate} suits these pictures best: {best.score:.2f} of {np.log(best.model.num_categories):.2f} nats "
+        f"between the answers for {min(JUDGED, len(plan.train)):,} pictures and for their twins ({rest})"
+    )
+    return best.candidate
+
+
+def trials(
+    images: NDArray[np.uint8] | Any, config: Config, device: torch.device, precision: torch.dtype
+) -> Iterator[Trial]:
     """Try each candidate on some of `images` (N, C, H, W), with the number of categories and the seed of `config`."""
     order = np.random.default_rng(config.seed).permutation(len(images))
-    seen, judged = images[np.sort(order[:IMAGES])], images[np.sort(order[IMAGES : IMAGES + JUDGED])]
+    seen, judged = (_small(images[np.sort(rows)]) for rows in (order[:IMAGES], order[IMAGES : IMAGES + JUDGED]))
     judged = judged if len(judged) >= JUDGED // 2 else seen[:JUDGED]  # of few pictures all are seen
     for candidate in CANDIDATES:
         model = _trained(candidate, seen, config, device, precision)
@@ -106,24 +138,34 @@ def _trained(
 ) -> CategoryModel:
     """Train as long as no image is generated."""
     learnt, first = candidate.representation_epochs, candidate.mutual_information_epochs
+    number = USUAL if wanted.model.num_categories == "auto" else wanted.model.num_categories
     settings = dict(_SHORT) | {
         "seed": wanted.seed,
-        "model.num_categories": wanted.model.num_categories,
+        "model.num_categories": number,
+        "model.num_over_categories": 5 * number,
         "stages.representation_epochs": learnt,
         "stages.mutual_information_epochs": first,
         "train.epochs": learnt + first + 1,
     }
-    config = recipes.replaced(recipes.load(candidate.recipe, candidate.settings), settings, "auto")
     train = ImageSet(images, None)
+    config = recipes.replaced(recipes.load(candidate.recipe, candidate.settings), settings, "auto")
     config = with_image_shape(config, train)
     with tempfile.TemporaryDirectory() as folder:
-        run = Run.create(Path(folder), "trial", "auto", config)
-        trainer = Trainer(run, config, train, device, precision)
+        trainer = Trainer(Run.create(Path(folder), "trial", "auto", config), config, train, device, precision)
         last = (learnt + first) * trainer.steps_per_epoch
         trainer.fit([], should_stop=lambda: trainer.done == last)
     return trainer.step.evaluated_model()
 
 
-def best(tried: Sequence[Trial]) -> Trial:
-    """Return the trial of the highest score."""
-    return max(tried, key=lambda trial: trial.score)
+def _small(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Shrink images (N, C, H, W) of more than LARGEST pixels a side to those."""
+    if images.shape[-1] <= LARGEST or not len(images):
+        return images
+    from torchvision.transforms.v2.functional import resize
+
+    parts = (torch.from_numpy(part) for part in np.array_split(images, -(-len(images) // 1000)))
+    return np.concatenate([resize(part, [LARGEST, LARGEST], antialias=True).numpy() for part in parts])
+
+
+def _tell(text: str) -> None:
+    warnings.warn(Notice(text), stacklevel=3)
