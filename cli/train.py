@@ -174,19 +174,17 @@ def train(
         raise UsageError("--storage is for several workers: give --nodes or --workers-per-node too")
 
     config = recipe_of(context, config, features, data)
-    fetches_encoder = features_settings(features, download)
-    given = (
-        data_settings(data, data_root, labels)
-        | fetches_encoder
-        | {
-            "data.download": (download and not fetches_encoder.get("features.download")) or None,
-            "train.epochs": epochs,
-            "seed": seed,
-            "train.precision": precision,
-            "train.device": device,
-            "train.batch_size": global_batch,
-        }
-    )
+    given = data_settings(data, data_root, labels) | features_settings(features, download)
+    # The weights of --features alone, unless the data set is one that torchvision has, too.
+    only_weights = given.get("features.download") and given["data.name"] in (None, "mnist", "shards", "files")
+    given |= {
+        "data.download": None if only_weights else download or None,
+        "train.epochs": epochs,
+        "seed": seed,
+        "train.precision": precision,
+        "train.device": device,
+        "train.batch_size": global_batch,
+    }
     overrides = [recipes.override(key, value) for key, value in given.items() if value is not None]
     overrides += [] if categories is None else [f"model.num_categories={categories}"]
     if resume is not None:
