@@ -18,6 +18,7 @@ from infoae.errors import Notice
 from infoae.model import InfoAE
 from infoae.planning import Plan, checked
 from infoae.random_streams import Stream, generator
+from infoae.runs.run import Run
 from tests.helpers.commands import call
 from tests.helpers.settings import SMALL, TINY
 
@@ -75,15 +76,9 @@ def test_every_candidate_is_a_recipe_with_a_kind_and_a_short_schedule() -> None:
 
 
 def test_the_score_is_the_information_between_the_answers_for_pictures_and_for_their_twins(
-    mnist: tuple[ImageSet, ImageSet],
+    lively_run: Run, mnist: tuple[ImageSet, ImageSet]
 ) -> None:
-    torch.manual_seed(0)
-    config = recipes.load("smoke", [*SMALL, "model.channels=1", "model.image_size=28"])
-    model, images = InfoAE(config.model).eval(), mnist[0].images
-    with torch.no_grad():  # answers that differ
-        for parameter in (*model.encoder.parameters(), *model.classifier.parameters()):
-            if parameter.ndim == 2:
-                torch.nn.init.normal_(parameter)
+    model, images = InfoAE.of_run(lively_run), mnist[0].images
     x = torch.tensor(images).float() / 255
     twins = augmented(x, choosing.JUDGE, generator(3, Stream.EVALUATION)).clamp(0, 1)
     p, q = (model.classify(each).double().numpy() for each in (x, twins))
