@@ -4,8 +4,9 @@
 
 Of each data set, mnist or a folder that `infoae convert --labels` wrote, every candidate of `train --config auto`
 is tried on a few training images (`infoae.choosing`), and evaluated on 2,000 test images with their labels. Printed of
-each data set and seed: Spearman's rank correlation of score and accuracy over the candidates, and the regret, which is
-the accuracy of the best candidate less that of the chosen one.
+each data set and seed: what is chosen; Spearman's rank correlation of score and accuracy over the recipes that seek
+neighbours in pixels, and over those that learn features; and the regret, which is the accuracy of the best recipe less
+that of the chosen one.
 """
 
 from __future__ import annotations
@@ -38,13 +39,16 @@ def tried(source: str, seed: int, limit: int) -> list[dict[str, Any]]:
     config = recipes.replaced(Config(), {"seed": seed, "model.num_categories": int(classes.max()) + 1}, "choice")
     device = resolve_device("auto")
     rows = []
-    with progress(f"{source}, seed {seed}", len(choosing.CANDIDATES)) as advance:
-        for trial in choosing.trials(train, config, device, resolve_precision("auto", device)):
+    every = (*choosing.IN_PIXELS, *choosing.LEARNED)
+    with progress(f"{source}, seed {seed}", len(every)) as advance:
+        for trial in choosing.trials(every, train, config, device, resolve_precision("auto", device)):
             found = labelled(trial.model.classify(images).argmax(1).numpy(), classes, trial.model.num_categories)
             rows.append(
                 {
                     "candidate": str(trial.candidate),
+                    "in_pixels": trial.candidate in choosing.IN_PIXELS,
                     "score": trial.score,
+                    "told_by_thumbnail": trial.told_by_thumbnail,
                     "accuracy": found.accuracy,
                     "nmi": found.nmi,
                 }
@@ -54,13 +58,16 @@ def tried(source: str, seed: int, limit: int) -> list[dict[str, Any]]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return how far the scores of candidates agree with their accuracy."""
-    chosen, best = max(rows, key=lambda row: row["score"]), max(rows, key=lambda row: row["accuracy"])
-    rank = spearmanr([row["score"] for row in rows], [row["accuracy"] for row in rows]).statistic
+    """Return what is chosen, and how far scores agree with accuracy among recipes of one source of neighbours."""
+    groups = [[row for row in rows if row["in_pixels"] == in_pixels] for in_pixels in (True, False)]
+    first, second = (max(group, key=lambda row: row["score"]) for group in groups)
+    chosen, best = second if first["told_by_thumbnail"] else first, max(rows, key=lambda row: row["accuracy"])
+    ranks = [spearmanr(*([row[key] for row in group] for key in ("score", "accuracy"))).statistic for group in groups]
     return {
         "chosen": chosen["candidate"],
         "best": best["candidate"],
-        "spearman": round(float(rank), 3),
+        "spearman_in_pixels": round(float(ranks[0]), 3),
+        "spearman_learned": round(float(ranks[1]), 3),
         "regret": round(best["accuracy"] - chosen["accuracy"], 4),
     }
 

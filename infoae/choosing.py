@@ -1,19 +1,22 @@
 """Which recipe suits pictures of which nobody has said anything: each is tried on a few of them, without a label.
 
-A recipe is a place where neighbours are sought (pixels, or features learnt first) and a kind of augmentation. All are
-judged by one measure, whatever they were trained with: how much the answers for a picture that the trial has not seen
-and for its twin have in common beyond what a thumbnail of 4 x 4 pixels tells. Twins are moved, cropped and recoloured a
-little. Without the thumbnail the measure is fooled: where a picture is light, dark or coloured hardly changes with it.
+A recipe is a place where neighbours are sought and a kind of augmentation. Those that seek in pixels come first. If a
+thumbnail of 4 x 4 pixels tells the categories of the best of them as well as all pixels do, there is nothing in pixels
+but where a picture is light, dark or coloured; then those that learn features first are tried.
+
+Within either, all are judged by one measure, whatever they were trained with: the mutual information between the
+answers for pictures that the trial has not seen and for their twins, which one fixed augmentation moves, crops and
+recolours.
 """
 
 from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,6 +34,9 @@ from infoae.reporting.bars import Bar
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
 
+if TYPE_CHECKING:
+    from infoae.data.shards import Shards
+
 IMAGES, JUDGED = 5000, 2000
 """Pictures that a trial trains on, and others that it is judged by."""
 FEWEST = 500
@@ -41,7 +47,6 @@ USUAL = 10
 """Categories that are tried where their number is to be found."""
 JUDGE = Augment(kind="strokes", crop=0.2, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2)
 """How twins differ that recipes are judged by: by as much as leaves a picture of anything what it is."""
-CLUSTERS, SHUFFLES = 30, 3
 
 _SHORT: Mapping[str, Any] = {
     "model.width": 16,
@@ -78,11 +83,8 @@ class Candidate:
         return f"{self.recipe} with augment.kind={self.kind}"
 
 
-CANDIDATES = (
-    Candidate("mnist", "strokes", 0, 20),
-    Candidate("mnist", "sound", 0, 20),
-    *(Candidate("photos", kind, 10, 10) for kind in ("objects", "textures", "strokes", "sound")),
-)
+IN_PIXELS = (Candidate("mnist", "strokes", 0, 20), Candidate("mnist", "sound", 0, 20))
+LEARNED = tuple(Candidate("photos", kind, 10, 10) for kind in ("objects", "textures", "strokes", "sound"))
 
 
 @dataclass(frozen=True)
@@ -92,62 +94,61 @@ class Trial:
     candidate: Candidate
     model: CategoryModel
     score: float
-    """Nats that the answers for pictures and for their twins have in common beyond a thumbnail; at most log K."""
+    """Nats between the answers for pictures and for their twins; at most log K."""
+    told_by_thumbnail: bool
+    """Whether 4 x 4 pixels tell the categories as well as all pixels do."""
 
 
 def chosen(plan: Plan) -> Candidate:
-    """Return the candidate of the highest score on some of a plan's training images, and say which and why."""
-    first = CANDIDATES[0]
+    """Return the candidate that suits a plan's training images, by trials on some of them, and say which and why."""
+    first = IN_PIXELS[0]
     if len(plan.train) < FEWEST:
         _tell(f"{first}: {len(plan.train)} pictures are too few to try other recipes on")
         return first
-    found: list[Trial] = []
-    with Bar("trying recipes", "recipes", len(CANDIDATES)) as bar:
+    with Bar("trying recipes", "recipes", len(IN_PIXELS)) as bar:
         bar.show()
-        for trial in trials(plan.train.images, plan.config, plan.device, plan.precision):
-            found.append(trial)
-            bar.advance(1)
-    best, *others = sorted(found, key=lambda trial: trial.score, reverse=True)
-    rest = ", ".join(f"{other.candidate} {other.score:.2f}" for other in others)
-    _tell(
-        f"{best.candidate} suits these pictures best: its answers for {min(JUDGED, len(plan.train)):,} of them and for "
-        f"their twins have {best.score:.2f} nats in common beyond what 4 x 4 pixels tell ({rest})"
-    )
+        best, told = _best(plan, IN_PIXELS, bar)
+        if best.told_by_thumbnail:
+            bar.say("what pixels tell apart, a thumbnail tells as well: trying recipes that learn features first")
+            bar.total = len(IN_PIXELS) + len(LEARNED)
+            best, told = _best(plan, LEARNED, bar)
+    _tell(f"{best.candidate} suits these pictures best ({told})")
     return best.candidate
 
 
+def _best(plan: Plan, candidates: Sequence[Candidate], bar: Bar) -> tuple[Trial, str]:
+    """Try candidates; return the trial of the highest score, and all scores in words."""
+    found: list[Trial] = []
+    for trial in trials(candidates, plan.train.images, plan.config, plan.device, plan.precision):
+        found.append(trial)
+        bar.advance(1)
+    found.sort(key=lambda trial: trial.score, reverse=True)
+    return found[0], ", ".join(f"{trial.candidate}: {trial.score:.2f} nats" for trial in found)
+
+
 def trials(
-    images: NDArray[np.uint8] | Any, config: Config, device: torch.device, precision: torch.dtype
+    candidates: Sequence[Candidate],
+    images: NDArray[np.uint8] | Shards,
+    config: Config,
+    device: torch.device,
+    precision: torch.dtype,
 ) -> Iterator[Trial]:
     """Try each candidate on some of `images` (N, C, H, W), with the number of categories and the seed of `config`."""
     order = np.random.default_rng(config.seed).permutation(len(images))
     seen, judged = (_small(images[np.sort(rows)]) for rows in (order[:IMAGES], order[IMAGES : IMAGES + JUDGED]))
     judged = judged if len(judged) >= JUDGED // 2 else seen[:JUDGED]  # of few pictures all are seen
-    for candidate in CANDIDATES:
+    for candidate in candidates:
         model = _trained(candidate, seen, config, device, precision)
-        yield Trial(candidate, model, score(model, judged, config.seed))
+        answers = model.classify(judged).numpy().astype(np.float64)
+        beside = trivial.compared(judged, answers.argmax(1), model.num_categories, config.seed)
+        told = beside.predicted_by_thumbnail >= beside.predicted_by_pixels
+        yield Trial(candidate, model, score(model, judged, answers, config.seed), told)
 
 
-def score(model: CategoryModel, images: NDArray[np.uint8], seed: int, judge: Augment = JUDGE) -> float:
-    """Return I(A; A' | T) in nats, A and A' being the answers for images (N, C, H, W) and for their twins.
-
-    T is which of CLUSTERS clusters of k-means the image's thumbnail is in. Within each, what as many answers have in
-    common by chance is subtracted: that of pairs of different images.
-    """
-    answers = model.classify(images).numpy().astype(np.float64)
-    twins = joint.classify_augmented(model, images, seed, model.classify, judge)
-    tiny = trivial.thumbnails(torch.tensor(images).float() / 255)
-    cluster_of = trivial.k_means(tiny, tiny[:1], CLUSTERS, seed)[0]
-    random, total = np.random.default_rng(seed), 0.0
-    for cluster in np.unique(cluster_of):
-        first, second = answers[cluster_of == cluster], twins[cluster_of == cluster]
-        by_chance = np.mean([_in_common(first, random.permutation(second)) for _ in range(SHUFFLES)])
-        total += len(first) / len(images) * (_in_common(first, second) - float(by_chance))
-    return total
-
-
-def _in_common(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    return metrics.mutual_information(metrics.joint_distribution(first, second))
+def score(model: CategoryModel, images: NDArray[np.uint8], answers: NDArray[np.float64], seed: int) -> float:
+    """Return the mutual information in nats between `answers` (N, K) for images (N, C, H, W) and those for twins."""
+    twins = joint.classify_augmented(model, images, seed, model.classify, JUDGE)
+    return metrics.mutual_information(metrics.joint_distribution(answers, twins))
 
 
 def _trained(
