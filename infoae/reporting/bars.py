@@ -56,7 +56,8 @@ class Bar:
         self.done += count
         elapsed = time.monotonic() - self._started
         per_second = (self.done - self._earlier) / elapsed if elapsed else 0.0
-        rate = f"{per_second:,.0f} {self._unit}/s"
+        slow = 0 < per_second < 1
+        rate = f"{60 * per_second:,.1f} {self._unit}/min" if slow else f"{per_second:,.0f} {self._unit}/s"
         self.show(rate)
         if self.line_is_due():
             of_total = f" of {self.total}" if self.total else ""

@@ -45,3 +45,13 @@ def test_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         advance(30)
     assert "50/100" in terminal.getvalue()
     assert "images/s" in terminal.getvalue()
+
+
+def test_what_is_slow_is_counted_by_the_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter([0.0, 40.0, 40.0])
+    monkeypatch.setattr("infoae.reporting.bars.time.monotonic", lambda: next(times))
+    with Bar("trying recipes", "recipes", 6) as bar:
+        bar.advance(2)
+    assert capsys.readouterr().err == "trying recipes: 2 of 6 recipes, 3.0 recipes/min, ETA 0:01:20\n"
