@@ -90,10 +90,10 @@ def measure(directions: Tensor, sample: int) -> dict[str, Any]:
 
 
 def powers(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return for each search the slope of a line through log(seconds) over log(vectors)."""
+    """Return for each search the slope of a line through log(seconds) over log(vectors); seconds have two digits."""
     logs = np.log([row["vectors"] for row in rows])
     return {
-        search: round(float(np.polyfit(logs, np.log([row["seconds"][search] for row in rows]), 1)[0]), 2)
+        search: round(float(np.polyfit(logs, np.log([max(row["seconds"][search], 0.005) for row in rows]), 1)[0]), 2)
         for search in SEARCHES
     }
 
