@@ -101,7 +101,7 @@ def test_the_first_stage_moves_encoder_and_projector_alone(make_trainer: MakeTra
     assert trainer.partners.pairs is not None  # sought at its end
 
 
-@pytest.mark.parametrize("stop_after", [3, 6, 13, 18, 20, 27])
+@pytest.mark.parametrize("stop_after", [3, 13, 20])
 def test_a_run_that_seeks_again_resumes_bit_equal(stop_after: int, make_trainer: MakeTrainer) -> None:
     config = learned("neighbours.refresh_every=1")
     unbroken, stopped = make_trainer(config, "unbroken"), make_trainer(config, "stopped")
