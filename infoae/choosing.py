@@ -107,11 +107,15 @@ def chosen(plan: Plan) -> Candidate:
         return first
     with Bar("trying recipes", "recipes", len(IN_PIXELS)) as bar:
         bar.show()
-        best, told = _best(plan, IN_PIXELS, bar)
-        if best.told_by_thumbnail:
-            bar.say("what pixels tell apart, a thumbnail tells as well: trying recipes that learn features first")
-            bar.total = len(IN_PIXELS) + len(LEARNED)
-            best, told = _best(plan, LEARNED, bar)
+        try:
+            best, told = _best(plan, IN_PIXELS, bar)
+            if best.told_by_thumbnail:
+                bar.say("what pixels tell apart, a thumbnail tells as well: trying recipes that learn features first")
+                bar.total = len(IN_PIXELS) + len(LEARNED)
+                best, told = _best(plan, LEARNED, bar)
+        except KeyboardInterrupt:
+            bar.say("stopped while recipes were tried: no run was begun; --config RECIPE takes one at once")
+            raise
     _tell(f"{best.candidate} suits these pictures best ({told})")
     return best.candidate
 

@@ -99,6 +99,19 @@ def test_the_score_is_the_information_between_the_answers_for_pictures_and_for_t
     assert choosing.score(model, images, p, 3) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.usefixtures("quick")
+def test_ctrl_c_says_that_no_run_was_begun(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(choosing, "trials", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        choosing.chosen(plan)
+    assert capsys.readouterr().err.endswith("no run was begun; --config RECIPE takes one at once\n")
+
+
 def test_few_pictures_are_not_tried_on(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_trials(*_: object) -> None:
         raise AssertionError
