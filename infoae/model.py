@@ -145,17 +145,18 @@ class InfoAE(CategoryModel):
         return found
 
     def to_encoder(self, images: Array) -> Tensor:
-        """Bring images of any size to features (B, D) of the frozen encoder, where there is one; features stay.
+        """Bring images of any size to features (B, D) of the frozen encoder, where there is one.
 
-        Raises ValueError, and InfoAEError as `frozen` does.
+        What is features already stays: (B, D), or (B, F) of its own encoder's. Raises ValueError, and InfoAEError as
+        `frozen` does.
         """
+        x = images if isinstance(images, Tensor) else torch.tensor(np.asarray(images))
+        if x.ndim == 2 and x.shape[1] == (self.features.dim or self.encoder.num_features):
+            return x.float()
         if self.features.encoder is None:
             return self.to_input(images)
-        x = images if isinstance(images, Tensor) else torch.tensor(np.asarray(images))
         if x.ndim == 2:
-            if x.shape[1] != self.features.dim:
-                raise ValueError(f"features must be (B, {self.features.dim}), not {tuple(x.shape)}")
-            return x.float()
+            raise ValueError(f"features must be (B, {self.features.dim}), not {tuple(x.shape)}")
         x = x.unsqueeze(1) if x.ndim == 3 else x
         if x.is_floating_point():
             x = (x * 255).round().to(torch.uint8)

@@ -93,16 +93,16 @@ def _spectral(layer: nn.Module) -> nn.Module:
 
 
 class Encoder(nn.Module):
-    """E: images (B, C, H, W) -> latents (B, Z)."""
+    """E: images (B, C, H, W), or their features (B, F) -> latents (B, Z)."""
 
     def __init__(self, features: Features, latent_dim: int) -> None:
         super().__init__()
-        self.features = features
+        self.features, self.num_features = features, features.num_features
         self.latent = nn.Linear(features.num_features, latent_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return latents (B, Z) of images x (B, C, H, W) in [0, 1]."""
-        z: Tensor = self.latent(self.features(x))
+        """Return latents (B, Z) of x: images (B, C, H, W) in [0, 1], or features of images (B, F)."""
+        z: Tensor = self.latent(x if x.ndim == 2 else self.features(x))
         return z
 
 
@@ -114,6 +114,7 @@ class FeatureEncoder(nn.Module):
 
     def __init__(self, num_features: int, hidden_dim: int, latent_dim: int) -> None:
         super().__init__()
+        self.num_features = num_features
         self.layers = nn.Sequential(
             nn.BatchNorm1d(num_features, affine=False),
             nn.Linear(num_features, hidden_dim, bias=False),

@@ -23,6 +23,8 @@ class Stage:
     """Names of the losses that are computed; the weight of each is above 0."""
     adversarial: bool
     """Whether images are generated and judged. An epoch without has no score, and its x is augmented, too."""
+    on_learned_features: bool = False
+    """Whether the encoder is given the features that it has learnt. They stay as they are, and nothing is augmented."""
 
     @property
     def answers(self) -> bool:
@@ -41,6 +43,14 @@ class Schedule:
         """Return the stage of an epoch, counted from 0; the last one's for any after it."""
         return next((stage for stage in self.stages if epoch in stage.epochs), self.stages[-1])
 
+    def decay_end(self, epoch: int) -> int:
+        """Return at the end of which epoch, counted from 1, the learning rates of one counted from 0 have fallen to 0.
+
+        They fall before features are taken as they are, and before the training ends.
+        """
+        representation = self.config.stages.representation_epochs
+        return representation if epoch < representation else self.config.train.epochs
+
     @property
     def first_scored_epoch(self) -> int:
         """The first epoch, counted from 0, that has a score: before it, not everything has been trained."""
@@ -52,14 +62,13 @@ class Schedule:
         return self.config.stages.representation_epochs + self.config.stages.mutual_information_epochs
 
     def num_searches(self, epochs_done: int) -> int:
-        """Return how often neighbours were sought in learned features in so many epochs: not once heads have voted."""
+        """Return how often neighbours were sought in learned features in so many epochs, last when they are learnt."""
         config = self.config
         if not config.compares_neighbours() or config.seeks_neighbours_first():
             return 0
-        last = max(self.epochs_before_vote - 1, config.stages.representation_epochs)
-        since = min(epochs_done, last) - config.stages.representation_epochs
-        every = config.neighbours.refresh_every
-        return 0 if since < 0 else 1 + (since // every if every else 0)
+        last, every = config.stages.representation_epochs, config.neighbours.refresh_every
+        before = min(epochs_done, last - 1) // every if every else 0
+        return before + (epochs_done >= last)
 
     def num_pseudo_labels(self, epochs_done: int) -> int:
         """Return how often pseudo-labels were made in so many epochs: by the vote, then by each refresh."""
@@ -91,9 +100,10 @@ class Schedule:
     def table(self) -> Iterator[tuple[str, str, str, str]]:
         """Yield rows for people, a heading first: epochs that are alike, counted from 1, are one row."""
         yield "epochs", "stage", "learning rates", "at the end of each epoch"
-        last, decay = self.config.train.epochs, self.config.optim.decay_epochs
+        decay = self.config.optim.decay_epochs
         for row, alike in groupby(
-            range(last), key=lambda epoch: (self.stage(epoch).name, epoch >= last - decay, self.at_end(epoch))
+            range(self.config.train.epochs),
+            key=lambda epoch: (self.stage(epoch).name, epoch >= self.decay_end(epoch) - decay, self.at_end(epoch)),
         ):
             (stage, falling, at_end), (first, *others) = row, alike
             epochs = f"{first + 1}-{others[-1] + 1}" if others else f"{first + 1}"

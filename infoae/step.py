@@ -187,6 +187,10 @@ class Step:
             for group, (_, rate) in zip(player.optimizer.param_groups, player.side.groups, strict=True):
                 group["lr"] = factor * rate
 
+    def settle(self) -> None:
+        """Go on from the averaged weights, where there are such."""
+        self.model.load_state_dict(self.evaluated_model().state_dict())
+
     def evaluated_model(self) -> CategoryModel:
         """Return the model to evaluate and export: the average where one is kept."""
         model = self.model if self.average is None else self.average.module

@@ -88,7 +88,7 @@ class Trainer:
         self.schedule = schedule_of(config)
         self.step = Step(method_of(config).build(config), config, device, precision)
         self.partners = Partners(run, self.schedule, self.images, self.features, device)
-        self.pseudo_labels = PseudoLabels(run, self.schedule, self.inputs, self.partners, device)
+        self.pseudo_labels = PseudoLabels(run, self.schedule, self.partners, len(self.images), device)
         self._scored_partners: Ints | None = None  # the same in each epoch
         self.done, self.seconds = 0, 0.0
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size, config.train.min_steps_per_epoch)
@@ -117,7 +117,7 @@ class Trainer:
                 "changed"
             )
         self.done, self.seconds = saved.step, saved.seconds
-        self.partners.restore(self.done // self.steps_per_epoch)
+        self.partners.restore(self.done // self.steps_per_epoch, self.step.evaluated_model())
         self.pseudo_labels.restore(self.done // self.steps_per_epoch)
         if collectives.is_main():
             self.run.forget_metrics_after(self.done)
@@ -162,15 +162,16 @@ class Trainer:
         pairs = self.partners.pairs
         if pairs is not None:
             partners = pairs.draw(indices, self.config.seed, self.done)[share.slice]
+        features = self._features_of(mine, partners)
         self.step.scale_learning_rates(self._decay())
         result = self.step(
             torch.from_numpy(self.images[mine]),
             self.done,
             self.schedule.stage(epoch),
             share.total,
-            None if pairs is None or self.features is not None else torch.from_numpy(self.images[partners]),
+            None if pairs is None or features is not None else torch.from_numpy(self.images[partners]),
             self.pseudo_labels.of(mine, partners),
-            self._features_of(mine, partners),
+            features,
         )
         self.done += 1
         seconds = time.perf_counter() - started
@@ -180,10 +181,11 @@ class Trainer:
 
     def _features_of(self, images: Ints, partners: Ints) -> Tensor | None:
         """Return the features of images and, where they are compared, of partners: (1 or 2, B, D), None of pixels."""
-        if self.features is None:
+        features = self.features if self.partners.features is None else self.partners.features
+        if features is None:
             return None
         rows = [images] if self.partners.pairs is None else [images, partners]
-        return torch.from_numpy(np.stack([np.asarray(self.features[each], np.float32) for each in rows]))
+        return torch.from_numpy(np.stack([np.asarray(features[each], np.float32) for each in rows]))
 
     def _report(self, result: StepResult, images_per_second: float, reporters: Sequence[Reporter]) -> None:
         moment = self._moment(images_per_second)
@@ -198,7 +200,8 @@ class Trainer:
     def _decay(self) -> float:
         """Return the part of the learning rates that the next step takes."""
         steps = self.config.optim.decay_epochs * self.steps_per_epoch
-        return min(1.0, (self.total_steps - self.done) / steps) if steps else 1.0
+        end = self.schedule.decay_end(self.done // self.steps_per_epoch) * self.steps_per_epoch
+        return min(1.0, (end - self.done) / steps) if steps else 1.0
 
     def _finish_epoch(self, epoch: int, reporters: Sequence[Reporter]) -> float | None:
         """Seek neighbours, make pseudo-labels, merge anew, alike on all ranks, and measure the model on the main one.
@@ -206,6 +209,8 @@ class Trainer:
         Returns the score, which chooses the best checkpoint and sees no label; None where there is nothing to choose:
         before everything was trained, and on the other ranks.
         """
+        if self.schedule.stage(epoch + 1).on_learned_features and not self.schedule.stage(epoch).on_learned_features:
+            self.step.settle()
         model = self.step.evaluated_model()
         self.partners.end_epoch(epoch + 1, model)
         if not self.schedule.stage(epoch).answers:
@@ -213,14 +218,15 @@ class Trainer:
 
         # Pseudo-labels, and over-categories merged into categories.
         first = slice(evaluate.SCORE_IMAGES)
-        images, inputs = self.images[first], self.inputs[first]
-        answers = model.classify_heads(inputs) if collectives.is_main() else None
+        all_inputs = self.inputs if self.partners.features is None else self.partners.features
+        answers = model.classify_heads(all_inputs[first]) if collectives.is_main() else None
         models = (model,) if model is self.step.model else (model, self.step.model)
-        seen = self.pseudo_labels.end_epoch(epoch + 1, models, answers)
+        seen = self.pseudo_labels.end_epoch(epoch + 1, models, all_inputs, answers)
         if answers is None:
             return None
 
         # What the answers say, of images kept out of training where there are some.
+        images, inputs = self.images[first], self.inputs[first]
         if self.held_out is None or self.held_out_inputs is None:
             probabilities = model.merge_probabilities(answers[:, 0]).numpy().astype(np.float64)
         else:

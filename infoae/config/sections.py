@@ -172,7 +172,8 @@ class Stages(Section):
     """Epochs of the stage before all others: the encoder alone learns by the contrastive loss, so that neighbours can
     be sought in its features."""
     mutual_information_epochs: Count = 0
-    """Epochs of the next stage: mutual information (and latent_matching) alone. No image is generated or judged."""
+    """Epochs of the next stage: mutual information (and latent_matching) alone. No image is generated or judged. With
+    neighbours.source learned, the encoder's features stay as they have been learnt."""
     pseudo_label_epochs: Count = 0
     """Epochs of the stage after it: the heads have voted, pseudo-labels are learnt, too, and the decoder learns to
     reconstruct without moving the encoder."""
@@ -185,7 +186,8 @@ class Neighbours(Section):
     """Where neighbours are near: in pixels, by the shapes of strokes; in the features that the encoder has learnt in
     stages.representation_epochs; or in those given, of features.encoder."""
     refresh_every: PositiveInt | None = None
-    """Epochs between searches in learned features, until the heads vote; never again if not given."""
+    """Epochs between searches while features are learnt, after the first of which the contrastive loss compares an
+    image with a neighbour; they are sought only once features are learnt if not given."""
     count: NumNeighbours = 5
     """Nearest neighbours that an image's partner is drawn from."""
     merging_count: NumNeighbours | None = None
@@ -238,7 +240,8 @@ class Optim(Section):
     reference_batch: PositiveInt = 128
     """Batch size that the learning rates were chosen for; used by learning_rate_scaling alone."""
     decay_epochs: Count = 0
-    """Last epochs, over which both learning rates fall to 0 in a straight line."""
+    """Last epochs, of the training and of the stage that learns features, over which both learning rates fall to 0 in a
+    straight line."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Decay of Adam's first moment."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999

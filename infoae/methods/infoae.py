@@ -51,11 +51,11 @@ class InfoAEMethod:
     ) -> Batch:
         """Return x, its augmented partner where mutual information compares them, noise and over-categories.
 
-        Where the encoder sees features, which are of images as they are, nothing is augmented.
+        Where the encoder is given features, which are of images as they are, nothing is augmented.
         """
         x, partners = images
         batch, x_twin = drawn(model, x, share, random), None
-        if config.features.encoder is not None:
+        if config.features.encoder is not None or stage.on_learned_features:
             return replace(batch, c=model.choose_over(batch.c, batch.u[:, 0]))
         if "mutual_information" in stage.losses or "contrastive" in stage.losses:
             x_twin = _augmented(x if partners is None else partners, config, share, random)

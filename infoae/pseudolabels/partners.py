@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from infoae.category_model import CategoryModel
-from infoae.config import Neighbours
+from infoae.data.datasets import Features
 from infoae.distributed import collectives
 from infoae.model import InfoAE
 from infoae.pseudolabels import pairs
 from infoae.pseudolabels.neighbour_graph import nearest_by_features
-from infoae.pseudolabels.pairs import Indices, Pairs
+from infoae.pseudolabels.pairs import Pairs
 from infoae.runs.run import Run
 from infoae.stages import Schedule
 
@@ -36,31 +36,32 @@ class Partners:
         run: Run,
         schedule: Schedule,
         images: NDArray[np.uint8] | Shards,
-        features: NDArray[np.float32] | None,
+        given: Features | None,
         device: torch.device,
     ) -> None:
         self._run, self._schedule, self._images, self._device = run, schedule, images, device
         self.pairs: Pairs | None = None
         """None where an image is compared with its twin, as before anything is learnt."""
+        self.features: Features | None = None
+        """(N, F), those that the encoder has learnt, while they stay as they are."""
         self.searches = 0
         if schedule.config.seeks_neighbours_first():
-            self.pairs = pairs.load(run, images, schedule.config, device, features)
+            self.pairs = pairs.load(run, images, schedule.config, device, given)
 
-    def restore(self, epochs_done: int) -> None:
-        """Take the neighbours that the run had after so many epochs. Raises InfoAEError if their file is damaged."""
+    def restore(self, epochs_done: int, model: CategoryModel) -> None:
+        """Take what the run had after so many epochs. Raises InfoAEError if the file of neighbours is damaged."""
         self._take(self._schedule.num_searches(epochs_done))
+        self._keep(epochs_done, model)
 
     def end_epoch(self, epochs_done: int, model: CategoryModel) -> None:
         """Seek neighbours in the features of `model` where it is time to."""
         searches = self._schedule.num_searches(epochs_done)
-        if searches == self.searches:
-            return
-        if collectives.is_main():
-            assert isinstance(model, InfoAE)
-            pairs.save_learned(
-                self._run, learned_neighbours(model, self._images, self._schedule.config.neighbours), searches
-            )
-        self._take(searches)
+        if searches > self.searches:
+            if collectives.is_main():
+                found = nearest_by_features(self._represented(model), self._schedule.config.neighbours)
+                pairs.save_learned(self._run, found, searches)
+            self._take(searches)
+        self._keep(epochs_done, model)
 
     def _take(self, searches: int) -> None:
         if not self._schedule.config.seeks_neighbours_first():
@@ -70,12 +71,21 @@ class Partners:
                     self._run, len(self._images), self._schedule.config.neighbours, searches, self._device
                 )
 
+    def _keep(self, epochs_done: int, model: CategoryModel) -> None:
+        """Have the features of `model` on all ranks as long as training is on them: they are the same in each epoch."""
+        if not self._schedule.stage(epochs_done).on_learned_features:
+            self.features = None
+        elif self.features is None:
+            features = self._represented(model) if collectives.is_main() else self._empty(model)
+            self.features = collectives.from_main(torch.from_numpy(features), self._device).numpy()
 
-def learned_neighbours(model: InfoAE, images: NDArray[np.uint8] | Shards, rule: Neighbours) -> Indices:
-    """Return the nearest other images of each image: (N, C, H, W) -> indices (N, P), nearest first.
+    def _represented(self, model: CategoryModel) -> Features:
+        """Return the features (N, F) that the encoder has learnt of all images, as they are."""
+        assert isinstance(model, InfoAE)
+        chunks = np.array_split(np.arange(len(self._images)), -(-len(self._images) // CHUNK))
+        features: Features = torch.cat([model.represent(self._images[chunk]) for chunk in chunks]).numpy()
+        return features
 
-    Nearest by the angle between the encoder's features, from their mean; P is `rule.num_kept()`.
-    """
-    chunks = np.array_split(np.arange(len(images)), -(-len(images) // CHUNK))
-    features = torch.cat([model.represent(images[chunk]) for chunk in chunks])
-    return nearest_by_features(features.numpy(), rule)
+    def _empty(self, model: CategoryModel) -> Features:
+        assert isinstance(model, InfoAE)
+        return np.zeros((len(self._images), model.encoder.num_features), np.float32)

@@ -33,21 +33,13 @@ if TYPE_CHECKING:
 class PseudoLabels:
     """Makes the labels of one run's training images, keeps them in its folder, and merges over-categories by them.
 
-    `images` are what an encoder sees of them: images or features. All ranks have one, and the same labels; the main one
-    computes and writes. `version` counts how often labels were made; it follows from the epochs done, so that a resumed
-    run has those of then.
+    All ranks have one, and the same labels; the main one computes and writes. `version` counts how often labels were
+    made; it follows from the epochs done, so that a resumed run has those of then.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        schedule: Schedule,
-        images: Inputs | Shards,
-        partners: Partners,
-        device: torch.device,
-    ) -> None:
-        self._run, self._schedule, self._images, self._device = run, schedule, images, device
-        self._partners = partners
+    def __init__(self, run: Run, schedule: Schedule, partners: Partners, num_images: int, device: torch.device) -> None:
+        self._run, self._schedule, self._partners, self._device = run, schedule, partners, device
+        self._num_images = num_images
         self.labels: Ints | None = None
         """(N,), -1 for none; None before the vote."""
         self.version = 0
@@ -56,47 +48,52 @@ class PseudoLabels:
         """Take the labels that the run had after so many epochs. Raises InfoAEError if their file is damaged."""
         self.version, self.labels = self._schedule.num_pseudo_labels(epochs_done), None
         if self.version:
-            self.labels = load(self._run, len(self._images), self.version, self._device)
+            self.labels = load(self._run, self._num_images, self.version, self._device)
 
-    def end_epoch(self, epochs_done: int, trained: Sequence[CategoryModel], answers: Tensor | None) -> dict[str, float]:
+    def end_epoch(
+        self, epochs_done: int, trained: Sequence[CategoryModel], inputs: Inputs | Shards, answers: Tensor | None
+    ) -> dict[str, float]:
         """Merge the over-categories of all `trained` models anew, and make labels where it is time to.
 
-        The same on all ranks. `answers` (N, H, M) are those of the first model's heads for the first images, on the
-        main rank. Returns, there, what is seen of the categories without a label.
+        The same on all ranks. `inputs` are what encoders see of all images: these or features. `answers` (N, H, M) are
+        those of the first model's heads for the first of them, on the main rank. Returns, there, what is seen of the
+        categories without a label.
         """
         measures, models = dict[str, float](), tuple(model for model in trained if isinstance(model, InfoAE))
         if not models:
             return measures
         model = models[0]
         if model.num_over_categories > model.num_categories:
-            measures |= self._merge(epochs_done, models, answers)
+            measures |= self._merge(epochs_done, models, inputs, answers)
         if self._schedule.num_pseudo_labels(epochs_done) > self.version:
             self.version = self._schedule.num_pseudo_labels(epochs_done)
-            measures |= self._make(model)
-            self._merge(epochs_done, models, answers)
+            measures |= self._make(model, inputs)
+            self._merge(epochs_done, models, inputs, answers)
         return measures
 
     def of(self, images: Ints, partners: Ints) -> Tensor | None:
         """Return the labels (2, B) of images and partners, by index (B,) each; None before the vote."""
         return None if self.labels is None else torch.from_numpy(self.labels[np.stack([images, partners])])
 
-    def _make(self, model: InfoAE) -> dict[str, float]:
+    def _make(self, model: InfoAE, inputs: Inputs | Shards) -> dict[str, float]:
         """Label all training images: by the vote of the heads, later by the classifier's answers."""
         measures: dict[str, float] = {}
         if collectives.is_main():
             config, pairs = self._schedule.config, self._partners.pairs
             if self.version == 1:
                 nearest = None if pairs is None else pairs.nearest[:, : config.neighbours.merging_count]
-                votes = vote.of_heads(model, self._images, nearest, config.pseudo_labels.merging)
+                votes = vote.of_heads(model, inputs, nearest, config.pseudo_labels.merging)
             else:
-                votes = vote.of_classifier(model, self._images)
+                votes = vote.of_classifier(model, inputs)
             drawn_from = None if pairs is None else pairs.drawn_from
             made, measures = labels_of(votes, model.num_categories, config.pseudo_labels, drawn_from)
             save(self._run, made, self.version)
-        self.labels = load(self._run, len(self._images), self.version, self._device)
+        self.labels = load(self._run, self._num_images, self.version, self._device)
         return measures
 
-    def _merge(self, epochs_done: int, models: tuple[InfoAE, ...], answers: Tensor | None) -> dict[str, float]:
+    def _merge(
+        self, epochs_done: int, models: tuple[InfoAE, ...], inputs: Inputs | Shards, answers: Tensor | None
+    ) -> dict[str, float]:
         """Merge by the labels, before the vote by the joint distribution of answers for images and their partners."""
         model, measures = models[0], dict[str, float]()
         category_of = torch.zeros(model.num_over_categories, dtype=torch.int64)
@@ -106,7 +103,7 @@ class PseudoLabels:
             if self.labels is None:
                 pairs = self._partners.pairs
                 rows = np.arange(len(over)) if pairs is None else pairs.nearest[: len(over), 0]
-                found = joint.of_partners(model, answers, self._images[rows])[0]
+                found = joint.of_partners(model, answers, inputs[rows])[0]
                 number = self._number(epochs_done, model, found)
                 merged = merging.merge(found, number, self._schedule.config.pseudo_labels.merging)[0]
                 measures = distinctness.of_joint(found, merged)

@@ -12,13 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infoae.config import Config, Neighbours, recipes
-from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
 from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
 from infoae.networks import Encoder
 from infoae.pseudolabels import pairs
-from infoae.pseudolabels.partners import learned_neighbours
 from infoae.runs.run import NEIGHBOURS, Run
 from infoae.trainer import Trainer
 from tests.helpers.settings import WITH_HEADS
@@ -36,13 +34,20 @@ LEARNED = (
     "neighbours.count=3",
 )
 
+SOUGHT_AGAIN = (
+    "stages.representation_epochs=3",
+    "stages.mutual_information_epochs=2",
+    "train.epochs=6",
+    "neighbours.refresh_every=1",
+)
+
 
 def learned(*overrides: str) -> Config:
     return recipes.load("smoke", [*LEARNED, *overrides])
 
 
-@given(st.integers(1, 4), st.integers(1, 6), st.one_of(st.none(), st.integers(1, 3)), st.integers(0, 14))
-def test_neighbours_are_sought_after_the_representation_and_then_until_the_vote(
+@given(st.integers(1, 6), st.integers(1, 4), st.one_of(st.none(), st.integers(1, 3)), st.integers(0, 14))
+def test_neighbours_are_sought_while_features_are_learnt_and_last_when_they_are(
     representation: int, first: int, every: int | None, epochs_done: int
 ) -> None:
     config = recipes.replaced(
@@ -57,28 +62,29 @@ def test_neighbours_are_sought_after_the_representation_and_then_until_the_vote(
     )
     searched = 0
     for epoch in range(1, epochs_done + 1):
-        since = epoch - representation
-        searched += since == 0 or (every is not None and 0 < since < first and since % every == 0)
+        searched += epoch == representation or (every is not None and epoch < representation and epoch % every == 0)
     assert schedule_of(config).num_searches(epochs_done) == searched
     assert schedule_of(config).num_pseudo_labels(epochs_done) == (epochs_done >= representation + first)
 
 
 def test_the_table_says_when() -> None:
-    rows = list(schedule_of(learned("neighbours.refresh_every=2", "model.num_over_categories=20")).table())[1:]
+    config = learned(*SOUGHT_AGAIN, "model.num_over_categories=20", "optim.decay_epochs=2")
     sought, merged = "seek neighbours in learned features", "merge over-categories"
-    assert [(row[0], row[1], row[3]) for row in rows] == [
-        ("1", "representation", f"{sought}, save"),
-        ("2", "mutual_information", f"{merged}, save"),
-        ("3", "mutual_information", f"{sought}, {merged}, save"),
-        ("4", "mutual_information", f"{merged}, vote on pseudo-labels, save"),
-        ("5", "adversarial", f"{merged}, score, save"),
+    assert list(schedule_of(config).table())[1:] == [
+        ("1", "representation", "constant", f"{sought}, save"),
+        ("2-3", "representation", "falling to 0", f"{sought}, save"),
+        ("4", "mutual_information", "constant", f"{merged}, save"),
+        ("5", "mutual_information", "falling to 0", f"{merged}, vote on pseudo-labels, save"),
+        ("6", "adversarial", "falling to 0", f"{merged}, score, save"),
     ]
 
 
-def test_learned_neighbours_are_those_of_the_greatest_cosine(mnist: tuple[ImageSet, ImageSet]) -> None:
-    torch.manual_seed(0)
-    model, images = InfoAE(learned().model).eval(), mnist[0].images
-    found, encoder = learned_neighbours(model, images, Neighbours(count=4)), model.encoder
+def test_learned_neighbours_are_those_of_the_greatest_cosine(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(learned("neighbours.count=4"))
+    trainer.fit([], should_stop=lambda: trainer.done == 6)
+    assert trainer.partners.pairs is not None
+    found, images = trainer.partners.pairs.nearest, trainer.images[:]
+    encoder = trainer.step.model.eval().encoder
     assert isinstance(encoder, Encoder)
     with torch.no_grad():
         features = encoder.features(torch.tensor(images).float() / 255).double().numpy()
@@ -87,6 +93,24 @@ def test_learned_neighbours_are_those_of_the_greatest_cosine(mnist: tuple[ImageS
     cosines = unit @ unit.T - 10 * np.eye(len(unit))
     expected = np.sort(cosines, 1)[:, ::-1][:, :4]
     np.testing.assert_allclose(np.take_along_axis(cosines, found.astype(np.int64), 1), expected, atol=1e-5)
+
+
+def test_mutual_information_is_learnt_on_features_as_they_are(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(learned())
+    trainer.fit([], should_stop=lambda: trainer.done == 6)
+    model, images, features = trainer.step.evaluated_model(), trainer.images[:], trainer.partners.features
+    assert features is not None
+    assert isinstance(model, InfoAE)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    np.testing.assert_allclose(model.classify(features), model.classify(images), atol=1e-6)
+    trainer.fit([], should_stop=lambda: trainer.done == 12)
+    moved = {name for name, value in model.state_dict().items() if (value != before[name]).any()}
+    assert {name.partition(".")[0] for name in moved} >= {"encoder", "classifier", "other_heads"}
+    assert [name for name in moved if name.startswith(("encoder.features", "projector"))] == []
+    np.testing.assert_allclose(features, model.represent(images), atol=1e-6)
+    trainer.fit([], should_stop=lambda: trainer.done == 27)  # three into the next stage
+    assert trainer.partners.features is None
+    np.testing.assert_array_less(0, np.abs(features - model.represent(images).numpy()).max(0))
 
 
 def test_the_first_stage_moves_encoder_and_projector_alone(make_trainer: MakeTrainer) -> None:
@@ -101,9 +125,9 @@ def test_the_first_stage_moves_encoder_and_projector_alone(make_trainer: MakeTra
     assert trainer.partners.pairs is not None  # sought at its end
 
 
-@pytest.mark.parametrize("stop_after", [3, 13, 20])
+@pytest.mark.parametrize("stop_after", [3, 20, 27])
 def test_a_run_that_seeks_again_resumes_bit_equal(stop_after: int, make_trainer: MakeTrainer) -> None:
-    config = learned("neighbours.refresh_every=1")
+    config = learned(*SOUGHT_AGAIN)
     unbroken, stopped = make_trainer(config, "unbroken"), make_trainer(config, "stopped")
     unbroken.fit([])
     assert unbroken.partners.searches == 3
@@ -118,7 +142,7 @@ def test_a_run_that_seeks_again_resumes_bit_equal(stop_after: int, make_trainer:
 def test_a_kill_between_a_search_and_its_checkpoint_loses_nothing(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = learned("neighbours.refresh_every=1", "train.save_every=2")
+    config = learned(*SOUGHT_AGAIN, "train.save_every=2")
     unbroken, killed = make_trainer(config, "unbroken"), make_trainer(config, "killed")
     unbroken.fit([])
 
