@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from infoae.cli.inputs import ClassesOption, DataOption, FeaturesOption, data_settings, features_settings
 from infoae.cli.options import JsonOption, RunsOption, SetOption, echo, print_json, warn_unused
 
 
@@ -22,6 +23,10 @@ def reproduce(
     ],
     seeds: Annotated[str, typer.Option(help="Seeds to train, as in 0-9 or 0,3,7.")] = "0-9",
     settings: SetOption = None,
+    data: DataOption = None,
+    data_root: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder that a data set lies in.")] = None,
+    labels: ClassesOption = None,
+    features: FeaturesOption = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Of a table: only its budget quick, on the first seed.")
     ] = False,
@@ -42,8 +47,13 @@ def reproduce(
     from infoae.reproduce.seeds import MEASURES, parse_seeds, run_seeds
     from infoae.reproduce.summary import summarize
 
-    changes, wanted, name = settings or [], parse_seeds(seeds), Path(config).stem
-    extra = [argument for setting in changes for argument in ("--set", setting)] + ["--quick"] * quick
+    wanted, name, changes = parse_seeds(seeds), Path(config).stem, list(settings or [])
+    extra = [argument for setting in changes for argument in ("--set", setting)]
+    options = {"--data": data, "--data-root": data_root, "--labels": labels, "--features": features}
+    extra += [word for option, value in options.items() if value is not None for word in (option, str(value))]
+    extra += ["--quick"] * quick
+    given = data_settings(data, data_root, labels) | features_settings(features)
+    changes += [recipes.override(key, value) for key, value in given.items() if value is not None]
     command = shlex.join(["infoae", "reproduce", config, "--seeds", seeds, *extra])
     folder = out or Path("results") / (f"{name}-{tables.QUICK}" if quick else name)
 

@@ -56,6 +56,19 @@ def test_from_a_folder_to_a_bundle_and_on_after_it_has_moved(folder: Path) -> No
     assert "error: run r was begun with 180 images" in changed.stderr
 
 
+def test_results_of_seeds_say_which_pictures_they_are_of(folder: Path) -> None:
+    command = ["reproduce", "smoke", *SETTINGS, "--set", "model.num_categories=2", "--seeds", "3", "--json"]
+    command += ["--data", "digits", "--labels", "folders"]
+    first = call(*command, cwd=folder)
+    assert first.returncode == 0, first.stderr
+    summary = json.loads(first.stdout)
+    assert summary["command"].endswith("--data digits --labels folders")
+    assert "accuracy" in summary["measures"]
+    assert json.loads((folder / "results/smoke/seed-3.json").read_text())["config"]["data"]["root"] == "digits"
+    refused = call("reproduce", "smoke", "--seeds", "3", "--data", "nowhere", cwd=folder)
+    assert (refused.returncode, "error: --data nowhere: no such file" in refused.stderr) == (2, True)
+
+
 def test_what_is_kept_is_listed_and_removed(folder: Path) -> None:
     dry = ["train", "--config", "smoke", *SETTINGS, "--dry-run", "--json", "--data"]
     plan = json.loads(call(*dry, "digits", cwd=folder).stdout)
