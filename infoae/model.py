@@ -60,6 +60,9 @@ class InfoAE(CategoryModel):
             networks.Classifier(config.latent_dim, config.hidden_dim, self.num_over_categories)
             for _ in range(config.num_heads - 1)
         )
+        on_features = config.encoder == "residual" or features.encoder is not None
+        if on_features and config.architecture != "infogan":
+            networks.differ([self.classifier, *self.other_heads], self.encoder.latent)
         self.projector: nn.Module | None = None
         if config.projection_dim is not None and isinstance(self.encoder, networks.Encoder):
             inputs = self.encoder.features.num_features

@@ -120,12 +120,12 @@ class FeatureEncoder(nn.Module):
             nn.Linear(num_features, hidden_dim, bias=False),
             nn.BatchNorm1d(hidden_dim),
             nn.ReLU(inplace=True),
-            nn.Linear(hidden_dim, latent_dim),
         )
+        self.latent = nn.Linear(hidden_dim, latent_dim)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return latents (B, Z) of `features` (B, D)."""
-        z: Tensor = self.layers(features)
+        z: Tensor = self.latent(self.layers(features))
         return z
 
 
@@ -183,6 +183,20 @@ def initialise(model: nn.Module) -> None:
                 nn.init.normal_(module.weight, 0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def differ(heads: Sequence[Classifier], latent: nn.Linear) -> None:
+    """Draw the weights of heads as He et al. (2015) do, and of the latent they see an orthogonal matrix.
+
+    PyTorch's own are smaller: answers begin alike, and all heads follow what differs most between images.
+    """
+    nn.init.orthogonal_(latent.weight)
+    for head in heads:
+        for layer in head.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
 
 def perceptron(inputs: int, hidden_dim: int, outputs: int, normalised: bool = False) -> list[nn.Module]:

@@ -99,7 +99,7 @@ def adversarial_stage(
 
     # Encode real and generated images: in one batch, so that both are normalised as they will be with the running
     # statistics; or apart, so that what is learnt of generated images holds for real ones however both differ. On
-    # features only real ones are: the frozen encoder gives generated images no gradient.
+    # features only real ones are: what made these stays as it is.
     real, z_cycle = batch.seen(), None
     if batch.features is not None:
         z, *z_twin = model.encoder(torch.cat(real)).split(len(batch.x))

@@ -2,7 +2,8 @@
 
 A stem of 3 x 3 convolutions halves the image to at most 16 pixels, where a block costs a quarter of what it does at 32.
 Then come stages of basic blocks: the first keeps the size, each later one halves it and doubles the channels, until 4
-pixels. The mean over what is left of the image is the features. Every convolution is followed by batch normalisation.
+pixels. The mean over what is left of the image, normalised, is the features. Every convolution is followed by batch
+normalisation.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ class BasicBlock(nn.Module):
 
 
 class ResidualFeatures(Features):
-    """Images (B, C, H, W) -> features (B, `num_features`): stem, stages of `num_blocks` blocks, global average."""
+    """Images (B, C, H, W) -> features (B, `num_features`): stem, stages of `num_blocks` blocks, global average.
+
+    Features have mean 0 and deviation 1, so that in the angle between two, and for the heads, all of them count alike.
+    """
 
     def __init__(self, channels: int, image_size: int, width: int, num_blocks: int) -> None:
         strides, num_stages = stem_strides(image_size), number_of_stages(image_size)
@@ -52,7 +56,7 @@ class ResidualFeatures(Features):
             for block in range(num_blocks):
                 layers.append(BasicBlock(before, width * 2**stage, stride=2 if stage and not block else 1))
                 before = width * 2**stage
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(before, affine=False))
         self.num_features = before
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -42,7 +42,7 @@ Rate = Annotated[float, Field(gt=0)]
 Pixels = Annotated[float, Field(ge=0, le=100)]
 
 ReconstructionDistance = Literal["squared", "absolute", "cross-entropy"]
-MergingCriterion = Literal["mutual_information", "cut"]
+MergingCriterion = Literal["mutual_information", "distinctness"]
 NeighbourSearch = Literal["auto", "exact", "approximate"]
 NeighbourSource = Literal["pixels", "learned", "given"]
 Norm = Literal["batch", "spectral", "none"]

@@ -110,25 +110,24 @@ class Config(Section):
         objective, given = self.objective, self.features.encoder is not None
         if given != (self.neighbours.source == "given"):
             raise ValueError("neighbours.source given and features.encoder need each other: --features sets both")
-        if not given:
+        if not given and self.neighbours.source != "learned":
             return self
-        hint = "(recipe photos-features has settings that fit)"
-        if self.stages.representation_epochs:
+        what = "features.encoder" if given else "neighbours.source learned"
+        hint = f"(recipe {'photos-features' if given else 'photos'} has settings that fit)"
+        if given and self.stages.representation_epochs:
             raise ValueError("stages.representation_epochs learn what features.encoder gives: leave one of them out")
         if objective.pairs != "neighbours":
-            raise ValueError(
-                f"features.encoder needs objective.pairs neighbours: features are of images as they are {hint}"
-            )
+            raise ValueError(f"{what} needs objective.pairs neighbours: features are of images as they are {hint}")
         if objective.weights.classification_encoded:
             raise ValueError(
-                "objective.weights.classification_encoded needs a gradient through the encoder, which features.encoder "
-                f"has not: set it to 0 {hint}"
+                f"objective.weights.classification_encoded needs a gradient through the encoder, which {what} has not: "
+                f"set it to 0 {hint}"
             )
         judged = objective.weights.self_critic or objective.weights.encoder_adversarial
         if judged and objective.self_critic_fakes == "cycle":
             raise ValueError(
-                "objective.self_critic_fakes cycle needs a gradient through the encoder, which features.encoder has "
-                f"not: set it to encoded or reconstructed {hint}"
+                f"objective.self_critic_fakes cycle needs a gradient through the encoder, which {what} has not: set it "
+                f"to encoded or reconstructed {hint}"
             )
         return self
 

@@ -210,9 +210,10 @@ class Neighbours(Section):
 class PseudoLabels(Section):
     """Labels that no one gave: merged over-categories, the heads' vote, label propagation; not in the paper."""
 
-    merging: MergingCriterion = "mutual_information"
-    """What merging over-categories keeps most of: mutual_information, or with cut the part of each category whose
-    partners are in it, too, in which rare categories count as much as common ones."""
+    merging: MergingCriterion | Literal["auto"] = "auto"
+    """Which over-categories the heads merge: those whose merge loses least mutual_information, which weighs a category
+    by its size, or those of least distinctness, in which rare categories count as much as common ones; auto is by
+    information, and by distinctness where that leaves a third fewer images without a label."""
     agreement: Annotated[float, Field(gt=0.5, le=1)] = 0.7
     """Share of the heads that must agree to give an image its pseudo-label."""
     anchor_hops: Annotated[int, Field(ge=0), AtMost(MAX_HOPS)] = 0

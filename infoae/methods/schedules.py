@@ -31,12 +31,12 @@ def infoae(config: Config) -> Schedule:
     on_latents = ("mutual_information", "latent_matching")
     learnt = ("reconstruction", "mutual_information", "pseudo_label", "latent_matching")
     everything = (*MODEL_LOSSES, *CRITIC_LOSSES)
-    on_learned = config.compares_neighbours() and not config.seeks_neighbours_first()
+    learned = config.compares_neighbours() and not config.seeks_neighbours_first()
     stages = (
         Stage("representation", range(learnt_first), _weighted(config, REPRESENTATION_LOSSES), adversarial=False),
-        Stage("mutual_information", range(learnt_first, first), _weighted(config, on_latents), False, on_learned),
-        Stage("pseudo_labels", range(first, second), _weighted(config, learnt), adversarial=False),
-        Stage("adversarial", range(second, config.train.epochs), _weighted(config, everything), adversarial=True),
+        Stage("mutual_information", range(learnt_first, first), _weighted(config, on_latents), False, learned),
+        Stage("pseudo_labels", range(first, second), _weighted(config, learnt), False, learned),
+        Stage("adversarial", range(second, config.train.epochs), _weighted(config, everything), True, learned),
     )
     return Schedule(config, tuple(stage for stage in stages if stage.epochs))
 

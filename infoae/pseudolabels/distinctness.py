@@ -21,14 +21,9 @@ def distinctions(joint: Floats) -> Floats:
     It is the information that merging them loses, over what telling them apart without error would be worth; 1 also
     where it loses more, because other categories go with only one of them. At [i, j] with i < j; 1 elsewhere.
     """
-    p = joint.sum(1)
-    answered = p > 0
-    p = np.where(answered, p, 1.0)  # one that is never answered is mixed up with none
-    i, j = np.indices(joint.shape)
-    both = p[i] + p[j]
-    perfect = both * np.log(both) - (p * np.log(p))[i] - (p * np.log(p))[j]
+    answered, (i, j) = joint.sum(1) > 0, np.indices(joint.shape)
     pairs = (i < j) & answered[i] & answered[j]
-    found: Floats = np.where(pairs, np.minimum(merging.merging_losses(joint) / perfect, 1.0), 1.0)
+    found: Floats = np.where(pairs, np.minimum(merging.merging_losses(joint) / merging.perfect_losses(joint), 1.0), 1.0)
     return found
 
 

@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 
 SMALL = 0.01  # nats
 LEAST_GAIN = 1e-9  # above rounding, so that moves end
+SMALLEST = 1e-12  # share of a category that is never answered
 
 
 def merge(
@@ -21,22 +22,22 @@ def merge(
 ) -> tuple[NDArray[np.int64], float]:
     """Merge the categories of a symmetric joint distribution (M, M) until `num_categories` are left.
 
-    Greedily first: each merge is the one that loses the least mutual information (the agglomerative information
-    bottleneck of Slonim and Tishby 1999, on the joint distribution of the answers for two views), or, with `criterion`
-    "cut", the least of the sum over categories of the part of each whose partners are in it, too: the number of
-    categories minus their normalised cut (Shi and Malik 2000). Information weighs a category by its size, the cut does
-    not. Then one of the M at a time moves to where it keeps the most, until none does (sequential: Slonim, Friedman and
-    Tishby 2002): what was merged early may belong elsewhere once there are fewer. Returns the category of each of the M
-    (M,), numbered by falling probability, and the mutual information in nats that is left.
+    Greedily first, by the agglomerative information bottleneck of Slonim and Tishby (1999) on the joint distribution of
+    the answers for two views: each merge is the one that loses the least mutual information. Then one of the M at a
+    time moves to where it keeps the most, until none does (sequential: Slonim, Friedman and Tishby 2002): what was
+    merged early may belong elsewhere once there are fewer. Information weighs a category by its size; so with
+    `criterion` "distinctness" each merge is of the two that are told apart least cleanly, for their size, and none
+    moves. Returns the category of each of the M (M,), numbered by falling probability, and the mutual information in
+    nats that is left.
     """
-    losses, gains = (
-        (merging_losses, _information_gains) if criterion == "mutual_information" else (_cut_losses, _uncut_gains)
-    )
+    by_information = criterion == "mutual_information"
+    losses = merging_losses if by_information else _distinctions
     groups = next(groups for groups, _ in _merges(joint, losses) if len(groups) == num_categories)
     categories = np.empty(len(joint), np.int64)
     for number, group in enumerate(groups):
         categories[group] = number
-    categories = _moved(joint, categories, gains)
+    if by_information:
+        categories = _moved(joint, categories)
     merged = merged_joint(joint, categories)
     rank = np.argsort(np.argsort(-merged.sum(1), kind="stable"))
     return rank[categories], metrics.mutual_information(merged)
@@ -92,10 +93,8 @@ def _merges(joint: Floats, losses: Callable[[Floats, Floats], Floats]) -> Iterat
         yield groups, joint
 
 
-def _moved(
-    joint: Floats, categories: NDArray[np.int64], gains: Callable[[Floats, Floats, float], Floats]
-) -> NDArray[np.int64]:
-    """Move one of the M at a time to the category where it gains the most, until no move gains any."""
+def _moved(joint: Floats, categories: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Move one of the M at a time to the category where it keeps most information, until no move gains any."""
     moved = True
     while moved:
         moved = False
@@ -105,7 +104,8 @@ def _moved(
             others, links = joint.copy(), joint[one].copy()
             others[one] = others[:, one] = links[one] = 0
             rest = merged_joint(others, categories)
-            gained = gains(rest, np.bincount(categories, links, len(rest)).astype(np.float64), float(joint[one, one]))
+            links = np.bincount(categories, links, len(rest)).astype(np.float64)
+            gained = _information_gains(rest, links, float(joint[one, one]))
             if gained.max() > gained[categories[one]] + LEAST_GAIN:
                 categories[one], moved = gained.argmax(), True
     return categories
@@ -121,14 +121,6 @@ def _information_gains(rest: Floats, links: Floats, own: float) -> Floats:
     outside = 2 * (cells.sum(1) - np.diag(cells))
     diagonal = _xlogx(inside + 2 * links + own) - _xlogx(inside)
     gained: Floats = outside + diagonal - 2 * (_xlogx(marginal + links.sum() + own) - _xlogx(marginal))
-    return gained
-
-
-def _uncut_gains(rest: Floats, links: Floats, own: float) -> Floats:
-    """Return as `_information_gains` what the sum of the parts of categories whose partners are in them gains."""
-    inside, marginal, tiny = np.diag(rest), rest.sum(1) + links, np.finfo(np.float64).tiny
-    more = (inside + 2 * links + own) / np.maximum(marginal + links.sum() + own, tiny)
-    gained: Floats = more - inside / np.maximum(marginal, tiny)
     return gained
 
 
@@ -158,16 +150,16 @@ def _of_pairs(column: Floats) -> Floats:
     return _xlogx(column[:, None] + column)
 
 
-def _cut_losses(joint: Floats, _: Floats | None = None) -> Floats:
-    """Return what merging each pair loses of the sum over categories of the part of each whose partners are in it, too.
+def perfect_losses(joint: Floats) -> Floats:
+    """Return the information that merging each pair would lose if the two were told apart without error, (M, M)."""
+    marginal, (i, j) = np.maximum(joint.sum(1), SMALLEST), np.indices(joint.shape)
+    lost: Floats = _xlogx(marginal[i] + marginal[j]) - _xlogx(marginal)[i] - _xlogx(marginal)[j]
+    return lost
 
-    At [i, j] with i < j; infinity elsewhere.
-    """
-    inside, marginal, i, j = np.diag(joint), joint.sum(1), *np.indices(joint.shape)
-    tiny = np.finfo(np.float64).tiny
-    parts = inside / np.maximum(marginal, tiny)
-    merged = (inside[i] + 2 * joint + inside[j]) / np.maximum(marginal[i] + marginal[j], tiny)
-    return np.where(i < j, parts[i] + parts[j] - merged, np.inf)
+
+def _distinctions(joint: Floats, sums: Floats | None = None) -> Floats:
+    """Return how cleanly each pair is told apart, 1 being without error, at [i, j] with i < j; infinity elsewhere."""
+    return merging_losses(joint, sums) / perfect_losses(joint)
 
 
 def _xlogx(values: Floats) -> Floats:

@@ -58,7 +58,8 @@ class Partners:
         searches = self._schedule.num_searches(epochs_done)
         if searches > self.searches:
             if collectives.is_main():
-                found = nearest_by_features(self._represented(model), self._schedule.config.neighbours)
+                features = half_whitened(self._represented(model))
+                found = nearest_by_features(features, self._schedule.config.neighbours)
                 pairs.save_learned(self._run, found, searches)
             self._take(searches)
         self._keep(epochs_done, model)
@@ -89,3 +90,14 @@ class Partners:
     def _empty(self, model: CategoryModel) -> Features:
         assert isinstance(model, InfoAE)
         return np.zeros((len(self._images), model.encoder.num_features), np.float32)
+
+
+def half_whitened(features: Features) -> Features:
+    """Return features (N, F) along their principal axes, each over the root of its deviation.
+
+    A few directions hold most of what the contrastive loss leaves; so all count for more in the angle.
+    """
+    centred = features - features.mean(0)
+    variances, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64) / len(centred))
+    found: Features = (centred @ axes.astype(np.float32)) / np.maximum(variances, 1e-12).astype(np.float32) ** 0.25
+    return found

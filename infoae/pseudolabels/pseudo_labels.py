@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from infoae import metric_names
 from infoae.category_model import CategoryModel
+from infoae.config import MergingCriterion
 from infoae.config import PseudoLabels as Rule
 from infoae.distributed import collectives
 from infoae.errors import InfoAEError, one_line
@@ -28,6 +29,9 @@ from infoae.stages import Schedule
 
 if TYPE_CHECKING:
     from infoae.data.shards import Shards
+
+
+FAR_FEWER = 2 / 3
 
 
 class PseudoLabels:
@@ -82,11 +86,12 @@ class PseudoLabels:
             config, pairs = self._schedule.config, self._partners.pairs
             if self.version == 1:
                 nearest = None if pairs is None else pairs.nearest[:, : config.neighbours.merging_count]
-                votes = vote.of_heads(model, inputs, nearest, config.pseudo_labels.merging)
+                votes = vote.of_heads(model, inputs, nearest, criteria_of(config.pseudo_labels))
             else:
-                votes = vote.of_classifier(model, inputs)
+                votes = [vote.of_classifier(model, inputs)]
             drawn_from = None if pairs is None else pairs.drawn_from
-            made, measures = labels_of(votes, model.num_categories, config.pseudo_labels, drawn_from)
+            every = [labels_of(each, model.num_categories, config.pseudo_labels, drawn_from) for each in votes]
+            made, measures = _better(every)
             save(self._run, made, self.version)
         self.labels = load(self._run, self._num_images, self.version, self._device)
         return measures
@@ -105,7 +110,7 @@ class PseudoLabels:
                 rows = np.arange(len(over)) if pairs is None else pairs.nearest[: len(over), 0]
                 found = joint.of_partners(model, answers, inputs[rows])[0]
                 number = self._number(epochs_done, model, found)
-                merged = merging.merge(found, number, self._schedule.config.pseudo_labels.merging)[0]
+                merged = merging.merge(found, number, criteria_of(self._schedule.config.pseudo_labels)[0])[0]
                 measures = distinctness.of_joint(found, merged)
             else:
                 merged = categories_of(over.numpy(), self.labels[: len(over)], model.num_categories)
@@ -123,6 +128,21 @@ class PseudoLabels:
         number = merging.choose_number(kept)
         write_json(self._run.path / CATEGORIES, {"categories": number, "information_kept": kept})
         return number
+
+
+def criteria_of(rule: Rule) -> tuple[MergingCriterion, ...]:
+    """Return the criteria by which heads merge their over-categories, the first also before they vote."""
+    return get_args(MergingCriterion) if rule.merging == "auto" else (rule.merging,)
+
+
+def _better(every: Sequence[tuple[Ints, dict[str, float]]]) -> tuple[Ints, dict[str, float]]:
+    """Return of labels and their measures the first, or the second where that leaves far fewer images without one."""
+    first, *others = every
+    for other in others:
+        left, left_by_first = (1 - each[1][metric_names.PSEUDO_LABELLED] for each in (other, first))
+        if left < FAR_FEWER * left_by_first:
+            return other
+    return first
 
 
 def labels_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +41,9 @@ def of_heads(
     model: CategoryModel,
     images: Inputs | Shards,
     neighbours: Neighbours | None,
-    criterion: MergingCriterion = "mutual_information",
-) -> Votes:
-    """Return the votes of the heads of `model`.
+    criteria: Sequence[MergingCriterion] = ("mutual_information",),
+) -> list[Votes]:
+    """Return the votes of the heads of `model`, by each of the `criteria` of merging.
 
     Images (N, C, H, W) or features (N, D), and the indices of the neighbours of each (N, P), or None where its partner
     is its augmented twin. Each head's over-categories are merged (`merging`) by its answers for images and for all
@@ -52,10 +53,13 @@ def of_heads(
     answers = torch.cat([model.classify_heads(images[chunk]) for chunk in chunks])
     nearest = [None if neighbours is None else neighbours[chunk] for chunk in chunks]
     joints = [_joint(model, answers, images, *rows) for rows in zip(chunks, nearest, strict=True)]
-    merged = [merging.merge(each / each.sum(), model.num_categories, criterion) for each in np.sum(joints, 0)]
-    one_hot = np.stack([np.eye(model.num_categories)[category_of] for category_of, _ in merged])
-    votes = [(answers[chunk].numpy().swapaxes(0, 1) @ one_hot).argmax(2) for chunk in chunks]
-    return Votes(np.concatenate(votes, 1), np.array([left for _, left in merged]))
+    found = []
+    for criterion in criteria:
+        merged = [merging.merge(each / each.sum(), model.num_categories, criterion) for each in np.sum(joints, 0)]
+        one_hot = np.stack([np.eye(model.num_categories)[category_of] for category_of, _ in merged])
+        votes = [(answers[chunk].numpy().swapaxes(0, 1) @ one_hot).argmax(2) for chunk in chunks]
+        found.append(Votes(np.concatenate(votes, 1), np.array([left for _, left in merged])))
+    return found
 
 
 def of_classifier(model: CategoryModel, images: Inputs | Shards) -> Votes:

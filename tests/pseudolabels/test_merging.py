@@ -61,51 +61,38 @@ def test_no_single_move_keeps_more_information(size: int, seed: int, zeros: bool
             assert mutual_information(merged(joint, moved)) <= left + 1e-6
 
 
-def uncut(joint: np.ndarray) -> float:
-    """Sum over categories of the chance that the partner is in the same."""
-    return sum(float(row[k] / row.sum()) for k, row in enumerate(joint) if row.sum() > 0)
-
-
 @given(st.integers(3, 7), st.integers(0, 1000), st.booleans())
-def test_by_the_cut_no_merge_and_no_move_keeps_more(size: int, seed: int, zeros: bool) -> None:
+def test_distinctness_is_the_information_lost_over_what_it_is_at_most(size: int, seed: int, zeros: bool) -> None:
     joint = random_joint(size, seed, zeros)
-    losses = merging._cut_losses(joint)
+    found, before, p = merging._distinctions(joint), mutual_information(joint), joint.sum(1)
     for i in range(size):
         for j in range(i + 1, size):
             categories = np.unique(np.where(np.arange(size) == j, i, np.arange(size)), return_inverse=True)[1]
-            assert losses[i, j] == pytest.approx(uncut(joint) - uncut(merged(joint, categories)), abs=1e-9)
-    assert (losses[np.tril_indices(size)] == np.inf).all()
-    categories, left = merging.merge(joint, 3, "cut")
-    assert left == pytest.approx(mutual_information(merged(joint, categories)), abs=1e-9)
-    best = uncut(merged(joint, categories))
-    for one in range(size):
-        for category in range(3):
-            moved = np.where(np.arange(size) == one, category, categories)
-            if len(set(moved.tolist())) == 3:
-                assert uncut(merged(joint, moved)) <= best + 1e-6
+            lost = before - mutual_information(merged(joint, categories))
+            both, share = p[i] + p[j], p[i] / (p[i] + p[j]) if p[i] else 0.0
+            if 0 < share < 1:
+                most = -both * (share * math.log(share) + (1 - share) * math.log(1 - share))
+                assert found[i, j] == pytest.approx(lost / most, abs=1e-9)
+    assert (found[np.tril_indices(size)] == np.inf).all()
+    left = merging.merge(joint, 3, "distinctness")
+    assert left[1] == pytest.approx(mutual_information(merged(joint, left[0])), abs=1e-9)
 
 
-def test_the_cut_keeps_rare_categories_apart_where_information_splits_a_common_one() -> None:
+def test_distinctness_keeps_rare_categories_apart_where_information_splits_a_common_one() -> None:
     """Two kinds of one thing, of 48 % each, that partners move between less often than not; two rare things of 2 %."""
     sizes, truth = np.array([0.48, 0.48, 0.02, 0.02]), [0, 0, 1, 2]
     mixed = np.diag([0.7, 0.7, 0.97, 0.97]) + np.array(
         [[0, 0.3, 0, 0], [0.3, 0, 0, 0], [0, 0, 0, 0.03], [0, 0, 0.03, 0]]
     )
     joint = sizes[:, None] * mixed
-    assert merging.merge(joint, 3, "cut")[0].tolist() == truth
+    assert merging.merge(joint, 3, "distinctness")[0].tolist() == truth
     assert merging.merge(joint, 3)[0][2] == merging.merge(joint, 3)[0][3]
 
 
-def test_a_category_keeps_its_last_over_category_even_if_it_would_be_better_elsewhere() -> None:
-    """The third is never its own partner: in one category with the others the cut would be nothing at all."""
-    joint = np.array([[0.1, 0.3, 0.05], [0.3, 0.1, 0.05], [0.05, 0.05, 0.0]])
-    assert merging.merge(joint, 2, "cut")[0].tolist() == [0, 0, 1]
-
-
-def test_over_categories_never_answered_are_merged_first_by_the_cut() -> None:
+def test_over_categories_never_answered_are_merged_first_by_distinctness() -> None:
     joint = np.zeros((6, 6))
     joint[:4, :4] = kinds(4, 1, 0.5)
-    categories = merging.merge(joint, 4, "cut")[0]
+    categories = merging.merge(joint, 4, "distinctness")[0]
     assert sorted(categories[:4].tolist()) == [0, 1, 2, 3]
 
 

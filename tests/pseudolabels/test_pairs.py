@@ -69,13 +69,13 @@ def test_more_neighbours_merge_than_are_partners(
     trainer = make_trainer(recipes.replaced(tiny_config, wanted, "test"))
     given: dict[str, NDArray[np.int32]] = {}
 
-    def of_heads(*arguments: Any) -> Votes:
+    def of_heads(*arguments: Any) -> list[Votes]:
         given["vote"] = arguments[2]
-        return Votes(np.tile(np.arange(300) % 10, (3, 1)), np.zeros(3))
+        return [Votes(np.tile(np.arange(300) % 10, (3, 1)), np.zeros(3))]
 
     def labels_of(*arguments: Any) -> tuple[Ints, dict[str, float]]:
         given["propagation"] = arguments[3]
-        return np.arange(300) % 10, {}
+        return np.arange(300) % 10, {"pseudo_labelled": 1.0}
 
     monkeypatch.setattr(vote, "of_heads", of_heads)
     monkeypatch.setattr(pseudo_labels, "labels_of", labels_of)

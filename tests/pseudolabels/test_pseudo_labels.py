@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_a_kind_that_votes_are_wrong_about_follows_its_neighbours_outwards(
     said[:, 10:20] = 5
     graph = ring(300).astype(np.int32)
     graph[10:20, 1] = 24  # half of their neighbours are others, with a right label
-    monkeypatch.setattr(vote, "of_heads", lambda *_: Votes(said, np.arange(3.0)))
+    monkeypatch.setattr(vote, "of_heads", lambda *_: [Votes(said, np.arange(3.0))])
     monkeypatch.setattr(pairs, "nearest_neighbours", lambda *_, **__: graph)
     trainer = make_trainer(recipes.replaced(with_heads, settings, "test"))
     trainer.fit([])
@@ -204,3 +204,30 @@ def test_twins_have_no_hops() -> None:
 def test_pseudo_labels_of_nobody_are_refused(override: str) -> None:
     with pytest.raises(UsageError, match=r"weights\.pseudo_label needs model\.num_heads above 1"):
         recipes.load("smoke", [*WITH_HEADS, override])
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "taken"), [((60, 39), 1), ((60, 41), 0), ((60, 90), 0), ((0, 0), 0), ((9, 0), 1)]
+)
+def test_heads_merge_by_distinctness_where_that_leaves_a_third_fewer_images_without_a_label(
+    unlabelled: tuple[int, int],
+    taken: int,
+    make_trainer: Callable[..., Trainer],
+    with_heads: Config,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Heads that differ about the first so many images, by either criterion, and answer the same for the others."""
+    truth = np.arange(300) % 10
+    made = []
+    for number in unlabelled:
+        said = np.tile(truth + 0, (3, 1))
+        for head in (1, 2):
+            said[head, :number] = (truth[:number] + head) % 10
+        made.append(Votes((said + unlabelled.index(number)) % 10, np.arange(3.0)))
+    asked: list[Sequence[str]] = []
+    monkeypatch.setattr(vote, "of_heads", lambda *given: asked.append(given[3]) or made)
+    trainer = make_trainer(recipes.replaced(with_heads, {"pseudo_labels.merging": "auto"}, "test"))
+    trainer.fit([])
+    assert asked == [("mutual_information", "distinctness")]
+    (labels,) = np.load(trainer.run.path / PSEUDO_LABELS)
+    assert (labels < 0).sum() == unlabelled[taken]

@@ -91,7 +91,7 @@ def test_heads_that_mix_things_up_do_not_vote(
     images = np.zeros((200, 1, 28, 28), np.uint8)
     images[:, 0, 0, 0] = np.arange(200)
     monkeypatch.setattr(joint, "of_partners", lambda _, mine, of: joint.of_answers(mine, classify_again(of)))
-    votes = vote.of_heads(model, images, None if twins else np.arange(200)[:, None])
+    (votes,) = vote.of_heads(model, images, None if twins else np.arange(200)[:, None])
     assert asked == list(range(200))
     assert votes.mutual_information == pytest.approx(np.log([10, 10, 2]))
     labels = vote.labels_by_vote(votes, vote.same_categories(votes, 10), 0.7)
