@@ -47,9 +47,14 @@ _USES = (
         "stages.representation_epochs",
     ),
     _Use(
-        ("augment.", "model.encoder", "objective.encoder_batches"),
+        ("augment.", "model.encoder"),
         lambda config: config.features.encoder is None,
         "pixels to compare, which features.encoder takes the place of",
+    ),
+    _Use(
+        ("objective.encoder_batches",),
+        lambda config: config.neighbours.source == "pixels",
+        "an encoder of images that learns to the end, and neighbours.source pixels",
     ),
     _Use(
         ("features.size", "features.output", "features.download"),
