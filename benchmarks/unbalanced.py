@@ -1,10 +1,12 @@
-"""What a prior over categories does for data in which some are rare: MNIST, digits thinned to as little as a fifth.
+"""What becomes of data in which some categories are rare, with each prior: MNIST, digits thinned to a fifth or less.
 
-    python benchmarks/unbalanced.py [--config mnist] [--set KEY=VALUE] [--seed 0] [--folder DIR] [--out unbalanced.json]
+    python benchmarks/unbalanced.py [--config mnist] [--set KEY=VALUE] [--rarest 0.2] [--seed 0] [--priors uniform]
+        [--folder DIR] [--out unbalanced.json]
 
-Of the training images of digit d the first 100 - 80 d / 9 % are kept, without their labels, as shards. The recipe is
-trained on them with each prior of the generator's categories: uniform, estimated from the answers, given. Measured on
-the 10,000 test images, all digits alike, and against the test images thinned in the same way for what is generated.
+Of the training images of zeros all are kept, of nines the share --rarest, of the others a share between, in equal
+steps, without their labels, as shards. The recipe is trained on them with each prior of the generator's categories:
+uniform, estimated from the answers, given. Measured on the 10,000 test images, all digits alike, and against the test
+images thinned in the same way for what is generated.
 """
 
 from __future__ import annotations
@@ -25,18 +27,16 @@ from infoae.launch import Executor
 from infoae.model import InfoAE
 from infoae.runs.run import Run
 
-KEPT = np.linspace(1.0, 0.2, 10)
-"""Part of each digit's images."""
 
-
-def thinned(images: ImageSet) -> ImageSet:
-    """Keep the first part of each digit's images, in random order."""
+def thinned(images: ImageSet, rarest: float) -> ImageSet:
+    """Keep the first part of each digit's images, from all of the first to `rarest` of the last, in random order."""
     assert images.labels is not None
+    parts = np.linspace(1.0, rarest, 10)
     place = np.zeros(len(images), np.int64)  # of an image among those of its digit
-    for digit in range(len(KEPT)):
+    for digit in range(len(parts)):
         mine = images.labels == digit
         place[mine] = np.arange(mine.sum())
-    kept = place < KEPT[images.labels] * np.bincount(images.labels)[images.labels]
+    kept = place < parts[images.labels] * np.bincount(images.labels)[images.labels]
     order = np.random.default_rng(0).permutation(np.flatnonzero(kept))  # else rare digits are rarer to the end
     return ImageSet(np.asarray(images.images)[order], images.labels[order])
 
@@ -51,10 +51,10 @@ def write_shards(train: NDArray[np.uint8], test: ImageSet, folder: Path) -> None
     np.save(folder / "test_labels.npy", test.labels)
 
 
-def measured(run: Run, test: ImageSet) -> dict[str, Any]:
+def measured(run: Run, test: ImageSet, rarest: float) -> dict[str, Any]:
     """Return what the best checkpoint is worth, on all test images and on thinned ones."""
     model = InfoAE.of_run(run)
-    whole, rare = evaluate(model, test), evaluate(model, thinned(test))
+    whole, rare = evaluate(model, test), evaluate(model, thinned(test, rarest))
     assert whole.labelled is not None
     assert rare.labelled is not None
     return {
@@ -72,12 +72,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="mnist")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--rarest", type=float, default=0.2, help="share of the nines that is kept")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("unbalanced"), help="where shards and runs go")
     parser.add_argument("--priors", nargs="+", default=["uniform", "estimated", "given"])
     parser.add_argument("--out", type=Path, help="JSON file of all figures")
     arguments = parser.parse_args()
-    train, test = thinned(data.load(Data(), "train")), data.load(Data(), "test")
+    train, test = thinned(data.load(Data(), "train"), arguments.rarest), data.load(Data(), "test")
     write_shards(np.asarray(train.images), test, arguments.folder)
     assert train.labels is not None
     shares = np.sort(np.bincount(train.labels))[::-1] / len(train)
@@ -90,7 +91,7 @@ def main() -> None:
         result = launch.run(plan, Executor())
         if not result.finished:
             return
-        found[prior] = measured(Run.open(result.folder), test) | {"score": result.score}
+        found[prior] = measured(Run.open(result.folder), test, arguments.rarest) | {"score": result.score}
         print(prior, found[prior], flush=True)
         if arguments.out:
             write_json(arguments.out, found)

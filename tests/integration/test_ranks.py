@@ -147,6 +147,21 @@ def test_uneven_shares_count_by_their_samples(start: Start) -> None:
     assert (two[0]["gradients"][0] - expected).norm() < 1e-3 * expected.norm()
 
 
+def test_ranks_train_on_the_features_that_the_main_one_has_learnt(
+    start: Start, tmp_path: Path, mnist: tuple[ImageSet, ImageSet]
+) -> None:
+    """One asks for a stop within the first stage, and all go on: they stay equal, and features as they were learnt."""
+    write_shards(tmp_path / "shards", mnist[0].images[:299], 20, mnist[1])
+    from_shards = ("data.name=shards", f"data.root={tmp_path / 'shards'}", "data.limit=null")
+    learned = ("stages.representation_epochs=1", "neighbours.source=learned", "train.epochs=3")
+    weights = ("objective.weights.contrastive=1", "objective.weights.classification_encoded=0")
+    run_config = configured(*OVER, *from_shards, *learned, *weights, "model.projection_dim=8")
+    first, second = start("run", 2, run_config)
+    assert (first["finished"], first["steps"]) == ([False, True], [4, 4, 18])
+    assert [name for name, value in first["model"].items() if not torch.equal(value, second["model"][name])] == []
+    assert np.load(tmp_path / "run-2" / NEIGHBOURS)["neighbours"].shape == (299, 5)
+
+
 @pytest.mark.parametrize(
     ("settings", "tolerance"),
     [((), 0.01), (OVER, 0.1), (REFRESHED, 0.3)],
