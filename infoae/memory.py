@@ -20,6 +20,7 @@ from infoae.distributed.collectives import Share
 from infoae.errors import UsageError
 from infoae.methods.registry import method_of
 from infoae.methods.schedules import schedule_of
+from infoae.model import InfoAE
 from infoae.stages import Stage
 
 BYTES_A_PARAMETER = 16
@@ -120,8 +121,9 @@ def _peak(model: CategoryModel, config: Config, stage: Stage, count: int) -> int
     held = _Held()
     with held:
         batch = method.draw(model, config, stage, (x, x.clone()), share, torch.Generator())
-        if config.features.dim is not None:  # what the encoder sees in place of images and partners
-            batch = replace(batch, features=torch.empty(2, count, config.features.dim, device="meta"))
+        if stage.on_learned_features or config.features.encoder is not None:  # in place of images and partners
+            assert isinstance(model, InfoAE)
+            batch = replace(batch, features=torch.empty(2, count, model.encoder.num_features, device="meta"))
         terms = method.compute(model, config, stage, batch, share.subset(fraction) if fraction < 1 else None)
         for side in method.sides(model, config):
             value = objective.weighted_sum(terms.losses, config.objective, side.losses)

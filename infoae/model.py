@@ -154,7 +154,7 @@ class InfoAE(CategoryModel):
         `frozen` does.
         """
         x = images if isinstance(images, Tensor) else torch.tensor(np.asarray(images))
-        if x.ndim == 2 and x.shape[1] == (self.features.dim or self.encoder.num_features):
+        if x.ndim == 2 and x.shape[1] == self.encoder.num_features:
             return x.float()
         if self.features.encoder is None:
             return self.to_input(images)
