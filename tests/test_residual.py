@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infoae.config import Model
+from infoae.config import Features, Model
 from infoae.model import InfoAE
 from infoae.networks import ConvFeatures
 from infoae.residual import BasicBlock, ResidualFeatures
@@ -51,7 +51,7 @@ def test_the_image_is_halved_as_stated(image_size: int, sizes: list[int]) -> Non
     for part in features:
         if isinstance(part, (nn.Conv2d, BasicBlock)):
             part.register_forward_hook(lambda _module, _inputs, y: found.append(y.shape[-1]))
-    assert features(torch.rand(1, 3, image_size, image_size)).shape == (1, features.num_features)
+    assert features(torch.rand(2, 3, image_size, image_size)).shape == (2, features.num_features)
     assert found == sizes
 
 
@@ -99,11 +99,37 @@ def test_a_block_is_what_its_authors_say(inputs: int, stride: int, training: boo
     torch.testing.assert_close(block(x.clone()), (y + beside).clamp_min(0), rtol=1e-12, atol=1e-12)
 
 
-def test_the_features_are_means_over_the_image() -> None:
-    features = ResidualFeatures(1, 16, 3, 1).eval()
-    x = torch.rand(4, 1, 16, 16)
-    before = nn.Sequential(*list(features)[:-2])(x)
-    torch.testing.assert_close(features(x), before.sum((2, 3)) / (before.shape[2] * before.shape[3]))
+def test_the_features_are_normalised_means_over_the_image() -> None:
+    features = ResidualFeatures(1, 16, 3, 1).double()
+    x = torch.rand(40, 1, 16, 16, dtype=torch.float64)
+    before = nn.Sequential(*list(features)[:-3])(x)
+    means = before.sum((2, 3)) / (before.shape[2] * before.shape[3])
+    deviations = (means.var(0, correction=0) + 1e-5).sqrt()
+    torch.testing.assert_close(features(x), (means - means.mean(0)) / deviations, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "features", "architecture", "differ"),
+    [
+        ("residual", Features(), "dcgan", True),
+        ("strided", Features(encoder="given.onnx", dim=30), "dcgan", True),
+        ("strided", Features(), "dcgan", False),
+        ("residual", Features(), "infogan", False),
+    ],
+)
+def test_heads_on_features_begin_apart(encoder: Any, features: Features, architecture: Any, differ: bool) -> None:
+    """As He et al. (2015) say, on an orthogonal latent; elsewhere as PyTorch or the authors of InfoGAN draw weights."""
+    torch.manual_seed(0)
+    sizes = {"width": 8, "hidden_dim": 300, "latent_dim": 16, "num_heads": 2, "num_categories": 40}
+    model = InfoAE(Model(channels=1, image_size=16, encoder=encoder, architecture=architecture, **sizes), features)
+    weight = model.encoder.latent.weight.detach()
+    assert torch.allclose(weight @ weight.mT, torch.eye(16), atol=1e-5) == differ
+    for head in (model.classifier, *model.other_heads):
+        first, last = (layer for layer in head.layers if isinstance(layer, nn.Linear))
+        for layer, inputs in ((first, 16), (last, 300)):
+            he = layer.weight.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.05)
+            assert he == differ
+            assert (layer.bias == 0).all() == (differ or architecture == "infogan")
 
 
 def test_weights_begin_as_he_et_al_say() -> None:

@@ -17,6 +17,7 @@ from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
 from infoae.networks import Encoder
 from infoae.pseudolabels import pairs
+from infoae.pseudolabels.partners import half_whitened
 from infoae.runs.run import NEIGHBOURS, Run
 from infoae.trainer import Trainer
 from tests.helpers.settings import WITH_HEADS
@@ -89,7 +90,7 @@ def test_learned_neighbours_are_those_of_the_greatest_cosine(make_trainer: MakeT
     encoder = trainer.step.model.eval().encoder
     assert isinstance(encoder, Encoder)
     with torch.no_grad():
-        features = encoder.features(torch.tensor(images).float() / 255).double().numpy()
+        features = half_whitened(encoder.features(torch.tensor(images).float() / 255).numpy()).astype(np.float64)
     features -= features.mean(0)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     cosines = unit @ unit.T - 10 * np.eye(len(unit))
@@ -189,3 +190,14 @@ def test_the_last_two_searches_are_kept(tmp_path: Path) -> None:
 def test_what_cannot_be_learnt_is_refused(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         learned(override)
+
+
+def test_half_whitened_features_keep_their_axes_and_have_the_roots_of_their_deviations() -> None:
+    random = np.random.default_rng(0)
+    turn = np.linalg.qr(random.normal(size=(5, 5)))[0]
+    features = ((random.normal(size=(400, 5)) * [9, 3, 1, 0.2, 0]) @ turn + 4).astype(np.float32)
+    found = half_whitened(features)
+    covariance, wanted = np.cov(found.T, bias=True), np.sort(np.linalg.eigvalsh(np.cov(features.T, bias=True)))
+    np.testing.assert_allclose(np.diag(covariance)[1:], wanted[1:] ** 0.5, rtol=1e-3)
+    np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=1e-3)
+    assert np.isfinite(found).all()
