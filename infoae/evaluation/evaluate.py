@@ -21,6 +21,7 @@ from infoae.evaluation import frechet, health, trivial
 from infoae.evaluation.trivial import Trivial
 from infoae.files import write_json
 from infoae.methods.registry import model_of
+from infoae.model import InfoAE
 from infoae.pseudolabels import joint, neighbour_graph
 from infoae.pseudolabels.joint import Inputs
 from infoae.runs import checkpoint as checkpoints
@@ -191,6 +192,8 @@ def _suspicious_categories(model: CategoryModel, images: Inputs, seed: int) -> I
     """Yield what the answers for images and their nearest neighbours say against the categories."""
     if len(images) < ENOUGH_IMAGES:
         return
+    if isinstance(model, InfoAE) and model.projector is not None:  # pixels say little about what it was trained on
+        images = model.represent(images).numpy()
     nearest: NDArray[Any] | None = partners_of(images)
     if nearest is None:
         nearest = neighbour_graph.nearest_neighbours(images, Neighbours(count=1), Augment())[:, 0]  # type: ignore[arg-type]

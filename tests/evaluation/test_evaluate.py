@@ -54,6 +54,25 @@ def test_the_parameters_of_both_sides_are_counted(tiny_config: Config) -> None:
     assert found.num_parameters == found.to_dict()["num_parameters"] == counted > 10_000
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_categories_are_suspected_by_neighbours_in_what_was_trained_on(
+    learned: bool, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"encoder": "residual", "projection_dim": 8} if learned else {}
+    model = InfoAE(tiny_config.model.model_copy(update=sizes)).eval()
+    seen: list[tuple[int, ...]] = []
+
+    def nearest(values: np.ndarray, *_: object) -> np.ndarray:
+        seen.append(values.shape)
+        return np.zeros((len(values), 1), np.int32)
+
+    for name in ("nearest_neighbours", "nearest_by_features"):
+        monkeypatch.setattr(evaluate.neighbour_graph, name, nearest)
+    images = painted(np.arange(1000) % 10).images
+    assert any("may be one thing" in said for said in evaluate._suspicious_categories(model, images, 0))
+    assert seen == [(1000, model.encoder.num_features) if learned else (1000, 1, 28, 28)]
+
+
 def test_one_answer_for_everything_carries_no_information(tiny_config: Config) -> None:
     data = painted(np.zeros(50, np.int64))
     result = evaluate.evaluate(Oracle(tiny_config.model), data)
