@@ -14,6 +14,7 @@ from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.evaluation import evaluate
 from infoae.model import InfoAE
+from infoae.pseudolabels import neighbour_graph
 from infoae.runs import checkpoint
 from infoae.runs.run import Run
 from tests.helpers.models import sides_of
@@ -67,7 +68,7 @@ def test_categories_are_suspected_by_neighbours_in_what_was_trained_on(
         return np.zeros((len(values), 1), np.int32)
 
     for name in ("nearest_neighbours", "nearest_by_features"):
-        monkeypatch.setattr(evaluate.neighbour_graph, name, nearest)
+        monkeypatch.setattr(neighbour_graph, name, nearest)
     images = painted(np.arange(1000) % 10).images
     assert any("may be one thing" in said for said in evaluate._suspicious_categories(model, images, 0))
     assert seen == [(1000, model.encoder.num_features) if learned else (1000, 1, 28, 28)]
