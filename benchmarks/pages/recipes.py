@@ -94,6 +94,10 @@ def _asked(results: Results) -> dict[str, list[Bound]]:
         "`mnist-best`: recovered; diversity in pixels and latent": _generator(best),
         "`mnist-best`: training on two cores (seed 145)": [Bound(alone["mnist-best"], 5400, _minutes, at_most=True)],
         "`mnist-paper`: accuracy, mean": [Bound(paper, 0.989)],
+        "`photos`: CIFAR-10 from scratch, accuracy, mean": [Bound(_mean(results, "photos"), 0.38)],
+        "`photos-features`: CIFAR-10 on EfficientNet-lite0, accuracy, mean": [
+            Bound(_mean(results, "photos-features"), 0.55)
+        ],
         "two workers against one: `mnist`, `mnist-best`": [Bound(statistics.median(each), 1.7, _two) for each in two],
         "`Classifier`, and `.npz` end to end, against `session.run`": [
             Bound(cpu["ratios"]["classifier/session"], 0.95, _two),
@@ -105,6 +109,12 @@ def _asked(results: Results) -> dict[str, list[Bound]]:
         "start to first label": [Bound(cpu["seconds_to_first_label"], 1, _seconds, at_most=True)],
         "memory to label a million images": [Bound(cpu["million"]["peak_gib"], 1.5, _gib, at_most=True)],
     }
+
+
+def _mean(results: Results, name: str) -> float:
+    """The mean accuracy of a recipe's seeds."""
+    mean: float = results.summary(name)["measures"]["accuracy"]["mean"]
+    return mean
 
 
 def _accuracy(measures: dict[str, Any], mean: float, worst: float) -> list[Bound]:

@@ -15,6 +15,8 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "mnist-best-width-16": recipes.seeds("mnist-best-width-16"),
     "mnist-paper-dcgan": recipes.seeds("mnist-paper-dcgan"),
     "fashion-mnist": recipes.seeds("fashion-mnist"),
+    "photos": recipes.seeds("photos"),
+    "photos-features": recipes.seeds("photos-features"),
     "paper-sweep": experiments.paper_sweep,
     "sweep": experiments.sweep,
     "kills": experiments.kills,

@@ -43,7 +43,7 @@ class Partners:
         self.pairs: Pairs | None = None
         """None where an image is compared with its twin, as before anything is learnt."""
         self.features: Features | None = None
-        """(N, F), those that the encoder has learnt, while they stay as they are."""
+        """(N, F), those that the encoder has learnt, from when on they stay as they are."""
         self.searches = 0
         if schedule.config.seeks_neighbours_first():
             self.pairs = pairs.load(run, images, schedule.config, device, given)
@@ -51,18 +51,19 @@ class Partners:
     def restore(self, epochs_done: int, model: CategoryModel) -> None:
         """Take what the run had after so many epochs. Raises InfoAEError if the file of neighbours is damaged."""
         self._take(self._schedule.num_searches(epochs_done))
-        self._keep(epochs_done, model)
+        self.features = self._represented(model) if self._schedule.stage(epochs_done).on_learned_features else None
 
     def end_epoch(self, epochs_done: int, model: CategoryModel) -> None:
-        """Seek neighbours in the features of `model` where it is time to."""
+        """Seek neighbours in the features of `model` where it is time to, and keep them once they are learnt."""
         searches = self._schedule.num_searches(epochs_done)
-        if searches > self.searches:
-            if collectives.is_main():
-                features = half_whitened(self._represented(model))
-                found = nearest_by_features(features, self._schedule.config.neighbours)
-                pairs.save_learned(self._run, found, searches)
-            self._take(searches)
-        self._keep(epochs_done, model)
+        if searches == self.searches:
+            return
+        features = self._represented(model)
+        if collectives.is_main():
+            found = nearest_by_features(half_whitened(features), self._schedule.config.neighbours)
+            pairs.save_learned(self._run, found, searches)
+        self._take(searches)
+        self.features = features if self._schedule.stage(epochs_done).on_learned_features else None
 
     def _take(self, searches: int) -> None:
         if not self._schedule.config.seeks_neighbours_first():
@@ -72,24 +73,15 @@ class Partners:
                     self._run, len(self._images), self._schedule.config.neighbours, searches, self._device
                 )
 
-    def _keep(self, epochs_done: int, model: CategoryModel) -> None:
-        """Have the features of `model` on all ranks as long as training is on them: they are the same in each epoch."""
-        if not self._schedule.stage(epochs_done).on_learned_features:
-            self.features = None
-        elif self.features is None:
-            features = self._represented(model) if collectives.is_main() else self._empty(model)
-            self.features = collectives.from_main(torch.from_numpy(features), self._device).numpy()
-
     def _represented(self, model: CategoryModel) -> Features:
-        """Return the features (N, F) that the encoder has learnt of all images, as they are."""
+        """Return the features (N, F) of all images, as they are, by the encoder of the main rank's `model`."""
         assert isinstance(model, InfoAE)
-        chunks = np.array_split(np.arange(len(self._images)), -(-len(self._images) // CHUNK))
-        features: Features = torch.cat([model.represent(self._images[chunk]) for chunk in chunks]).numpy()
-        return features
-
-    def _empty(self, model: CategoryModel) -> Features:
-        assert isinstance(model, InfoAE)
-        return np.zeros((len(self._images), model.encoder.num_features), np.float32)
+        features = torch.zeros(len(self._images), model.encoder.num_features)
+        if collectives.is_main():
+            for rows in np.array_split(np.arange(len(features)), -(-len(features) // CHUNK)):
+                features[rows] = model.represent(self._images[rows])
+        found: Features = collectives.from_main(features, self._device).numpy()
+        return found
 
 
 def half_whitened(features: Features) -> Features:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from infoae.data.shards import Shards
 
 
-FAR_FEWER = 2 / 3
+FAR_FEWER = 2 / 3  # of images without a label, that make one of two ways to merge the better one
 
 
 class PseudoLabels:
