@@ -28,7 +28,10 @@ RENAMED = {
 }
 """Old dotted key -> new."""
 
-_VALUES = {("information.merging", "information"): "mutual_information"}
+_VALUES = {
+    ("information.merging", "information"): "mutual_information",
+    ("information.merging", "cut"): "distinctness",
+}
 
 
 def current_key(key: str) -> str:

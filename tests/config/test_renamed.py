@@ -15,7 +15,7 @@ from infoae.tune import space
 VALUES: dict[str, Any] = {
     "information.pairs": "neighbours",
     "information.search": "approximate",
-    "information.merging": "cut",
+    "information.merging": "distinctness",
     "information.agreement": 0.65,
     "information.agreement_walks": 0.65,
     "information.blur": 0.5,
@@ -59,6 +59,7 @@ def test_an_old_key_sets_the_new_one_in_a_file_and_in_a_command(old: str) -> Non
 def test_the_old_name_of_a_value_is_known_under_the_old_key_alone() -> None:
     with pytest.warns(Notice):
         assert recipes.load("mnist", ["information.merging=information"]).pseudo_labels.merging == "mutual_information"
+        assert recipes.load("mnist", ["information.merging=cut"]).pseudo_labels.merging == "distinctness"
     with pytest.raises(UsageError, match=r"pseudo_labels\.merging"):
         recipes.load("mnist", ["pseudo_labels.merging=information"])
 
