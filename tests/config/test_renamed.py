@@ -57,9 +57,9 @@ def test_an_old_key_sets_the_new_one_in_a_file_and_in_a_command(old: str) -> Non
 
 
 def test_the_old_name_of_a_value_is_known_under_the_old_key_alone() -> None:
-    with pytest.warns(Notice):
-        assert recipes.load("mnist", ["information.merging=information"]).pseudo_labels.merging == "mutual_information"
-        assert recipes.load("mnist", ["information.merging=cut"]).pseudo_labels.merging == "distinctness"
+    for then, now in (("information", "mutual_information"), ("cut", "distinctness")):
+        with pytest.warns(Notice):
+            assert recipes.load("mnist", [f"information.merging={then}"]).pseudo_labels.merging == now
     with pytest.raises(UsageError, match=r"pseudo_labels\.merging"):
         recipes.load("mnist", ["pseudo_labels.merging=information"])
 
