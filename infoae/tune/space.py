@@ -118,7 +118,7 @@ def spaces() -> dict[str, Path]:
 
 def default(config: Config) -> str:
     """Return the name of the space that a sweep takes which is told none: that of the method's λs."""
-    if config.features.encoder is not None:
+    if config.neighbours.source != "pixels":
         return "lambdas-features"
     return "lambdas" if config.method == "infoae" else config.method
 

@@ -26,8 +26,9 @@ def lively(channels: int = 1, image_size: int = 28, **sizes: Any) -> InfoAE:
             assert module.running_var is not None
             nn.init.uniform_(module.running_mean, -1, 1)
             nn.init.uniform_(module.running_var, 0.2, 3)
-            nn.init.uniform_(module.weight, 0.5, 2)
-            nn.init.uniform_(module.bias, -1, 1)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 2)
+                nn.init.uniform_(module.bias, -1, 1)
     return model
 
 

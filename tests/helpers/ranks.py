@@ -161,7 +161,8 @@ def sharpen(model: CategoryModel) -> None:
     """Let the classifier answer differently for different images: untrained, its gradient would be all rounding."""
     with torch.no_grad():
         *_, last = [p for p in (*model.encoder.parameters(), *model.classifier.parameters()) if p.ndim == 2]
-        last.mul_(30)
+        if last.std() < last.shape[1] ** -0.5:  # heads on features begin larger
+            last.mul_(30)
 
 
 def flat(tensors: Any) -> Tensor:
