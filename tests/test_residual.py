@@ -120,7 +120,7 @@ def test_the_features_are_normalised_means_over_the_image() -> None:
 def test_heads_on_features_begin_apart(encoder: Any, features: Features, architecture: Any, differ: bool) -> None:
     """As He et al. (2015) say, on an orthogonal latent; elsewhere as PyTorch or the authors of InfoGAN draw weights."""
     torch.manual_seed(0)
-    sizes = {"width": 8, "hidden_dim": 300, "latent_dim": 16, "num_heads": 2, "num_categories": 40}
+    sizes: dict[str, Any] = {"width": 8, "hidden_dim": 300, "latent_dim": 16, "num_heads": 2, "num_categories": 40}
     model = InfoAE(Model(channels=1, image_size=16, encoder=encoder, architecture=architecture, **sizes), features)
     weight = model.encoder.latent.weight.detach()
     assert torch.allclose(weight @ weight.mT, torch.eye(16), atol=1e-5) == differ

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -220,12 +221,17 @@ def test_heads_merge_by_distinctness_where_that_leaves_a_third_fewer_images_with
     truth = np.arange(300) % 10
     made = []
     for number in unlabelled:
-        said = np.tile(truth + 0, (3, 1))
+        said = np.tile(truth, (3, 1))
         for head in (1, 2):
             said[head, :number] = (truth[:number] + head) % 10
-        made.append(Votes((said + unlabelled.index(number)) % 10, np.arange(3.0)))
+        made.append(Votes(said, np.arange(3.0)))
     asked: list[Sequence[str]] = []
-    monkeypatch.setattr(vote, "of_heads", lambda *given: asked.append(given[3]) or made)
+
+    def of_heads(*given: Any) -> list[Votes]:
+        asked.append(given[3])
+        return made
+
+    monkeypatch.setattr(vote, "of_heads", of_heads)
     trainer = make_trainer(recipes.replaced(with_heads, {"pseudo_labels.merging": "auto"}, "test"))
     trainer.fit([])
     assert asked == [("mutual_information", "distinctness")]
