@@ -35,6 +35,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "auto": experiments.auto,
     "unbalanced": experiments.unbalanced("unbalanced"),
     "unbalanced-cut": experiments.unbalanced("unbalanced-cut"),
+    "unbalanced-tenth": experiments.unbalanced("unbalanced-tenth"),
     "score": experiments.score,
     "simple-clusterings-mnist": experiments.simple_clusterings("mnist"),
     "simple-clusterings-cifar10": experiments.simple_clusterings("cifar10"),

@@ -207,9 +207,7 @@ def test_pseudo_labels_of_nobody_are_refused(override: str) -> None:
         recipes.load("smoke", [*WITH_HEADS, override])
 
 
-@pytest.mark.parametrize(
-    ("unlabelled", "taken"), [((60, 39), 1), ((60, 41), 0), ((60, 90), 0), ((0, 0), 0), ((9, 0), 1)]
-)
+@pytest.mark.parametrize(("unlabelled", "taken"), [((60, 39), 1), ((60, 41), 0), ((0, 0), 0)])
 def test_heads_merge_by_distinctness_where_that_leaves_a_third_fewer_images_without_a_label(
     unlabelled: tuple[int, int],
     taken: int,
