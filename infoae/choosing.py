@@ -164,7 +164,7 @@ def _trained(
     settings = dict(_SHORT) | {
         "seed": wanted.seed,
         "model.num_categories": number,
-        "model.num_over_categories": 5 * number,
+        "model.num_over_categories": max(number, min(5 * number, recipes.MOST_OVER_CATEGORIES)),
         "stages.representation_epochs": learnt,
         "stages.mutual_information_epochs": first,
         "train.epochs": learnt + first + 1,

@@ -72,7 +72,7 @@ def test_restarts_of_unknown_numbers_of_categories_are_refused(tmp_path: Path) -
 
 
 def test_more_categories_come_with_more_over_categories(tmp_path: Path) -> None:
-    for categories, over in (("47", 235), ("4", 50)):
+    for categories, over in (("47", 235), ("4", 50), ("200", 500), ("1000", 1000)):
         overrides = recipes.over_categories("mnist", [], categories)
         found = recipes.load("mnist", [f"model.num_categories={categories}", *overrides])
         assert found.model.num_over_categories == over

@@ -16,6 +16,9 @@ from infoae.config.validation import explain
 from infoae.errors import Notice, UsageError, one_line, shown
 from infoae.limits import MAX_CATEGORIES, MAX_YAML_CHARACTERS
 
+MOST_OVER_CATEGORIES = 500
+"""As many as recipes get by themselves: a step's work grows with their square, that of merging with their cube."""
+
 
 def available() -> dict[str, Path]:
     """Return the recipes that come with infoae, name -> YAML file."""
@@ -35,7 +38,7 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 def over_categories(source: str | Path, overrides: Sequence[str], categories: str) -> list[str]:
     """Return the override by which over-categories keep their proportion to more `categories` than a recipe has.
 
-    None where there are enough, where `overrides` say how many, and for auto. Raises UsageError as `load` does.
+    Up to MOST_OVER_CATEGORIES; beyond so many categories there is one for each. None where there are enough, where `overrides` say how many, and for auto. Raises UsageError as `load` does.
     """
     model = load(source, overrides).model
     over, usual = model.num_over_categories, model.num_categories
@@ -43,7 +46,7 @@ def over_categories(source: str | Path, overrides: Sequence[str], categories: st
     wanted = plain_yaml.read(categories, "--categories")
     if over is None or usual == "auto" or told or not isinstance(wanted, int) or not usual < wanted <= MAX_CATEGORIES:
         return []  # too many are refused where all settings are
-    return [f"model.num_over_categories={min(over * wanted // usual, int(MAX_CATEGORIES))}"]
+    return [f"model.num_over_categories={max(wanted, min(over * wanted // usual, MOST_OVER_CATEGORIES))}"]
 
 
 def override(key: str, value: object) -> str:
