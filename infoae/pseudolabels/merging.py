@@ -133,12 +133,15 @@ def merging_losses(joint: Floats, sums: Floats | None = None) -> Floats:
     sums = _sums_of_pairs(joint) if sums is None else sums
     cells, marginal = _xlogx(joint), joint.sum(1)
     rows = cells.sum(1)
-    diagonal, i, j = np.diag(joint), *np.indices(joint.shape)
-    outside = sums - _xlogx(diagonal[i] + joint) - _xlogx(joint + diagonal[j])  # over k other than i and j
-    before = 2 * (rows[i] + rows[j]) - cells[i, i] - 2 * cells[i, j] - cells[j, j]
-    after = 2 * outside + _xlogx(diagonal[i] + 2 * joint + diagonal[j])
-    gained = 2 * (_xlogx(marginal[i] + marginal[j]) - _xlogx(marginal)[i] - _xlogx(marginal)[j])
-    return np.where(i < j, before - after + gained, np.inf)
+    diagonal = np.diag(joint)
+    with_own = _xlogx(joint + diagonal)
+    outside = sums - with_own.T - with_own  # over k other than i and j
+    before = 2 * np.add.outer(rows, rows) - np.add.outer(np.diag(cells), np.diag(cells)) - 2 * cells
+    after = 2 * outside + _xlogx(np.add.outer(diagonal, diagonal) + 2 * joint)
+    gained = 2 * (_xlogx(np.add.outer(marginal, marginal)) - np.add.outer(_xlogx(marginal), _xlogx(marginal)))
+    losses = before - after + gained
+    losses[np.tri(len(joint), dtype=bool)] = np.inf
+    return losses
 
 
 def _sums_of_pairs(joint: Floats) -> Floats:
@@ -152,8 +155,8 @@ def _of_pairs(column: Floats) -> Floats:
 
 def perfect_losses(joint: Floats) -> Floats:
     """Return the information that merging each pair would lose if the two were told apart without error, (M, M)."""
-    marginal, (i, j) = np.maximum(joint.sum(1), SMALLEST), np.indices(joint.shape)
-    lost: Floats = _xlogx(marginal[i] + marginal[j]) - _xlogx(marginal)[i] - _xlogx(marginal)[j]
+    marginal = np.maximum(joint.sum(1), SMALLEST)
+    lost: Floats = _xlogx(np.add.outer(marginal, marginal)) - np.add.outer(_xlogx(marginal), _xlogx(marginal))
     return lost
 
 
@@ -163,4 +166,7 @@ def _distinctions(joint: Floats, sums: Floats | None = None) -> Floats:
 
 
 def _xlogx(values: Floats) -> Floats:
-    return np.where(values > 0, values * np.log(np.maximum(values, np.finfo(np.float64).tiny)), 0.0)
+    found = np.maximum(values, np.finfo(np.float64).tiny)
+    np.log(found, out=found)
+    found *= values  # of no negative value
+    return found
