@@ -73,19 +73,20 @@ def sort(
         raise UsageError(f"--unsure {unsure:g}: give a probability, from 0 to 1")
     if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
         raise UsageError(f"--minutes {minutes:g}: give a number above 0")
+    if config is not None and Path(config).is_file():  # the next command may be typed in another folder
+        config = str(Path(config).absolute())
     asked = Asked(categories=categories, minutes=minutes, config=config)
     photos, out = sorting.where(photos, out)
     if dry_run:
         from infoae.sorting.preview import preview
 
-        found = preview(photos, out, asked)
+        found = preview(photos, out, asked, again=again)
         print_json(found) if as_json else echo(*(f"{key}: {value}" for key, value in found.items()))
         return
     try:
         done = sorting.sort(photos, out, asked, unsure, again=again, say=lambda text: echo(text, err=True))
     except KeyboardInterrupt as stop:
-        words = [word for word in sys.argv[1:] if word != "--again"]
-        echo(f"stopped; go on with the same command: {shlex.join(['infoae', *words])}", err=True)
+        echo(f"stopped; go on with the same command: {shlex.join(['infoae', *sys.argv[1:]])}", err=True)
         raise typer.Exit(130) from stop
     for warning in done.warnings:
         echo(f"warning: {warning}", err=True)

@@ -1,4 +1,4 @@
-"""Which pictures there are now: every file by name, size and time, in the order in which they are labelled. No torch."""
+"""Which pictures there are now: every file by name, size and time, in the order of the labels. No torch."""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute, parquet
 
-from infoae import files
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.formats import Csv
 from infoae.deploy.job import classify_files
@@ -47,16 +46,14 @@ _MODEL = b"infoae.classifier"
 _ANSWERS = "path,label,confidence,error"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Labelled:
     """What labelling did: files that are new, have changed or are gone; and all rows that there are now, by SCHEMA."""
 
     table: pa.Table
-    new: int = 0
-    changed: int = 0
-    gone: int = 0
-    fresh: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """The rows that were made now."""
+    new: int
+    changed: int
+    gone: int
 
     @property
     def num_unreadable(self) -> int:
@@ -85,29 +82,45 @@ class _Known:
     """Whether it is one picture that could not be read, which is tried each time."""
 
 
+@dataclass
+class Work:
+    """What is to be done: numbers of files that are new or have changed, and of the others the `rows` of `old`."""
+
+    old: pa.Table
+    numbers: list[int] = field(default_factory=list)
+    rows: dict[int, range] = field(default_factory=dict)
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
+
+
+def compared(out: Path, bundle: Bundle, found: Inventory, *, first: bool) -> Work:
+    """Return what is to be done about the files `found`, as `label` would. Raises InfoAEError."""
+    old = None if first else _read(out / LABELS, bundle.checksums[bundle.graph("classifier").file])
+    work = Work(SCHEMA.empty_table() if old is None else old)
+    known = _by_file(work.old)
+    for number, (path, state) in enumerate(zip(found.paths, found.states, strict=True)):
+        before = known.pop(os.fsencode(path), None)
+        if before is not None and before.state == state and not before.again:
+            work.rows[number] = before.rows
+            continue
+        work.numbers.append(number)
+        work.new += before is None
+        work.changed += before is not None and before.state != state
+    work.gone = len(known)
+    return work
+
+
 def label(out: Path, bundle: Bundle, found: Inventory, unsure: float, *, first: bool) -> Labelled:
     """Write labels.csv and labels.parquet of the files `found` into the folder `out`, each whole or not at all.
 
     Rows of files that are as they were stay, if this bundle made them; `first` says that all are those of the training.
     What was interrupted goes on. Raises InfoAEError.
     """
+    work = compared(out, bundle, found, first=first)
     model = bundle.checksums[bundle.graph("classifier").file]
-    old = None if first else _read(out / LABELS, model)
-    known = {} if old is None else _by_file(old)
-    done = Labelled(SCHEMA.empty_table())
-    work, rows = list[int](), dict[int, range]()
-    for number, (path, state) in enumerate(zip(found.paths, found.states, strict=True)):
-        before = known.pop(os.fsencode(path), None)
-        if before is not None and before.state == state and not before.again:
-            rows[number] = before.rows
-            continue
-        work.append(number)
-        done.new += before is None
-        done.changed += before is not None and before.state != state
-    done.gone = len(known)
-    parts = [SCHEMA.empty_table() if old is None else old]
-    start = num_old = len(parts[0])
-    for numbers, answers in _answered(out / WORK, bundle, model, found, work):
+    parts, rows, start = [work.old], work.rows, len(work.old)
+    for numbers, answers in _answered(out / WORK, bundle, model, found, work.numbers):
         # A file is one picture; what holds many is alone.
         counts = [len(answers)] if numbers[0] in found.containers else [1] * len(numbers)
         parts.append(_complete(answers, found, np.repeat(numbers, counts), added=not first))
@@ -115,12 +128,9 @@ def label(out: Path, bundle: Bundle, found: Inventory, unsure: float, *, first: 
             rows[number] = range(start, start + count)
             start += count
     order = np.fromiter(itertools.chain.from_iterable(rows[number] for number in range(len(found))), np.int64)
-    table = pa.concat_tables(parts).take(order)
-    done.table = _named(table, bundle, unsure).replace_schema_metadata({_MODEL: model})
-    done.fresh = np.flatnonzero(order >= num_old)
-    _write(out, done.table)
-    files.remove_leftovers(out)
-    return done
+    table = _named(pa.concat_tables(parts).take(order), bundle, unsure).replace_schema_metadata({_MODEL: model})
+    _write(out, table)
+    return Labelled(table, work.new, work.changed, work.gone)
 
 
 def _answered(

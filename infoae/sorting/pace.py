@@ -49,7 +49,9 @@ class Pace:
         train, times = config.train, count / self.count
         steps = steps_an_epoch(count, train.batch_size, train.min_steps_per_epoch)
         stages = schedule_of(config).stages
-        each = (len(stage.epochs) * (steps * self.step[stage.name] + times * self.after[stage.name]) for stage in stages)
+        each = (
+            len(stage.epochs) * (steps * self.step[stage.name] + times * self.after[stage.name]) for stage in stages
+        )
         return times * self.before + sum(each)
 
 
@@ -99,7 +101,9 @@ def measured(plan: Plan) -> Pace:
         made = []
         for name in ("first", "second"):  # the first one loads and compiles what the second has
             clock = _Clock()
-            trainer = Trainer(Run.create(Path(folder), name, "pace", config), config, train, plan.device, plan.precision)
+            trainer = Trainer(
+                Run.create(Path(folder), name, "pace", config), config, train, plan.device, plan.precision
+            )
             made.append(clock._lap())
         trainer.fit([clock])
     return Pace(
@@ -129,7 +133,9 @@ def fitted(config: Config, count: int, pace: Pace, seconds: float) -> tuple[list
 def _shortened(config: Config, share: float) -> dict[str, int]:
     """Return the settings that leave a share of the epochs of each stage, at least the fewest."""
     epochs = {
-        stage.name: min(len(stage.epochs), max(FEWEST_EPOCHS, -(-len(stage.epochs) // SHARE), int(share * len(stage.epochs))))
+        stage.name: min(
+            len(stage.epochs), max(FEWEST_EPOCHS, -(-len(stage.epochs) // SHARE), int(share * len(stage.epochs)))
+        )
         for stage in schedule_of(config).stages
     }
     every = sum(epochs.values())

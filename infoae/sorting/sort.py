@@ -21,10 +21,13 @@ from infoae.files import remove_leftovers
 from infoae.sorting import inventory, labelling, likeness
 from infoae.sorting.inventory import Inventory
 from infoae.sorting.labelling import Labelled
-from infoae.sorting.state import BUNDLE, CSV, LABELS, LOCK, RUNS, WORK, Asked, Progress, read
+from infoae.sorting.state import BUNDLE, CSV, LOCK, RUNS, WORK, Asked, Progress, read
 
 UNSURE = 0.6
 """An answer of less probability is unsure, where nobody says."""
+
+FEWEST = 50
+"""Fewer pictures are too few to find categories in."""
 
 Say = Callable[[str], object]
 
@@ -84,27 +87,40 @@ def sort(photos: Path, out: Path, asked: Asked, unsure: float, *, again: bool, s
     start = time.monotonic()
     with locks.held(out / LOCK, out) if out.exists() else nullcontext():
         remove_leftovers(out)
-        progress, found = _looked(photos, out, asked, again, say)
+        progress = begun(photos, out, asked, again)
+        found = inventory.take(photos, progress.image)
+        count = found.num_pictures()
+        kind = "grey" if progress.image.channels == 1 else "RGB"
+        say(
+            f"1/5 looking: {'' if count is None else f'{count:,} '}pictures in {photos}, taken as "
+            f"{progress.image.width} x {progress.image.height} {kind}"
+        )
+        if found.passed_over:
+            say(f"passed over, for they are no images: {told(found.passed_over)}")
         return _sorted(photos, out, progress, found, unsure, start, say)
 
 
-def _looked(photos: Path, out: Path, asked: Asked, again: bool, say: Say) -> tuple[Progress, Inventory]:
-    """Return how far the sort is, and what there is to sort now."""
+def begun(photos: Path, out: Path, asked: Asked, again: bool) -> Progress:
+    """Return how far the sort is, or the start of a new one; nothing is written. Raises InfoAEError as `sort` does."""
     progress = read(out)
     if progress is not None:
         _refuse_others(progress, photos, out, asked, again)
+        is_done = progress.exported or progress.no_structure is not None
+        if not again or not (is_done or asked.differs(progress.asked)):  # --again itself goes on, too
+            return progress
         asked = Asked(**progress.asked.model_dump() | asked.model_dump(exclude_none=True))
-    if progress is None or again:
-        from infoae.sorting import training
+    from infoae.sorting import training
 
-        number = 1 if progress is None else progress.number + progress.trained
-        progress = Progress(photos=str(photos), asked=asked, number=number, image=training.image_of(photos, asked))
-    found = inventory.take(photos, progress.image)
+    number = 1 if progress is None else progress.number + 1
+    return Progress(photos=str(photos), asked=asked, number=number, image=training.image_of(photos, asked))
+
+
+def check_enough(photos: Path, found: Inventory) -> None:
+    """Raise InfoAEError if there are too few pictures to find categories in."""
     count = found.num_pictures()
-    size = f"{progress.image.width} x {progress.image.height} {'grey' if progress.image.channels == 1 else 'RGB'}"
-    passed = f"; passed over: {told(found.passed_over)}" if found.passed_over else ""
-    say(f"1/5 looking: {'some' if count is None else f'{count:,}'} files in {photos}, taken as {size}{passed}")
-    return progress, found
+    if count is not None and count < FEWEST:
+        passed = f"; passed over: {told(found.passed_over)}" if found.passed_over else ""
+        raise InfoAEError(f"{photos}: {count} pictures, at least {FEWEST} are needed to find categories{passed}")
 
 
 def _refuse_others(progress: Progress, photos: Path, out: Path, asked: Asked, again: bool) -> None:
@@ -127,9 +143,13 @@ def _sorted(
             f"no structure was found in {photos}, so there are no labels: {progress.no_structure}. If there are kinds, "
             f"ask for them with --categories N --again; the run is in {out / RUNS / progress.run}"
         )
+    if not len(found):
+        raise InfoAEError(f"{photos} holds no pictures now: the labels in {out} are left as they are")
     say("5/5 labelling")
     bundle = Bundle.load(out / BUNDLE)
     done = labelling.label(out, bundle, found, unsure, first=progress.likeness is None)
+    if done.num_unreadable == len(done.table):
+        raise InfoAEError(f"not one picture in {photos} can be read: the error column of {out / CSV} says why")
     if progress.likeness is None:
         known = likeness.of_answers(*done.answers(added=False), bundle.manifest.num_categories)
         progress = progress.model_copy(update={"likeness": known})
@@ -143,19 +163,14 @@ def _trained(photos: Path, out: Path, progress: Progress, found: Inventory, say:
     from infoae.sorting import training  # of torch, which a folder that grew does not need
 
     if progress.num_prepared is None:
-        count = found.num_pictures()
-        if count is not None and count < training.FEWEST:
-            held = f"; passed over: {told(found.passed_over)}" if found.passed_over else ""
-            raise InfoAEError(
-                f"{photos}: {count} pictures, at least {training.FEWEST} are needed to find categories{held}"
-            )
+        check_enough(photos, found)
         say("2/5 preparing")
-        progress = training.prepare(out, photos, progress)
-    if progress.recipe is None:
-        say("3/5 training: which recipe")
-        progress = training.choose(out, progress, say)
+        progress = training.prepare(out, photos, progress, FEWEST)
     if not progress.trained:
         say("3/5 training")
+    if progress.recipe is None:
+        progress = training.choose(out, progress, say)
+    if not progress.trained:
         progress = training.train(out, progress, say)
     if not progress.exported and progress.no_structure is None:
         say("4/5 exporting")
@@ -163,9 +178,7 @@ def _trained(photos: Path, out: Path, progress: Progress, found: Inventory, say:
     return progress
 
 
-def _result(
-    out: Path, progress: Progress, bundle: Bundle, done: Labelled, unsure: float, seconds: float
-) -> Sorted:
+def _result(out: Path, progress: Progress, bundle: Bundle, done: Labelled, unsure: float, seconds: float) -> Sorted:
     assert progress.likeness is not None
     assert progress.recipe is not None
     added = done.answers(added=True)
@@ -183,6 +196,9 @@ def _result(
         run=out / RUNS / progress.run,
         recipe=progress.recipe.source,
         seconds=seconds,
-        warnings=[f"{len(added[0]):,} pictures since the training are not like those before: {different}; train anew "
-            "with --again"] * bool(different),
+        warnings=[
+            f"{len(added[0]):,} pictures since the training are not like those before: {different}; train anew "
+            "with --again"
+        ]
+        * bool(different),
     )

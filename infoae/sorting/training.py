@@ -24,8 +24,6 @@ from infoae.runs.run import CONFIG, EVALUATION, Run
 from infoae.sorting import pace, structure
 from infoae.sorting.state import BUNDLE, PICTURES, RUNS, Asked, Progress, Recipe
 
-FEWEST = 50
-"""Fewer pictures are too few to find categories in."""
 TEST_SHARE = 0.1
 TRIED_FROM = "mnist"
 """The recipe that stands for all while it is not known which is taken: none of these says what pictures become."""
@@ -57,8 +55,8 @@ def settings_of(source: str, chosen: list[str], asked: Asked) -> list[str]:
     return [*chosen, *(["model.num_categories=auto"] if finds else [])]
 
 
-def prepare(out: Path, photos: Path, progress: Progress) -> Progress:
-    """Write the pictures as they are trained on. Raises InfoAEError if fewer than FEWEST can be read."""
+def prepare(out: Path, photos: Path, progress: Progress, fewest: int) -> Progress:
+    """Write the pictures as they are trained on. Raises InfoAEError if fewer than `fewest` can be read."""
     config = recipes.load(progress.asked.config or TRIED_FROM)
     folder = _pictures(out, progress)
     if folder.exists():  # of a command that was killed before it said so
@@ -68,9 +66,9 @@ def prepare(out: Path, photos: Path, progress: Progress) -> Progress:
     try:
         done = convert_files([str(photos)], folder, progress.image, test_share=TEST_SHARE, features=features)
         count = done.num_train + done.num_test
-        if count < FEWEST:
+        if count < fewest:
             first = f"; of {done.num_failed:,} that cannot be read the first: {done.reasons[0]}" if done.reasons else ""
-            raise InfoAEError(f"{photos}: {count} pictures, at least {FEWEST} are needed to find categories{first}")
+            raise InfoAEError(f"{photos}: {count} readable pictures, at least {fewest} are needed{first}")
     except BaseException:
         if is_new:
             shutil.rmtree(out, ignore_errors=True)
@@ -99,7 +97,7 @@ def choose(out: Path, progress: Progress, say: Say) -> Progress:
 
 
 def train(out: Path, progress: Progress, say: Say) -> Progress:
-    """Train to the end, from where an earlier command stopped. Raises StoppedError if it is stopped, and InfoAEError."""
+    """Train to the end, from where an earlier command stopped. Raises StoppedError and InfoAEError."""
     assert progress.recipe is not None
     runs, pictures = out / RUNS, _pictures(out, progress)
     run = Run(runs / progress.run)
@@ -117,6 +115,9 @@ def train(out: Path, progress: Progress, say: Say) -> Progress:
     for warning in evaluation["warnings"]:
         say(f"warning: {warning}")
     why = structure.why_none(evaluation, list(run.metrics()))
+    if why is not None and run.config().model.num_categories != "auto":
+        say(f"warning: there may be no structure in these pictures: {why}")
+        why = None  # so many were asked for
     progress = progress.model_copy(update={"trained": True, "no_structure": why})
     progress.save(out)
     return progress
