@@ -85,6 +85,7 @@ def sort(photos: Path, out: Path, asked: Asked, unsure: float, *, again: bool, s
     Raises InfoAEError, and KeyboardInterrupt where it is stopped: the same call goes on.
     """
     start = time.monotonic()
+    read(out)  # or a lock would be made in a folder of something else
     with locks.held(out / LOCK, out) if out.exists() else nullcontext():
         remove_leftovers(out)
         progress = begun(photos, out, asked, again)

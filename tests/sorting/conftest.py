@@ -16,11 +16,11 @@ from tests.helpers.commands import call
 
 RECIPE = """
 data: {name: files}
-model: {width: 4, hidden_dim: 16, latent_dim: 8, num_categories: 2, num_over_categories: 4, num_heads: 2}
-objective: {pairs: neighbours, weights: {mutual_information: 5.0, pseudo_label: 1.0}}
+model: {width: 8, hidden_dim: 32, latent_dim: 8, num_categories: 2, num_over_categories: 4, num_heads: 2}
+objective: {pairs: neighbours, weights: {mutual_information: 10.0, pseudo_label: 1.0, reconstruction: 0.1}}
 stages: {mutual_information_epochs: 3, pseudo_label_epochs: 1}
 optim: {learning_rate: 5.0e-3}
-train: {epochs: 5, batch_size: 50, precision: fp32, device: cpu, log_every: 1}
+train: {epochs: 5, batch_size: 45, min_steps_per_epoch: 16, precision: fp32, device: cpu, log_every: 1}
 """
 
 
