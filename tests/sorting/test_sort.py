@@ -15,6 +15,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from infoae.deploy import Classifier
+from infoae.deploy.job import classify_files
 from infoae.sorting import labelling
 from tests.sorting.conftest import sort, tree
 
@@ -77,7 +78,7 @@ def test_only_what_is_new_or_has_changed_is_classified(
     done: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = done()
-    before, seen, real = rows(folder), list[str](), labelling.classify_files
+    before, seen, real = rows(folder), list[str](), classify_files
 
     def classified(*arguments: Any, **options: Any) -> Any:
         seen.extend(key for source in options["sources"] for block in source.blocks(7) for key in block.keys)

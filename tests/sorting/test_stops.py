@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_the_labels_as_they_were(done: Callable[[], Path], mo
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(labelling.parquet, "write_table", full)
+    monkeypatch.setattr(parquet, "write_table", full)
     code, _, said = sort(folder)
     assert (code, "error: No space left on device" in said) == (1, True)
     after = tree(folder / "s")
