@@ -19,6 +19,7 @@ from infoae.cli import (
     generate,
     name,
     reproduce,
+    sort,
     train,
     tune,
 )
@@ -32,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("sort", cls=Command)(sort.sort)
 app.command("convert", cls=Command)(convert.convert)
 app.command("train", cls=Command)(train.train)
 app.command("reproduce", cls=Command)(reproduce.reproduce)

@@ -13,6 +13,7 @@ from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.formats import Csv
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import StandardOutput, format_of, open_file
+from infoae.inputs.blocks import Source
 from infoae.inputs.sources import open_sources
 from infoae.reporting.images import progress
 
@@ -33,15 +34,18 @@ def classify_files(
     null: bool = False,
     decoding: DecodeOptions = DEFAULTS,
     raw_csv: bool = False,
+    sources: Sequence[Source] | None = None,
 ) -> Summary:
     """Classify `inputs` with the bundle `model` into `out` (.csv, .jsonl, .parquet), or as CSV to standard output.
 
-    The arguments are the options of `infoae classify`. Raises InfoAEError, in the end, for anything wrong outside.
+    The arguments are the options of `infoae classify`; `sources` are opened ones, in place of `inputs`. Raises
+    InfoAEError, in the end, for anything wrong outside.
     """
     form = None if out is None else format_of(out, raw_csv=raw_csv)
     bundle = Bundle.load(model)
     rows = RowFormat.parse(bundle.manifest, columns, latent)
-    sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
+    if sources is None:
+        sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
     classifier = Classifier(bundle, device, batch_size=batch_size, num_threads=1)  # the CPUs share blocks
     counts = [source.count() for source in sources]
     total = None if None in counts else sum(filter(None, counts))

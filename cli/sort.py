@@ -1,0 +1,106 @@
+"""infoae sort."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infoae.cli.options import JsonOption, echo, print_json
+
+if TYPE_CHECKING:
+    from infoae.sorting.sort import Sorted
+
+
+def sort(
+    photos: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PHOTOS",
+            help="Pictures to sort: a folder and all below, a pattern in quotes, a list (.txt), an archive or a table.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the result. Default: <PHOTOS>-sorted in the current folder."),
+    ] = None,
+    categories: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto", help="Number of categories. Default: auto, which finds it, from 2 to 50 by the recipes."
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="M", help="Train no longer than about this. Default: as long as the recipe says, which is best."
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            metavar="RECIPE",
+            help="Recipe to train: a name of infoae config list, or a YAML file. Default: those for strokes, things, "
+            "textures and sound are tried on some of the pictures.",
+        ),
+    ] = None,
+    unsure: Annotated[
+        float, typer.Option(metavar="SHARE", help="Probability below which an answer is marked as unsure.")
+    ] = 0.6,
+    again: Annotated[bool, typer.Option("--again", help="Train anew, on the pictures that there are now.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, how long and in how much memory; change nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Sort a folder of pictures: find categories, and label every file. Nothing in the folder is changed.
+
+    The same command goes on where it was stopped; once done, it labels what is new. Exit code 0: all are labelled; 3:
+    some are unreadable; 130: stopped.
+    """
+    import math
+
+    from infoae.errors import UsageError
+    from infoae.sorting import sort as sorting
+    from infoae.sorting.state import Asked
+
+    if not 0 <= unsure <= 1:
+        raise UsageError(f"--unsure {unsure:g}: give a probability, from 0 to 1")
+    if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
+        raise UsageError(f"--minutes {minutes:g}: give a number above 0")
+    if config is not None and Path(config).is_file():  # the next command may be typed in another folder
+        config = str(Path(config).absolute())
+    asked = Asked(categories=categories, minutes=minutes, config=config)
+    photos, out = sorting.where(photos, out)
+    if dry_run:
+        from infoae.sorting.preview import preview
+
+        found = preview(photos, out, asked, again=again)
+        print_json(found) if as_json else echo(*(f"{key}: {value}" for key, value in found.items()))
+        return
+    try:
+        done = sorting.sort(photos, out, asked, unsure, again=again, say=lambda text: echo(text, err=True))
+    except KeyboardInterrupt as stop:
+        echo(f"stopped; go on with the same command: {shlex.join(['infoae', *sys.argv[1:]])}", err=True)
+        raise typer.Exit(130) from stop
+    for warning in done.warnings:
+        echo(f"warning: {warning}", err=True)
+    print_json(done.to_dict()) if as_json else _print(done)
+    if done.num_unreadable:
+        raise typer.Exit(3)
+
+
+def _print(done: Sorted) -> None:
+    from infoae.sorting.state import BUNDLE, CSV
+
+    echo(
+        f"{done.new:,} new, {done.changed:,} changed, {done.gone:,} gone: {done.num_pictures:,} pictures in "
+        f"{len(done.sizes)} categories of {min(done.sizes):,} to {max(done.sizes):,}; {done.num_unsure:,} unsure, "
+        f"{done.num_unreadable:,} unreadable; {done.seconds:.0f} s",
+        f"labels {done.out / CSV}; the model, for infoae classify: {done.out / BUNDLE}",
+    )
