@@ -1,4 +1,5 @@
-// Pillow's antialiased bilinear filter for 8 bits (Resample.c), to the bit: what is dropped is seen as `infoae classify` sees it.
+// Pillow's antialiased bilinear filter for 8 bits (Resample.c), in its whole numbers, rows before columns: what is dropped
+// is seen as `infoae classify` sees it. Pillow 13 takes the columns of some tall pictures first; levels then differ by one.
 const BITS = 22; // 32 - 8 - 2
 
 function coefficients(from, to) {
