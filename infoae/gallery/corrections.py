@@ -1,4 +1,4 @@
-"""corrections.json: what a person says of categories and pictures on the gallery's page. docs/gallery.md has it, too."""
+"""corrections.json: what a person says of categories and pictures on the gallery's page (docs/gallery.md)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _POLICY = (
 """What the browser enforces: no script but ours runs, whatever a name or path holds, and nothing is fetched or sent."""
 
 
-def page(title: str, data: Mapping[str, Any], blobs: Mapping[str, bytes], classifies: bool) -> Iterator[str]:
+def page(title: str, data: Mapping[str, Any], blobs: dict[str, bytes], classifies: bool) -> Iterator[str]:
     """Yield the parts of the page.
 
     `data` becomes JSON; `blobs`, by the id under which the script finds them, become base64. With `classifies` the
@@ -25,17 +25,16 @@ def page(title: str, data: Mapping[str, Any], blobs: Mapping[str, bytes], classi
     """
     script = _asset("gallery.js").decode()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    yield "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+    yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY.format(digest=digest)}">\n'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     yield '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
     yield f"<title>{html.escape(title)}</title>\n<style>{_asset('gallery.css').decode()}</style>\n</head>\n<body>\n"
     yield _asset("body.html").decode()
     yield f'<script type="application/json" id="data">{_json(data)}</script>\n'
-    for name, content in blobs.items():
+    runtime = {"wasm": _asset("onnxruntime.wasm.gz")} if classifies else {}
+    for name, content in (blobs | runtime).items():
         yield f'<script type="text/plain" id="{name}">{base64.b64encode(content).decode()}</script>\n'
-    if classifies:
-        yield f'<script type="text/plain" id="wasm">{base64.b64encode(_asset("onnxruntime.wasm.gz")).decode()}</script>\n'
     yield f'<script type="text/plain" id="licences">{html.escape(_asset("LICENCES.txt").decode())}</script>\n'
     yield f'<script type="module">{script}</script>\n</body>\n</html>\n'
 

@@ -91,11 +91,14 @@ def write(
         say(f"map of {len(answered):,} pictures")
         order, content = _content(answered, model.num_categories)
         content |= {"run": run.name, "step": step, "origin": pictures.origin, "names": given}
-        content["key"] = hashlib.blake2b(json.dumps([run.name, step, answered.paths]).encode(), digest_size=8).hexdigest()
+        content["key"] = hashlib.blake2b(
+            json.dumps([run.name, step, answered.paths]).encode(), digest_size=8
+        ).hexdigest()
         say("thumbnails")
         made = scratch / "made"
         made.mkdir()
-        inline, blobs = len(answered) <= INLINE, {}
+        inline = len(answered) <= INLINE
+        blobs: dict[str, bytes] = {}
         for kind, spool in (("thumbnails", thumbnails), ("reconstructions", drawn)):
             found = [] if spool is None else _write_sheets(spool, order, made, kind)
             content[kind] = {

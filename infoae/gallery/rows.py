@@ -25,9 +25,7 @@ class Row:
     """Furthest from the mean latent of the category."""
 
 
-def distances(
-    latents: NDArray[np.float32], categories: NDArray[np.int64], num_categories: int
-) -> NDArray[np.float32]:
+def distances(latents: NDArray[np.float32], categories: NDArray[np.int64], num_categories: int) -> NDArray[np.float32]:
     """Return how far each of latents (N, Z) is from the mean of those of its category (N,): Euclidean, (N,)."""
     sizes = np.bincount(categories, minlength=num_categories)
     means = np.zeros((num_categories, latents.shape[1]))
@@ -54,7 +52,5 @@ def rows(
         half = min(SHOWN, (len(members) + 1) // 2)
         doubtful = members[np.argsort(margins[members], kind="stable")][:SHOWN]
         outliers = by_distance[half:][::-1][:SHOWN]
-        found.append(
-            Row(category, len(members), by_distance[:half].tolist(), doubtful.tolist(), outliers.tolist())
-        )
+        found.append(Row(category, len(members), by_distance[:half].tolist(), doubtful.tolist(), outliers.tolist()))
     return found

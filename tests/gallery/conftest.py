@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +55,18 @@ def make_gallery(
             with Path(os.fsdecode(os.fsencode(pictures) + b"/" + name)).open("wb") as file:
                 Image.fromarray(pixels).save(file, "PNG")
         (pictures / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
-        step = checkpoint.read(finished_run.checkpoint("best")).step
-        count = load(finished_run.path).num_categories
-        names.store(finished_run, [EVIL_NAME, *[None] * (count - 1)], step)
+        shutil.copytree(finished_run.path, folder / finished_run.name)  # other tests want it without names
+        own = Run(folder / finished_run.name)
+        step = checkpoint.read(own.checkpoint("best")).step
+        count = load(own.path).num_categories
+        names.store(own, [EVIL_NAME, *[None] * (count - 1)], step)
         bundle = make_bundle(folder / "bundle")
         manifest = Bundle.load(bundle).manifest
-        run = RunSpec(name=finished_run.name, step=step, config={})
+        run = RunSpec(name=own.name, step=step, config={})
         write_manifest(bundle, manifest.model_copy(update={"run": run}))
         write_checksums(bundle)
-        written = page.write(finished_run, folder / "page.html", data=pictures, bundle=bundle, device="cpu")
-        return Made(written, finished_run, pictures, bundle)
+        written = page.write(own, folder / "page.html", data=pictures, bundle=bundle, device="cpu")
+        return Made(written, own, pictures, bundle)
 
     return make
 

@@ -233,7 +233,12 @@ def drop(opened: Any, file: Path) -> None:
 def test_a_dropped_picture_gets_what_python_gives_it(desktop: Any, gallery: Made, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     classifier = Classifier(gallery.bundle, "cpu", num_threads=1)
-    shapes = {"as it is": (28, 28), "larger, in colour": (77, 131, 3), "smaller": (9, 40, 3), "transparent": (50, 50, 4)}
+    shapes = {
+        "as it is": (28, 28),
+        "larger, in colour": (77, 131, 3),
+        "smaller": (9, 40, 3),
+        "transparent": (50, 50, 4),
+    }
     for name, shape in shapes.items():
         pixels = random.integers(0, 256, shape, np.uint8)
         if shape[-1] == 4:
