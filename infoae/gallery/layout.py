@@ -6,6 +6,8 @@ time is bounded, whatever the number of pictures.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +19,9 @@ LANDMARKS = 2500  # of t-SNE: some ten seconds
 BETWEEN = 5  # landmarks that another picture is placed between
 COMPONENTS = 50  # principal ones of wider latents, as the authors of t-SNE propose
 CELLS = 8  # of a side of the map at level 0; each level has twice as many
-LEVELS = 11
+LEVELS = 13
+GRID = 2**16
+"""Places on each side of the map: enough for the cells of all levels."""
 _PART = 10_000
 
 Floats = NDArray[np.float32]
@@ -39,7 +43,7 @@ def places(latents: Floats, seed: int = 0) -> Floats:
 
     count = len(latents)
     if count < 4 or float(np.ptp(latents, axis=0).max()) == 0:  # too few for t-SNE, or all alike
-        return np.stack([(np.arange(count, dtype=np.float32) + 0.5) / count, np.full(count, 0.5, np.float32)], 1)
+        return _on_grid(np.stack([(np.arange(count) + 0.5) / count, np.full(count, 0.5)], 1))
     vectors = latents
     if latents.shape[1] > COMPONENTS and count > COMPONENTS:
         vectors = PCA(COMPONENTS, random_state=seed).fit_transform(latents)
@@ -57,8 +61,13 @@ def places(latents: Floats, seed: int = 0) -> Floats:
     found[sample] = landmarks
     low, high = found.min(axis=0), found.max(axis=0)
     middle, size = (low + high) / 2, max(float((high - low).max()), 1e-6)
-    placed: Floats = ((found - middle) / (size * 1.02) + 0.5).astype(np.float32)
-    return placed
+    return _on_grid((found - middle) / (size * 1.02) + 0.5)
+
+
+def _on_grid(places: NDArray[Any]) -> Floats:
+    """Round to what the page is given, so that both see a place in the same cell."""
+    rounded: Floats = (np.floor(places * GRID).clip(0, GRID - 1) / GRID).astype(np.float32)
+    return rounded
 
 
 def levels(places: Floats, prominence: NDArray[np.float64]) -> NDArray[np.int64]:

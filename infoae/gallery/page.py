@@ -145,13 +145,14 @@ def _content(answered: Answered, num_categories: int) -> tuple[NDArray[np.int64]
         "paths": [answered.paths[index] for index in order],
         "categories": answered.categories[order].tolist(),
         "probabilities": _rounded(answered.probabilities[order], 4),
-        "distances": _rounded(distance[order], 3),
+        "distances": _rounded(distance[order], 1),
         "neighbours": place_of[near[order]].tolist(),
         "map": {
-            "places": np.rint(places[order] * 65535).clip(0, 65535).astype(int).tolist(),
+            "places": (places[order] * layout.GRID).astype(int).tolist(),
             "levels": levels[order].tolist(),
             "num_levels": layout.LEVELS,
             "cells": layout.CELLS,
+            "grid": layout.GRID,
         },
     }
 

@@ -18,21 +18,33 @@ class Row:
     category: int
     size: int
     typical: list[int]
-    """Nearest to the mean latent of the category."""
+    """Of the smallest angle from the mean latent of the category."""
     doubtful: list[int]
     """Least more probable than the next category."""
     outliers: list[int]
-    """Furthest from the mean latent of the category."""
+    """Of the largest angle from the mean latent of the category."""
 
 
 def distances(latents: NDArray[np.float32], categories: NDArray[np.int64], num_categories: int) -> NDArray[np.float32]:
-    """Return how far each of latents (N, Z) is from the mean of those of its category (N,): Euclidean, (N,)."""
+    """Return the angle between each of latents (N, Z) and the mean of those of its category (N,): degrees, (N,).
+
+    Both are seen from the mean of all latents, unless all are of one category. Lengths say little: a latent that is
+    long is sure of its category, and far from the mean of it.
+    """
     sizes = np.bincount(categories, minlength=num_categories)
+    vectors = latents.astype(np.float64)
+    if (sizes > 0).sum() > 1:
+        vectors -= vectors.mean(axis=0)
     means = np.zeros((num_categories, latents.shape[1]))
-    np.add.at(means, categories, latents)
-    means /= np.maximum(sizes, 1)[:, None]
-    found: NDArray[np.float32] = np.linalg.norm(latents - means[categories].astype(np.float32), axis=1)
-    return found
+    np.add.at(means, categories, vectors)
+    cosines = (_unit(vectors) * _unit(means)[categories]).sum(axis=1)
+    angles: NDArray[np.float32] = np.degrees(np.arccos(cosines.clip(-1, 1))).astype(np.float32)
+    return angles
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    unit: NDArray[np.float64] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def rows(

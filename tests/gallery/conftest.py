@@ -42,7 +42,7 @@ class Made:
 
 @pytest.fixture(scope="session")
 def make_gallery(
-    finished_run: Run, mnist: tuple[ImageSet, ImageSet], tmp_path_factory: pytest.TempPathFactory
+    lively_run: Run, mnist: tuple[ImageSet, ImageSet], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], Made]:
     """Return a function that writes a gallery of 60 files, with a bundle of the run's name, into a new folder."""
 
@@ -55,8 +55,8 @@ def make_gallery(
             with Path(os.fsdecode(os.fsencode(pictures) + b"/" + name)).open("wb") as file:
                 Image.fromarray(pixels).save(file, "PNG")
         (pictures / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
-        shutil.copytree(finished_run.path, folder / finished_run.name)  # other tests want it without names
-        own = Run(folder / finished_run.name)
+        shutil.copytree(lively_run.path, folder / lively_run.name)  # other tests want it without names
+        own = Run(folder / lively_run.name)
         step = checkpoint.read(own.checkpoint("best")).step
         count = load(own.path).num_categories
         names.store(own, [EVIL_NAME, *[None] * (count - 1)], step)

@@ -15,13 +15,19 @@ def answers(count: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return random.normal(size=(count, 5)).astype(np.float32), categories, random.random(count).astype(np.float32)
 
 
-def test_distances_are_from_the_mean_of_the_category() -> None:
+def test_distances_are_angles_from_the_mean_of_the_category() -> None:
     latents, categories, _ = answers()
+    centre = latents.astype(float).mean(0)
     found = distances(latents, categories, CATEGORIES)
-    for index in range(len(latents)):
-        mean = [float(np.mean([z[axis] for z, c in zip(latents, categories, strict=True) if c == categories[index]]))
-                for axis in range(5)]  # fmt: skip
-        assert abs(found[index] - sum((a - b) ** 2 for a, b in zip(latents[index], mean, strict=True)) ** 0.5) < 1e-5
+    for index, latent in enumerate(latents):
+        mean = np.mean([z - centre for z, c in zip(latents, categories, strict=True) if c == categories[index]], axis=0)
+        cosine = (latent - centre) @ mean / np.linalg.norm(latent - centre) / np.linalg.norm(mean)
+        assert abs(found[index] - np.arccos(cosine) * 180 / np.pi) < 1e-2
+
+
+def test_of_one_category_angles_are_from_its_own_mean() -> None:
+    found = distances(np.array([[1, 0], [0, 1], [1, 1]], np.float32), np.array([2, 2, 2]), CATEGORIES)
+    assert np.allclose(found, [45, 45, 0], atol=1e-3)
 
 
 def test_rows_are_the_nearest_the_least_sure_and_the_furthest() -> None:

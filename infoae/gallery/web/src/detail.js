@@ -51,7 +51,7 @@ function draw() {
     ),
     element("p", { className: "path", textContent: path }),
     answers(data.categories[index], data.probabilities[index]),
-    element("p", { className: "quiet", textContent: `${data.distances[index]} from the mean latent of its category` }),
+    element("p", { className: "quiet", textContent: `${data.distances[index]}° from the mean latent of its category` }),
     element("div", { className: "actions" }, wrong, belongs),
     near.length ? element("h3", { textContent: "Nearest in latent space" }) : null,
     element("div", { className: "pictures wrap" }, ...near.map((other) => thumbnail(other, 72))),

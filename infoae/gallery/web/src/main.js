@@ -96,7 +96,7 @@ function keys(event) {
 }
 
 const HELP = [
-  "Typical pictures are nearest to the mean latent of their category, outliers furthest from it.",
+  "Typical pictures have the smallest angle from the mean latent of their category, outliers the largest.",
   "Doubtful ones are those whose answer is least more probable than the next category.",
   "The map puts pictures with like latents together; zoom in for more of them. Frames have the category’s colour.",
   "Keys: Tab to a row, arrows between pictures, Enter opens one, Esc closes it, / searches. On the map arrows move, + and - zoom, 0 shows all.",

@@ -4,7 +4,7 @@ import { byId } from "./dom.js";
 import { open } from "./detail.js";
 
 const TILE = 512;
-const { places, levels, num_levels: numLevels, cells } = data.map;
+const { places, levels, num_levels: numLevels, cells, grid } = data.map;
 const CELL = TILE / cells;
 const BORDER = 2;
 
@@ -17,7 +17,7 @@ function pictures(level) {
     const found = new Map();
     for (let index = 0; index < count; index++) {
       if (levels[index] > level) continue;
-      const [column, row] = places[index].map((each) => Math.min(side - 1, Math.floor((each / 65536) * side)));
+      const [column, row] = places[index].map((each) => Math.min(side - 1, Math.floor((each / grid) * side)));
       if (!found.has(row * side + column)) found.set(row * side + column, index);
     }
     shownAt.set(level, found);

@@ -4,9 +4,9 @@ import { element } from "./dom.js";
 import { strip } from "./grid.js";
 
 const KINDS = {
-  typical: ["Typical", "Nearest to the mean latent of the category"],
+  typical: ["Typical", "The smallest angle from the mean latent of the category"],
   doubtful: ["Doubtful", "The answer is least more probable than the next one"],
-  outliers: ["Outliers", "Furthest from the mean latent of the category"],
+  outliers: ["Outliers", "The largest angle from the mean latent of the category"],
 };
 
 /** A row for each category; `showAll` is called with its number. */
