@@ -16,6 +16,7 @@ from infoae.cli import (
     evaluate,
     export,
     figures,
+    gallery,
     generate,
     name,
     reproduce,
@@ -40,6 +41,7 @@ app.command("reproduce", cls=Command)(reproduce.reproduce)
 app.command("tune", cls=Command)(tune.tune)
 app.command("evaluate", cls=Command)(evaluate.evaluate)
 app.command("figures", cls=Command)(figures.figures)
+app.command("gallery", cls=Command)(gallery.gallery)
 app.command("name", cls=Command)(name.name)
 app.command("export", cls=Command)(export.export)
 app.command("classify", cls=Command)(classify.classify)

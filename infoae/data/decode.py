@@ -73,9 +73,32 @@ def read_image(
     UnreadableImageError with the reason, whatever the content, and InfoAEError where the machine is at its end.
     """
     assert channels in (1, 3), channels
+    image = _decoded(source, options, [] if peaks is None else peaks)
+    with unreadable("damaged image: "):
+        return _pixels(image, options, channels, height, width)
+
+
+def read_with_thumbnail(
+    source: Encoded, channels: int, height: int, width: int, side: int, options: DecodeOptions = DEFAULTS
+) -> tuple[NDArray[np.uint8], Image.Image]:
+    """Return what `read_image` does, and the same picture in its own colours and proportions, L or RGB.
+
+    That is made smaller to at most `side` x `side`, never larger. Decodes once. Raises as `read_image`.
+    """
+    image = _decoded(source, options, [])
+    with unreadable("damaged image: "):
+        pixels = _pixels(image, options, channels, height, width)
+        scale = min(1.0, side / max(image.size))
+        thumbnail_size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        grey = image.mode in ("1", "L", "LA")
+        shown = _pixels(image, options, 1 if grey else 3, thumbnail_size[1], thumbnail_size[0])
+        return pixels, Image.fromarray(shown[0] if grey else np.ascontiguousarray(shown.transpose(1, 2, 0)))
+
+
+def _decoded(source: Encoded, options: DecodeOptions, peaks: list[int]) -> Image.Image:
     with unreadable("damaged image: "):
         try:
-            image = _eight_bits(source, options, [] if peaks is None else peaks)
+            return _eight_bits(source, options, peaks)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise UnreadableImageError(f"more pixels than {MAX_PIXELS}") from None
         except OSError as error:
@@ -83,7 +106,6 @@ def read_image(
                 raise
             with unreadable():  # of the file system: nothing is damaged
                 raise
-        return _pixels(image, options, channels, height, width)
 
 
 def resized(images: NDArray[np.uint8], image: ImageSpec) -> NDArray[np.uint8]:

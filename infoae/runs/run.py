@@ -34,6 +34,8 @@ CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 NAMES = "names.json"
 FIGURES = "figures"
+GALLERY = "gallery.html"
+GALLERY_PICTURES = "gallery-pictures"
 LOCK = ".lock"
 
 STATE_FILES = (CONFIG, ENVIRONMENT, IMAGES, METRICS, NEIGHBOURS, PSEUDO_LABELS, OLD_PSEUDO_LABELS, CATEGORIES)
@@ -54,6 +56,8 @@ CONTENTS = {
     EVALUATION: "the result of infoae evaluate",
     NAMES: "names of the categories, from infoae name",
     FIGURES: "the figures of infoae figures",
+    GALLERY: "the page of infoae gallery",
+    GALLERY_PICTURES: "its thumbnails, where they are too many for the page itself",
 }
 """All that lies in a run's folder, and what it is."""
 
