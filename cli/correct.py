@@ -13,7 +13,8 @@ from infoae.cli.options import JsonOption, MovedDataOption, RunsOption, echo, pr
 def correct(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run to correct: its folder, or its name in --runs.")],
     corrections: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What is wrong: corrections.json, as the page of infoae gallery saves.")
+        Path,
+        typer.Argument(metavar="FILE", help="What is wrong: corrections.json, as the page of infoae gallery saves."),
     ],
     pictures: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder that the paths in FILE start from. Default: the current one.")

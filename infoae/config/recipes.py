@@ -38,7 +38,8 @@ def load(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 def over_categories(source: str | Path, overrides: Sequence[str], categories: str) -> list[str]:
     """Return the override by which over-categories keep their proportion to more `categories` than a recipe has.
 
-    Up to MOST_OVER_CATEGORIES; beyond so many categories there is one for each. None where there are enough, where `overrides` say how many, and for auto. Raises UsageError as `load` does.
+    Up to MOST_OVER_CATEGORIES; beyond so many categories there is one for each. None where there are enough, where
+    `overrides` say how many, and for auto. Raises UsageError as `load` does.
     """
     model = load(source, overrides).model
     over, usual = model.num_over_categories, model.num_categories
