@@ -5,8 +5,9 @@
 
 A folder of each class is written. Given are a folder of fonts (`letters`, `kana`, and `kanji`, of which there are
 1,000: npm's @expo-google-fonts of Japanese fonts), of GIMP's patterns (`textures`: Debian's gimp-data and
-gimp-data-extras), or of unpacked npm packages emoji-datasource-apple, -google, -twitter and -facebook (`emoji`, in colour: --channels 3 --background white). Glyphs
-and patches of textures are turned and scaled at random, with a fixed seed.
+gimp-data-extras), or of unpacked npm packages emoji-datasource-apple, -google, -twitter and -facebook
+(`emoji`, in colour: --channels 3 --background white). Glyphs and patches of textures are turned and scaled at random,
+with a fixed seed.
 """
 
 from __future__ import annotations
