@@ -12,6 +12,7 @@ from infoae.cli import (
     classify,
     config,
     convert,
+    correct,
     doctor,
     evaluate,
     export,
@@ -43,6 +44,7 @@ app.command("evaluate", cls=Command)(evaluate.evaluate)
 app.command("figures", cls=Command)(figures.figures)
 app.command("gallery", cls=Command)(gallery.gallery)
 app.command("name", cls=Command)(name.name)
+app.command("correct", cls=Command)(correct.correct)
 app.command("export", cls=Command)(export.export)
 app.command("classify", cls=Command)(classify.classify)
 app.command("generate", cls=Command)(generate.generate)

@@ -62,6 +62,15 @@ class RunSpec(_Section):
     config: dict[str, Any]
 
 
+class Correction(_Section):
+    """How the categories follow from those of another run."""
+
+    of: str
+    """Name of the run that was corrected."""
+    new_numbers: dict[int, tuple[int, ...]]
+    """Category of that run -> the new ones that its pictures go to."""
+
+
 class Manifest(_Section):
     """The content of bundle.json."""
 
@@ -82,6 +91,8 @@ class Manifest(_Section):
     missing: dict[str, str] = {}
     """Why the method of the model has no decoder or no generator."""
     run: RunSpec
+    corrected: Correction | None = None
+    """Where the categories come from, if a person corrected the run."""
     accuracy: float | None = None
     parity: dict[str, Any] = {}
 

@@ -21,6 +21,7 @@ from infoae.deploy import compose
 from infoae.deploy.bundle import (
     SAMPLE,
     Bundle,
+    Correction,
     GraphSpec,
     Manifest,
     RunSpec,
@@ -41,7 +42,7 @@ from infoae.methods.registry import model_of
 from infoae.model import InfoAE
 from infoae.runs import checkpoint
 from infoae.runs.names import display
-from infoae.runs.run import Run
+from infoae.runs.run import CORRECTED, Run
 from infoae.version import __version__
 
 OPSET = 20
@@ -104,6 +105,7 @@ def export_run(
         files={role: specs[role] for role in graphs},
         missing=dict(missing(model)),
         run=RunSpec(name=run.name, step=step, config=config.settings()),
+        corrected=_correction(run),
     )
     try:
         with atomic_folder(out) as folder:
@@ -158,6 +160,15 @@ def to_onnx(graph: nn.Module, spec: GraphSpec) -> onnx.ModelProto:
     model = program.model_proto
     _clear_metadata(model)
     return model
+
+
+def _correction(run: Run) -> Correction | None:
+    """Return how a person corrected the run, if one did. Raises InfoAEError if the file that says so is damaged."""
+    path = run.path / CORRECTED
+    try:
+        return Correction.model_validate_json(path.read_bytes()) if path.exists() else None
+    except ValueError as error:
+        raise InfoAEError(f"{path} is damaged ({one_line(error)}): correct the run again") from None
 
 
 def _check_one_graph(model: CategoryModel, precision: Precision) -> None:

@@ -23,7 +23,7 @@ from infoae.pseudolabels import pairs
 from infoae.reporting.bars import Bar
 from infoae.reporting.training import TrainingProgress
 from infoae.runs import images
-from infoae.runs.run import EVALUATION, Run
+from infoae.runs.run import CORRECTED, EVALUATION, Run
 from infoae.runs.storage import Storage
 
 
@@ -87,6 +87,8 @@ def resumed(run: str, runs: Path, epochs: int | None, device: str | None = None,
     """
     found = Run.open(run, runs)
     config = found.config()
+    if (found.path / CORRECTED).exists():
+        raise UsageError(f"run {found.name} was corrected, and does not train on: train the run that it comes from")
     config = config.model_copy(update={"data": config.data.moved(data_root)})
     if epochs is not None:
         if epochs < config.train.epochs:

@@ -33,6 +33,7 @@ CATEGORIES = "categories.json"
 CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 NAMES = "names.json"
+CORRECTED = "corrections.json"
 FIGURES = "figures"
 GALLERY = "gallery.html"
 GALLERY_PICTURES = "gallery-pictures"
@@ -55,6 +56,7 @@ CONTENTS = {
     CATEGORIES: "the mutual information kept at each number of categories, where their number is found",
     EVALUATION: "the result of infoae evaluate",
     NAMES: "names of the categories, from infoae name",
+    CORRECTED: "of a run from infoae correct: the run that was corrected, what was said, and its categories' numbers",
     FIGURES: "the figures of infoae figures",
     GALLERY: "the page of infoae gallery",
     GALLERY_PICTURES: "its thumbnails, where they are too many for the page itself",
