@@ -36,11 +36,5 @@ def correct(
     if as_json:
         print_json(found.to_dict())
         return
-    for old, new in found.new_numbers.items():
-        if new != [old]:
-            echo(f"category {old} is now {' and '.join(map(str, new))}")
-    for (old, new_number), count in found.moved.items():
-        echo(f"{count:,} training images that were in category {old} are now in {new_number}")
-    if found.spoken_of:
-        echo(f"{found.obeyed} of the {found.spoken_of} pictures spoken of are where they belong")
+    echo(*found.described())
     echo(f"run {found.run.path}; the old one is as it was. Use it: {found.run.command('export', '--onnx')}")

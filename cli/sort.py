@@ -52,6 +52,10 @@ def sort(
     unsure: Annotated[
         float, typer.Option(metavar="SHARE", help="Probability below which an answer is marked as unsure.")
     ] = 0.6,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Correct the categories by corrections.json of the page, and label anew."),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Train anew, on the pictures that there are now.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, how long and in how much memory; change nothing.")
@@ -83,8 +87,12 @@ def sort(
         found = preview(photos, out, asked, again=again)
         print_json(found) if as_json else echo(*(f"{key}: {value}" for key, value in found.items()))
         return
+
+    def tell(text: str) -> None:
+        echo(text, err=True)
+
     try:
-        done = sorting.sort(photos, out, asked, unsure, again=again, say=lambda text: echo(text, err=True))
+        done = sorting.sort(photos, out, asked, unsure, again=again, corrections=corrections, say=tell)
     except KeyboardInterrupt as stop:
         echo(f"stopped; go on with the same command: {shlex.join(['infoae', *sys.argv[1:]])}", err=True)
         raise typer.Exit(130) from stop
@@ -96,11 +104,12 @@ def sort(
 
 
 def _print(done: Sorted) -> None:
-    from infoae.sorting.state import BUNDLE, CSV
+    from infoae.sorting.state import BUNDLE, CSV, GALLERY
 
     echo(
         f"{done.new:,} new, {done.changed:,} changed, {done.gone:,} gone: {done.num_pictures:,} pictures in "
         f"{len(done.sizes)} categories of {min(done.sizes):,} to {max(done.sizes):,}; {done.num_unsure:,} unsure, "
         f"{done.num_unreadable:,} unreadable; {done.seconds:.0f} s",
         f"labels {done.out / CSV}; the model, for infoae classify: {done.out / BUNDLE}",
+        f"look at them, and correct them: {done.out / GALLERY}",
     )

@@ -81,6 +81,21 @@ class Corrected:
     """Pictures that the corrections speak of and that are now where they belong, of `spoken_of`."""
     spoken_of: int
 
+    def described(self) -> list[str]:
+        """Return in words what changed."""
+        lines = [
+            f"category {old} is now {' and '.join(map(str, new))}"
+            for old, new in self.new_numbers.items()
+            if new != [old]
+        ]
+        lines += [
+            f"{count:,} training images that were in category {old} are now in {new}"
+            for (old, new), count in self.moved.items()
+        ]
+        if self.spoken_of:
+            lines.append(f"{self.obeyed} of the {self.spoken_of} pictures spoken of are where they belong")
+        return lines
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as `--json` prints it."""
         moved = [{"from": old, "to": new, "images": count} for (old, new), count in self.moved.items()]

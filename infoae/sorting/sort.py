@@ -18,10 +18,11 @@ from infoae.data.selection import told
 from infoae.deploy.bundle import Bundle
 from infoae.errors import InfoAEError, UsageError
 from infoae.files import remove_leftovers
+from infoae.limits import MAX_GALLERY
 from infoae.sorting import inventory, labelling, likeness
 from infoae.sorting.inventory import Inventory
 from infoae.sorting.labelling import Labelled
-from infoae.sorting.state import BUNDLE, CSV, LOCK, RUNS, WORK, Asked, Progress, read
+from infoae.sorting.state import BUNDLE, CSV, GALLERY, LOCK, RUNS, WORK, Asked, Progress, read
 
 UNSURE = 0.6
 """An answer of less probability is unsure, where nobody says."""
@@ -56,6 +57,7 @@ class Sorted:
             "out": str(self.out),
             "labels": str(self.out / CSV),
             "bundle": str(self.out / BUNDLE),
+            "gallery": str(self.out / GALLERY),
             "run": str(self.run),
             "num_categories": len(self.sizes),
             "seconds": round(self.seconds, 1),
@@ -78,22 +80,27 @@ def where(photos: Path, out: Path | None) -> tuple[Path, Path]:
     return photos, out
 
 
-def sort(photos: Path, out: Path, asked: Asked, unsure: float, *, again: bool, say: Say) -> Sorted:
+def sort(
+    photos: Path, out: Path, asked: Asked, unsure: float, *, again: bool, say: Say, corrections: Path | None = None
+) -> Sorted:
     """Sort the pictures at `photos` into `out`, both from `where`, from the stage that an earlier command reached.
 
-    `asked` is what was given now, and `again` trains anew on the pictures that there are now. `say` is told each stage.
-    Raises InfoAEError, and KeyboardInterrupt where it is stopped: the same call goes on.
+    `asked` is what was given now, and `again` trains anew on the pictures that there are now; `corrections` are what a
+    person said of the categories, on the gallery's page. `say` is told each stage. Raises InfoAEError, and
+    KeyboardInterrupt where it is stopped: the same call goes on.
     """
     start = time.monotonic()
     read(out)  # or a lock would be made in a folder of something else
     with locks.held(out / LOCK, out) if out.exists() else nullcontext():
         remove_leftovers(out)
         progress = begun(photos, out, asked, again)
+        if corrections is not None:
+            progress = _corrected(out, progress, corrections, say)
         found = inventory.take(photos, progress.image)
         count = found.num_pictures()
         kind = "grey" if progress.image.channels == 1 else "RGB"
         say(
-            f"1/5 looking: {'' if count is None else f'{count:,} '}pictures in {photos}, taken as "
+            f"1/6 looking: {'' if count is None else f'{count:,} '}pictures in {photos}, taken as "
             f"{progress.image.width} x {progress.image.height} {kind}"
         )
         if found.passed_over:
@@ -146,7 +153,7 @@ def _sorted(
         )
     if not len(found):
         raise InfoAEError(f"{photos} holds no pictures now: the labels in {out} are left as they are")
-    say("5/5 labelling")
+    say("5/6 labelling")
     bundle = Bundle.load(out / BUNDLE)
     done = labelling.label(out, bundle, found, unsure, first=progress.likeness is None)
     if done.num_unreadable == len(done.table):
@@ -155,6 +162,8 @@ def _sorted(
         known = likeness.of_answers(*done.answers(added=False), bundle.manifest.num_categories)
         progress = progress.model_copy(update={"likeness": known})
         progress.save(out)
+    if not progress.shown:
+        progress = _shown(photos, out, progress, len(done.table), say)
     shutil.rmtree(out / WORK, ignore_errors=True)  # only now: a command that is killed before goes on from it
     return _result(out, progress, bundle, done, unsure, time.monotonic() - start)
 
@@ -165,17 +174,49 @@ def _trained(photos: Path, out: Path, progress: Progress, found: Inventory, say:
 
     if progress.num_prepared is None:
         check_enough(photos, found)
-        say("2/5 preparing")
+        say("2/6 preparing")
         progress = training.prepare(out, photos, progress, FEWEST)
     if not progress.trained:
-        say("3/5 training")
+        say("3/6 training")
     if progress.recipe is None:
         progress = training.choose(out, progress, say)
     if not progress.trained:
         progress = training.train(out, progress, say)
     if not progress.exported and progress.no_structure is None:
-        say("4/5 exporting")
+        say("4/6 exporting")
         progress = training.export(out, progress, say)
+    return progress
+
+
+def _corrected(out: Path, progress: Progress, corrections: Path, say: Say) -> Progress:
+    """Make a run that follows the corrections of the one there is; what comes after training is then done again."""
+    from infoae import correcting
+    from infoae.gallery import corrections as given
+    from infoae.runs.run import Run
+
+    if not progress.exported:
+        raise UsageError(f"--corrections {corrections}: {out} has no categories yet, to which they could belong")
+    found = correcting.correct(Run(out / RUNS / progress.run), given.read(corrections), Path())
+    for line in found.described():
+        say(line)
+    fresh = {"corrected": found.run.name, "exported": False, "likeness": None, "shown": False}
+    progress = progress.model_copy(update=fresh)
+    progress.save(out)
+    return progress
+
+
+def _shown(photos: Path, out: Path, progress: Progress, count: int, say: Say) -> Progress:
+    """Write the page that shows the categories, unless there are more pictures than a page can show."""
+    if count > MAX_GALLERY:
+        say(f"6/6 no gallery: {count:,} pictures are more than {MAX_GALLERY}; infoae gallery shows a part of them")
+        return progress
+    from infoae.gallery import page
+    from infoae.runs.run import Run
+
+    say("6/6 gallery")
+    page.write(Run(out / RUNS / progress.run), out / GALLERY, data=photos, bundle=out / BUNDLE, say=say)
+    progress = progress.model_copy(update={"shown": True})
+    progress.save(out)
     return progress
 
 

@@ -14,12 +14,14 @@ from infoae.files import write_json
 FILE = "sort.json"
 LABELS, CSV = "labels.parquet", "labels.csv"
 PICTURES, RUNS, BUNDLE, WORK, LOCK = "pictures", "runs", "bundle", "work", ".lock"
+GALLERY = "gallery.html"
 
 CONTENTS = {
     CSV: "a row for each picture: path, category, its name, probability, whether that is too little to be sure, error",
     LABELS: "the same, with each file's size, time and exact name",
+    GALLERY: "a page that shows the categories, and takes corrections",
     BUNDLE: "the model, for infoae classify and generate",
-    RUNS: "the run that trained it, for infoae evaluate, figures and name",
+    RUNS: "the run that trained it, for infoae evaluate, figures and name, and those that were corrected",
     PICTURES: "the pictures as they were trained on, small",
     FILE: "what was asked, and what is done",
 }
@@ -76,12 +78,20 @@ class Progress(_Section):
     trained: bool = False
     no_structure: str | None = None
     """Why no categories were found, if that is so."""
+    corrected: str | None = None
+    """The run that corrections made of the trained one."""
     exported: bool = False
     likeness: Likeness | None = None
+    shown: bool = False
 
     @property
     def run(self) -> str:
-        """The name of the run."""
+        """The name of the run that the bundle is of."""
+        return self.corrected or self.trained_run
+
+    @property
+    def trained_run(self) -> str:
+        """The name of the run that was trained, and of its pictures."""
         return f"sort-{self.number}"
 
     def save(self, out: Path) -> None:

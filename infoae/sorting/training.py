@@ -163,4 +163,4 @@ def _planned(out: Path, progress: Progress, recipe: Recipe) -> Plan:
 
 
 def _pictures(out: Path, progress: Progress) -> Path:
-    return out / PICTURES / progress.run
+    return out / PICTURES / progress.trained_run

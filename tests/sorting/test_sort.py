@@ -45,7 +45,14 @@ def test_every_file_has_the_label_that_the_bundle_gives_it(once: tuple[Path, str
     for row, read in zip(found.values(), table, strict=True):
         assert (read["path"], int(read["category"]), read["name"]) == (row["path"], row["category"], row["name"])
         assert read["unsure"] == str(row["unsure"]).lower()
-    for stage in ("1/5 looking: 100 pictures", "2/5 preparing", "3/5 training", "4/5 exporting", "5/5 labelling"):
+    for stage in (
+        "1/6 looking: 100 pictures",
+        "2/6 preparing",
+        "3/6 training",
+        "4/6 exporting",
+        "5/6 labelling",
+        "6/6 gallery",
+    ):
         assert stage in said
     assert sorted(path.name for path in (folder / "s").iterdir() if path.name != ".lock") == sorted(
         ["bundle", "labels.csv", "labels.parquet", "pictures", "runs", "sort.json"]
