@@ -96,7 +96,8 @@ def test_no_two_files_share_a_place(names: list[str]) -> None:
     taken = [places.take(name) for name in names]
     assert len({alike(name) for name in taken}) == len(names)
     assert all(len(name.encode()) <= 255 for name in taken)
-    assert all(splitext(name)[1] == splitext(own)[1] for name, own in zip(taken, names, strict=True))
+    suffixes = [[splitext(name)[1] for name in some] for some in (taken, names)]  # noqa: PTH122
+    assert suffixes[0] == suffixes[1]
     assert taken[:1] == names[:1]
 
 
