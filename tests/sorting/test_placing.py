@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -346,12 +348,11 @@ def test_fifty_kills(how: How, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Path:
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
     if not OTHER.is_dir() or OTHER.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("one file system alone")
-    import tempfile
-
-    return Path(tempfile.mkdtemp(dir=OTHER))
+    with tempfile.TemporaryDirectory(dir=OTHER) as folder:
+        yield Path(folder)
 
 
 def test_to_another_file_system_and_back(pile: Pile, elsewhere: Path) -> None:
@@ -369,7 +370,6 @@ def test_to_another_file_system_and_back(pile: Pile, elsewhere: Path) -> None:
     placing.undo(pile.journal)
     assert listed(elsewhere) == []
     assert tree(pile.source) == before
-    elsewhere.rmdir()
 
 
 def test_a_disk_that_does_not_keep_what_is_written_loses_no_picture(
@@ -391,7 +391,6 @@ def test_a_disk_that_does_not_keep_what_is_written_loses_no_picture(
     assert pile.names() == []
     placing.undo(pile.journal)
     assert listed(elsewhere) == []
-    elsewhere.rmdir()
 
 
 @pytest.mark.slow
