@@ -12,18 +12,19 @@ import typer
 from infoae.cli.options import JsonOption, echo, print_json
 
 if TYPE_CHECKING:
+    from infoae.placing.transfer import How
     from infoae.sorting.sort import Sorted
 
 
 def sort(
     photos: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="PHOTOS",
             help="Pictures to sort: a folder and all below, a pattern in quotes, a list (.txt), an archive or a table.",
             show_default=False,
         ),
-    ],
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder for the result. Default: <PHOTOS>-sorted in the current folder."),
@@ -56,13 +57,23 @@ def sort(
         Path | None,
         typer.Option(metavar="FILE", help="Correct the categories by corrections.json of the page, and label anew."),
     ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Then place the pictures in a folder of DIR for each category."),
+    ] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="With --into: copy the pictures.")] = False,
+    link: Annotated[bool, typer.Option("--link", help="With --into: link them, hard where that can be.")] = False,
+    move: Annotated[bool, typer.Option("--move", help="With --into: move them, once all are labelled.")] = False,
+    undo: Annotated[
+        Path | None, typer.Option(metavar="JOURNAL", help="Take back what --into did, by the journal beside DIR.")
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Train anew, on the pictures that there are now.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, how long and in how much memory; change nothing.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Sort a folder of pictures: find categories, and label every file. Nothing in the folder is changed.
+    """Sort a folder of pictures: find categories, and label every file. Only --move changes the folder.
 
     The same command goes on where it was stopped; once done, it labels what is new. Exit code 0: all are labelled; 3:
     some are unreadable; 130: stopped.
@@ -70,9 +81,22 @@ def sort(
     import math
 
     from infoae.errors import UsageError
+    from infoae.sorting import into as placed
     from infoae.sorting import sort as sorting
     from infoae.sorting.state import Asked
 
+    def tell(text: str) -> None:
+        echo(text, err=True)
+
+    if undo is not None:
+        if photos is not None:
+            raise UsageError(f"--undo {undo} takes no pictures: the journal knows which")
+        if placed.undo(undo, tell).left:
+            raise typer.Exit(3)
+        return
+    if photos is None:
+        raise UsageError("say which pictures: infoae sort PHOTOS")
+    how = _how(into, copy=copy, link=link, move=move)
     if not 0 <= unsure <= 1:
         raise UsageError(f"--unsure {unsure:g}: give a probability, from 0 to 1")
     if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
@@ -86,11 +110,12 @@ def sort(
 
         found = preview(photos, out, asked, again=again)
         print_json(found) if as_json else echo(*(f"{key}: {value}" for key, value in found.items()))
+        if into is not None:
+            placed.place(photos, out, into, how, look=True, say=tell)
         return
-
-    def tell(text: str) -> None:
-        echo(text, err=True)
-
+    if into is not None and placed.is_under_way(into, how):
+        placed.place(photos, out, into, how, look=False, say=tell)
+        return
     try:
         done = sorting.sort(photos, out, asked, unsure, again=again, corrections=corrections, say=tell)
     except KeyboardInterrupt as stop:
@@ -99,8 +124,19 @@ def sort(
     for warning in done.warnings:
         echo(f"warning: {warning}", err=True)
     print_json(done.to_dict()) if as_json else _print(done)
-    if done.num_unreadable:
+    left = into is not None and placed.place(photos, out, into, how, look=False, say=tell).left
+    if done.num_unreadable or left:
         raise typer.Exit(3)
+
+
+def _how(into: Path | None, *, copy: bool, link: bool, move: bool) -> How:
+    from infoae.errors import UsageError
+
+    asked: list[How] = [how for how, wanted in (("copy", copy), ("link", link), ("move", move)) if wanted]
+    if (into is not None) != (len(asked) == 1):
+        given = " ".join([*([f"--into {into}"] if into else []), *(f"--{how}" for how in asked)])
+        raise UsageError(f"{given}: give --into DIR with one of --copy, --link and --move")
+    return asked[0] if asked else "copy"
 
 
 def _print(done: Sorted) -> None:

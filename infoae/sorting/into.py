@@ -1,0 +1,74 @@
+"""`infoae sort --into`: labelled pictures into folders by category, by what labels.parquet says of them. No torch."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from pyarrow import parquet
+
+from infoae.errors import UsageError
+from infoae.placing import place as placing
+from infoae.placing.journal import Journal
+from infoae.placing.preview import Row, planned
+from infoae.placing.transfer import How, Stamp
+from infoae.reporting.bars import Bar
+from infoae.sorting.state import LABELS
+
+Say = Callable[[str], object]
+
+
+def is_under_way(into: Path, how: How) -> bool:
+    """Whether pictures are being moved to `into`: then they are labelled, and partly gone from where they were."""
+    return how == "move" and Journal.found(placing.beside(into)) is not None
+
+
+def place(photos: Path, out: Path, into: Path, how: How, *, look: bool, say: Say) -> placing.Outcome:
+    """Place the pictures that are labelled in `out` in folders of `into`; only say what would be done with `look`.
+
+    Raises UsageError if nothing is labelled yet, and what `placing` raises.
+    """
+    if not (out / LABELS).exists():
+        raise UsageError(f"--into {into}: nothing in {photos} is labelled yet, so it is not known what goes where")
+    into = into.expanduser().absolute()
+    rows, inside = _rows(out / LABELS)
+    preview = planned(rows, into, how, placing.beside(into), [photos, out])
+    for line in preview.describe():
+        say(line)
+    if inside:
+        say(f"{inside:,} pictures lie in archives or tables, and stay there")
+    if look:
+        return placing.Outcome()
+    with Bar("placing", "pictures", len(preview.entries)) as bar:
+        done = placing.place(preview, bar.advance)
+    say(f"{done.done.total():,} pictures placed in {into}; back: infoae sort --undo {placing.beside(into)}")
+    _tell_of_left(done, say)
+    return done
+
+
+def undo(journal: Path, say: Say) -> placing.Outcome:
+    """Take back what a journal says was placed. Raises what `placing.undo` raises."""
+    with Bar("taking back", "pictures", len(Journal.read(journal).open_entries())) as bar:
+        done = placing.undo(journal, bar.advance)
+    say(f"{done.done.total():,} pictures are where they were")
+    _tell_of_left(done, say)
+    return done
+
+
+def _tell_of_left(done: placing.Outcome, say: Say) -> None:
+    for line in done.left:
+        say(f"left: {line}")
+
+
+def _rows(labels: Path) -> tuple[list[Row], int]:
+    """Return the readable pictures that are files of their own, and how many lie in files that hold many."""
+    columns = parquet.read_table(labels, columns=["file", "name", "unsure", "error", "size", "modified_ns"]).to_pydict()
+    pictures = Counter(columns["file"])
+    rows = [
+        Row(os.fsdecode(file), name, unsure, Stamp(size, modified))
+        for file, name, unsure, error, size, modified in zip(*columns.values(), strict=True)
+        if error is None and pictures[file] == 1
+    ]
+    return rows, sum(count for count in pictures.values() if count > 1)

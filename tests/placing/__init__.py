@@ -1,0 +1,1 @@
+"""Tests of placing pictures in folders."""
