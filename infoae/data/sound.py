@@ -22,12 +22,12 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from infoae.data.unreadable import UnreadableImageError, unreadable
 from infoae.errors import InfoAEError, one_line
@@ -47,7 +47,7 @@ _LOUDNESS_STEPS = 100
 class SoundSpec(BaseModel):
     """The numbers by which a sound becomes a picture; the defaults are those of every training."""
 
-    # A bundle holds one: as ImageSpec. The bounds keep one that was tampered with from asking for much memory.
+    # A bundle holds one: "ignore" as in ImageSpec, and bounds, for no size that a file states is believed.
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     sample_rate: int = Field(16_000, ge=LOWEST_RATE, le=HIGHEST_RATE)
@@ -62,6 +62,14 @@ class SoundSpec(BaseModel):
     highest_hz: float = Field(8000.0, gt=0)
     trim_decibels: float = Field(30.0, gt=0)
     decibels: float = Field(60.0, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.lowest_hz >= self.highest_hz:
+            raise ValueError("lowest_hz is below highest_hz")
+        if self.seconds * self.sample_rate / self.hop * max(self.window, self.bands) > MAX_SAMPLES:
+            raise ValueError(f"frames of more samples in all than {MAX_SAMPLES}")
+        return self
 
 
 DEFAULT = SoundSpec()
@@ -112,7 +120,8 @@ def spectrogram(samples: NDArray[np.float32], spec: SoundSpec = DEFAULT) -> NDAr
     heard = np.flatnonzero(loudness >= loudness.max() * 10 ** (-spec.trim_decibels / 10))
     mel = mel[::-1, heard[0] : heard[-1] + 1]
     relative = np.maximum(mel / max(mel.max(), np.finfo(np.float64).tiny), 10 ** (-spec.decibels / 10))
-    return np.rint(255 * (1 + 10 * np.log10(relative) / spec.decibels)).astype(np.uint8)
+    levels: NDArray[np.float64] = np.rint(255 * (1 + 10 * np.log10(relative) / spec.decibels))
+    return levels.astype(np.uint8)
 
 
 @functools.lru_cache(4)

@@ -20,6 +20,10 @@ from infoae.errors import InfoAEError
 from tests.helpers.sounds import RATE, chirp, encoded, tone
 
 
+def mel(hz: float) -> float:
+    return float(2595 * np.log10(1 + hz / 700))
+
+
 def slow(samples: NDArray[np.float32], spec: SoundSpec) -> NDArray[np.float64]:
     """The rule of `infoae.data.sound` frame by frame and band by band; levels before they are rounded."""
     half = spec.window // 2
@@ -27,10 +31,6 @@ def slow(samples: NDArray[np.float32], spec: SoundSpec) -> NDArray[np.float64]:
     place = np.arange(spec.window)
     hann = np.sin(np.pi * place / spec.window) ** 2
     waves = np.exp(-2j * np.pi * np.outer(np.arange(half + 1), place) / spec.window)
-
-    def mel(hz: float) -> float:
-        return float(2595 * np.log10(1 + hz / 700))
-
     edges = np.linspace(mel(spec.lowest_hz), mel(spec.highest_hz), spec.bands + 2)
     corners = [700 * (10 ** (edge / 2595) - 1) for edge in edges]
     columns = []
@@ -48,7 +48,7 @@ def slow(samples: NDArray[np.float32], spec: SoundSpec) -> NDArray[np.float64]:
     decibels = 10 * np.log10(found.sum(0) / found.sum(0).max())
     heard = [frame for frame, value in enumerate(decibels) if value >= -spec.trim_decibels]
     found = found[:, heard[0] : heard[-1] + 1]
-    levels = (10 * np.log10(found / found.max())).clip(-spec.decibels, 0)[::-1]
+    levels: NDArray[np.float64] = (10 * np.log10(found / found.max())).clip(-spec.decibels, 0)[::-1]
     return 255 * (1 + levels / spec.decibels)
 
 
@@ -79,8 +79,8 @@ LIBROSA = [1.32, 1.63, 23.7, 26.23, 22.36, 20.42, 18.82, 15.45]
 def test_low_is_below_and_time_runs_to_the_right() -> None:
     levels = spectrogram(np.concatenate([tone(200, 0.5), tone(4000, 0.5)]))
     rows = levels.argmax(0)
-    corners = np.linspace(*(2595 * np.log10(1 + np.array([50, 8000]) / 700)), 66)
-    low, high = (63 - np.abs(corners[1:-1] - 2595 * np.log10(1 + hz / 700)).argmin() for hz in (200, 4000))
+    centres = np.linspace(mel(50), mel(8000), 66)[1:-1]
+    low, high = (63 - np.abs(centres - mel(hz)).argmin() for hz in (200, 4000))
     assert (rows[5:45] == low).all()
     assert (rows[55:95] == high).all()
     assert high < low
@@ -211,8 +211,15 @@ def test_without_the_library_the_job_ends(monkeypatch: pytest.MonkeyPatch) -> No
     assert not isinstance(error.value, UnreadableImageError)
 
 
-def test_numbers_that_would_take_all_memory_are_refused(tmp_path: Path) -> None:
-    for given in ({"bands": 10**9}, {"window": 10**9}, {"hop": 1}, {"seconds": 1e9}, {"decibels": 0}):
+def test_numbers_that_cannot_be_or_would_take_all_memory_are_refused(tmp_path: Path) -> None:
+    for given in (
+        {"bands": 10**9},
+        {"window": 10**9},
+        {"hop": 1},
+        {"seconds": 3600},
+        {"decibels": 0},
+        {"lowest_hz": 9000},
+    ):
         with pytest.raises(ValidationError):
             SoundSpec.model_validate(given)
     (tmp_path / sound.DESCRIPTION).write_text('{"bands": -1}')
