@@ -21,8 +21,8 @@ InputsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT...",
-        help="Images: files, folders (and all below), glob patterns, .npy, .npz, IDX, .parquet, .tar or .zip files, "
-        "lists (.txt); - reads a list of files from stdin.",
+        help="Images, or sounds: files, folders (and all below), glob patterns, .npy, .npz, IDX, .parquet, .tar or "
+        ".zip files, lists (.txt); - reads a list of files from stdin.",
         show_default=False,
     ),
 ]
@@ -37,8 +37,9 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="PATH|NAME",
-        help="What to train on: pictures (a folder, pattern, list, .tar, .zip, .parquet, .npy or .npz file, or the "
-        "folder that infoae convert wrote), or a data set: mnist, fashion-mnist, kmnist, emnist, usps, svhn, cifar10.",
+        help="What to train on: pictures or sounds (a folder, pattern, list, .tar, .zip, .parquet, .npy or .npz file, "
+        "or the folder that infoae convert wrote), or a data set: mnist, fashion-mnist, kmnist, emnist, usps, svhn, "
+        "cifar10.",
     ),
 ]
 ClassesOption = Annotated[

@@ -49,7 +49,7 @@ def encode_sources(
     labels, latent = [np.empty(0, np.int64)], [np.empty((0, classifier.manifest.latent_dim), np.float32)]
     num_failed, peak = 0, None
     passed_over: Counter[str] = Counter()
-    image = classifier.manifest.image
+    image, options = classifier.manifest.image, classifier.manifest.decoding(options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in classify_sources
         blocks = read_blocks(sources, BATCH_SIZE)

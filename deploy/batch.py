@@ -70,6 +70,7 @@ def classify_sources(
     check_errors(num_failed, num_rows, max_errors)
     passed_over: Counter[str] = Counter()
     peak: int | None = None
+    options = classifier.manifest.decoding(options)
     blocks = after_parts(read_blocks(sources, block_size), parts)
 
     def answered(block: Block) -> tuple[Decoded, pa.RecordBatch]:

@@ -10,13 +10,15 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from infoae.data.decode import DecodeOptions
 from infoae.data.image_spec import ImageSpec
+from infoae.data.sound import SoundSpec
 from infoae.errors import InfoAEError, one_line, shown
 from infoae.files import atomic_file
 
@@ -80,6 +82,8 @@ class Manifest(_Section):
     """What the classifier takes."""
     drawn: ImageSpec | None = None
     """What decoder and generator draw; as `image` if not given."""
+    sound: SoundSpec | None = None
+    """By which numbers the pictures trained on were made from sound; None if they were not."""
     num_categories: int = Field(gt=0)
     latent_dim: int = Field(gt=0)
     noise_dim: int = Field(ge=0)
@@ -121,6 +125,10 @@ class Manifest(_Section):
     def drawn_image(self) -> ImageSpec:
         """What decoder and generator draw."""
         return self.drawn or self.image
+
+    def decoding(self, options: DecodeOptions) -> DecodeOptions:
+        """Return `options` with which sounds become such pictures as were trained on, or are refused."""
+        return replace(options, sound=self.sound)
 
     @field_validator("noise_range")
     @classmethod

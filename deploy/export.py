@@ -16,6 +16,7 @@ from torch import nn
 
 from infoae import data
 from infoae.category_model import CategoryModel
+from infoae.data import sound
 from infoae.data.image_spec import ImageSpec
 from infoae.deploy import compose
 from infoae.deploy.bundle import (
@@ -96,6 +97,7 @@ def export_run(
         infoae_version=__version__,
         image=_image(model.seen_shape),
         drawn=None if model.seen_shape == model.image_shape else _image(model.image_shape),
+        sound=sound.described(ready(config, data_root).root),
         num_categories=model.num_categories,
         latent_dim=model.latent_dim,
         noise_dim=model.noise_dim,

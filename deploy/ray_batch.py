@@ -146,6 +146,7 @@ class _ShardClassifier:
 
     def _classify(self, number: int, shard: Shard) -> dict[str, Any]:
         work, image = self._work, self._classifier.manifest.image
+        decoding = self._classifier.manifest.decoding(work.decoding)
         num_rows, num_failed, peak = 0, 0, None
         passed_over: Counter[str] = Counter()
         with (
@@ -153,7 +154,7 @@ class _ShardClassifier:
             parquet.ParquetWriter(temporary, work.rows.schema, write_page_checksum=True) as writer,
         ):
             for block in _blocks(shard, work.batch_size):
-                decoded = decode(block, image, work.decoding)
+                decoded = decode(block, image, decoding)
                 answers = self._classifier.classify(decoded.images)
                 writer.write_batch(work.rows.batch(decoded.keys, answers, decoded.errors))
                 num_rows += len(block)

@@ -37,6 +37,9 @@ def _limit(name: str, default: int, of: str) -> Limit:
 # Of inputs.
 MAX_PIXELS = _limit("MAX_PIXELS", 64_000_000, "pixels of an image (64 million are 256 MB as RGBA)")
 MAX_BYTES = _limit("MAX_BYTES", 512 * 1024**2, "bytes of an encoded image: a file, a member of an archive, a row")
+MAX_SAMPLES = _limit(
+    "MAX_SAMPLES", 64_000_000, "samples of a sound, of each channel (64 million are 22 minutes at 48 kHz)"
+)
 MAX_EXPANSION = _limit("MAX_EXPANSION", 2000, "times as large a compressed container may become, beyond 1 GiB")
 MAX_ROWS_PER_BYTE = _limit("MAX_ROWS_PER_BYTE", 100, "rows of a Parquet file for each of its bytes")
 MAX_PAGE_BYTES = _limit(

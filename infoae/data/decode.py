@@ -4,6 +4,7 @@ The rules, in the order they are applied:
 
 - format: PNG, JPEG, GIF, BMP, TIFF, WebP, PPM/PGM/PBM, JPEG 2000, AVIF, and HEIC where pillow-heif is installed, told
   by content, never by name; of an animation or a stack, the first frame;
+- WAV, FLAC and OGG, told by content, too, are sound: its spectrogram (`infoae.data.sound`) is the image;
 - EXIF orientation is applied;
 - samples of 1 to 16 unsigned bits are scaled by what the file states: 0 is black, and the largest value white. Signed,
   floating-point and wider ones have no agreed range and are refused. `value_range` says which values of images of more
@@ -14,7 +15,7 @@ The rules, in the order they are applied:
 - size: the whole image is resized to `height` x `width` by Pillow's antialiased bilinear filter. Nothing is cropped,
   so the aspect ratio is not kept.
 
-Needs Pillow and NumPy only.
+Needs Pillow and NumPy, and for sound soundfile and soxr.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ from __future__ import annotations
 import functools
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from infoae.data import samples
+from infoae.data import samples, sound
 from infoae.data.image_spec import ImageSpec
 from infoae.data.samples import Samples, samples_of
+from infoae.data.sound import SoundSpec
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
 from infoae.limits import MAX_BYTES, MAX_PIXELS
 
@@ -49,14 +51,27 @@ class DecodeOptions:
     """What images do not say themselves.
 
     `value_range` are the values of images of more than 8 bits that are black and white, None for all that their bits
-    can hold; `background` is the RGB colour, 0 to 255, that is seen through transparency.
+    can hold; `background` is the RGB colour, 0 to 255, that is seen through transparency; `sound` are the numbers by
+    which sounds become pictures, None where they are refused.
     """
 
     value_range: tuple[int, int] | None = None
     background: tuple[int, int, int] = (0, 0, 0)
+    sound: SoundSpec | None = field(default=sound.DEFAULT, repr=False)  # of the bundle: not of what a job was asked
 
 
 DEFAULTS = DecodeOptions()
+
+
+@dataclass
+class Noticed:
+    """What is noticed of images while they are read: `peak`, the largest value of those of 16-bit grey; `num_sounds`.
+
+    `peak` is None where there are none.
+    """
+
+    peak: int | None = None
+    num_sounds: int = 0
 
 
 def read_image(
@@ -65,15 +80,15 @@ def read_image(
     height: int,
     width: int,
     options: DecodeOptions = DEFAULTS,
-    peaks: list[int] | None = None,
+    noticed: Noticed | None = None,
 ) -> NDArray[np.uint8]:
     """Return the image in `source` (a path, or a file's bytes) as uint8 (channels, height, width), 0..255.
 
-    `channels` is 1 (grey) or 3 (RGB). To `peaks` is added the largest value of an image of 16-bit grey. Raises
-    UnreadableImageError with the reason, whatever the content, and InfoAEError where the machine is at its end.
+    `channels` is 1 (grey) or 3 (RGB). `noticed` is told of it. Raises UnreadableImageError with the reason, whatever
+    the content, and InfoAEError where the machine is at its end.
     """
     assert channels in (1, 3), channels
-    image = _decoded(source, options, [] if peaks is None else peaks)
+    image = _decoded(source, options, noticed or Noticed())
     with unreadable("damaged image: "):
         return _pixels(image, options, channels, height, width)
 
@@ -85,7 +100,7 @@ def read_with_thumbnail(
 
     That is made smaller to at most `side` x `side`, never larger. Decodes once. Raises as `read_image`.
     """
-    image = _decoded(source, options, [])
+    image = _decoded(source, options, Noticed())
     with unreadable("damaged image: "):
         pixels = _pixels(image, options, channels, height, width)
         scale = min(1.0, side / max(image.size))
@@ -95,10 +110,10 @@ def read_with_thumbnail(
         return pixels, Image.fromarray(shown[0] if grey else np.ascontiguousarray(shown.transpose(1, 2, 0)))
 
 
-def _decoded(source: Encoded, options: DecodeOptions, peaks: list[int]) -> Image.Image:
+def _decoded(source: Encoded, options: DecodeOptions, noticed: Noticed) -> Image.Image:
     with unreadable("damaged image: "):
         try:
-            return _eight_bits(source, options, peaks)
+            return _eight_bits(source, options, noticed)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise UnreadableImageError(f"more pixels than {MAX_PIXELS}") from None
         except OSError as error:
@@ -121,7 +136,7 @@ def resized(images: NDArray[np.uint8], image: ImageSpec) -> NDArray[np.uint8]:
 
 def size_of(source: Encoded) -> tuple[int, int]:
     """Return height and width of the image in `source`, upright, by its header. Raises UnreadableImageError."""
-    with unreadable("damaged image: "), _opened(source) as image:
+    with unreadable("damaged image: "), _opened(source, DEFAULTS) as image:
         turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         return (image.width, image.height) if turned else (image.height, image.width)
 
@@ -159,25 +174,33 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _opened(source: Encoded) -> Image.Image:
+def _opened(source: Encoded, options: DecodeOptions, noticed: Noticed | None = None) -> Image.Image:
     file = _checked(source)
     try:
         return Image.open(file, formats=_formats())
     except UnidentifiedImageError:
         with io.BytesIO(file.getvalue()) if isinstance(file, io.BytesIO) else open(file, "rb") as content:  # noqa: PTH123
-            raise UnreadableImageError(samples.why_unidentified(content)) from None
+            if not sound.is_sound(content.read(12)):
+                raise UnreadableImageError(samples.why_unidentified(content)) from None
+            if options.sound is None:
+                raise UnreadableImageError("a sound, and the model was trained on pictures") from None
+            content.seek(0)
+            picture = sound.picture_of(content, options.sound)
+            if noticed is not None:
+                noticed.num_sounds += 1
+            return picture
 
 
-def _eight_bits(source: Encoded, options: DecodeOptions, peaks: list[int]) -> Image.Image:
+def _eight_bits(source: Encoded, options: DecodeOptions, noticed: Noticed) -> Image.Image:
     """The image upright, of 8 bits a sample, black being 0."""
-    with _opened(source) as image:
+    with _opened(source, options, noticed) as image:
         if image.width * image.height > MAX_PIXELS:
             raise UnreadableImageError(f"{image.width} x {image.height} pixels, more in all than {MAX_PIXELS}")
         kind = samples_of(image)
         wide_colour = samples.is_wide_colour(image)
         upright = _upright(image)
     if upright.mode.startswith("I"):
-        return _from_grey(upright, kind, options, peaks)
+        return _from_grey(upright, kind, options, noticed)
     transparent = upright.info.get("transparency")
     if wide_colour and (options.value_range or isinstance(transparent, tuple)):
         return _from_colour(source, upright, transparent, options)
@@ -201,11 +224,12 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def _from_grey(image: Image.Image, kind: Samples, options: DecodeOptions, peaks: list[int]) -> Image.Image:
+def _from_grey(image: Image.Image, kind: Samples, options: DecodeOptions, noticed: Noticed) -> Image.Image:
     decoded = image if image.mode == "I" else image.convert("I")
     if kind.white == 65535:
         darkest, lightest = decoded.getextrema()
-        peaks.append(kind.white - int(darkest) if kind.inverted else int(lightest))  # type: ignore[arg-type]
+        peak = kind.white - int(darkest) if kind.inverted else int(lightest)  # type: ignore[arg-type]
+        noticed.peak = max(noticed.peak or 0, peak)
     grey = decoded.point(_levels(kind, options.value_range), "L")
     transparent = image.info.get("transparency")
     if transparent is None:
@@ -218,7 +242,7 @@ def _from_grey(image: Image.Image, kind: Samples, options: DecodeOptions, peaks:
 def _from_colour(
     source: Encoded, high: Image.Image, transparent: tuple[int, ...] | None, options: DecodeOptions
 ) -> Image.Image:
-    with _opened(source) as image:
+    with _opened(source, options) as image:
         samples_of(image)
         if not samples.take_low_bytes(image):
             raise UnreadableImageError(_NO_RANGE.format(high.mode))

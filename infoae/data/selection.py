@@ -15,7 +15,7 @@ _OTHER = frozenset(
         "7z bz2 c cfg cls cls2 conf csv db doc docx gz h5 hdf5 htm html idx index ini inx ipynb js json jsonl lmdb log "
         "lst mat md md5 npy npz onnx parquet pdf pickle pkl pq pt pth py pyd rar rst rtf safetensors sha1 sha256 "
         "sqlite tar tbz tbz2 tex tfrecord tgz toml tsv txt txz tzst url xls xlsx xml xz yaml yml zip zst "
-        "aac avi flac m4a mkv mov mp3 mp4 mpeg mpg ogg wav webm"
+        "aac avi m4a mkv mov mp3 mp4 mpeg mpg webm"
     ).split()
 )
 ContainerKind: TypeAlias = Literal["array", "parquet", "tar", "zip", "list"]

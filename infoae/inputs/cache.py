@@ -158,8 +158,9 @@ def _paths(source: Source) -> Iterator[Path]:
 def _notice(source: str, image: ImageSpec, done: Converted) -> Notice:
     kind = "grey" if image.channels == 1 else "RGB"
     skipped = f"; {done.num_failed:,} inputs cannot be read, the first: {done.reasons[0]}" if done.num_failed else ""
+    what = "sounds became pictures of" if done.num_sounds else "pictures became"
     return Notice(
-        f"{source}: {done.num_train + done.num_test:,} pictures became {image.width} x {image.height} {kind}, "
+        f"{source}: {done.num_train + done.num_test:,} {what} {image.width} x {image.height} {kind}, "
         f"{done.num_test:,} of them kept for tests, in {done.seconds:.0f} s; kept in {cache_folder()}{skipped}"
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.cpus import available_cpus
+from infoae.data import sound
 from infoae.data.decode import DEFAULTS, DecodeOptions, resized
 from infoae.data.external_shuffle import Buckets, row_type
 from infoae.data.image_spec import ImageSpec
@@ -55,7 +56,8 @@ class Featurer(Protocol):
 class Converted:
     """What was written, and what was skipped: how many inputs, and `reasons` for the first REASONS of them.
 
-    `passed_over` counts the files that were no inputs, by reason; `peak` is the largest value of 16-bit grey images.
+    `passed_over` counts the files that were no inputs, by reason; `peak` is the largest value of 16-bit grey images;
+    `num_sounds` of the images were made from sound: all or none.
     """
 
     num_train: int = 0
@@ -66,6 +68,7 @@ class Converted:
     seconds: float = 0.0
     passed_over: Counter[str] = field(default_factory=Counter)
     peak: int | None = None
+    num_sounds: int = 0
 
 
 def convert_files(
@@ -103,6 +106,8 @@ def convert_files(
                 done = _gather(sources, rules, image, options, buckets, names, max_errors, advance, features)
             with progress("shuffle", buckets.num_rows) as advance:
                 classes = write_split(folder, buckets, test_share, advance)
+            if done.num_sounds:
+                sound.describe(folder)
             if labels is not None:
                 write_classes(folder, classes, names)
                 done.num_classes = len(names)
@@ -142,6 +147,9 @@ def _gather(
                 num_inputs += len(block.keys)
                 done.passed_over += block.passed_over
                 done.peak = largest(done.peak, block.peak)
+                done.num_sounds += block.num_sounds
+                if 0 < done.num_sounds < buckets.num_rows:
+                    raise InfoAEError("the inputs hold both sounds and pictures: give those of one kind")
                 for key, error in zip(block.keys, block.errors, strict=True):
                     if error is not None:
                         done.num_failed += 1

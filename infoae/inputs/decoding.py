@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.data.decode import DEFAULTS, DecodeOptions, read_image
+from infoae.data.decode import DEFAULTS, DecodeOptions, Noticed, read_image
 from infoae.data.image_spec import ImageSpec
 from infoae.data.selection import told
 from infoae.data.unreadable import UnreadableImageError
@@ -27,8 +27,8 @@ Out = TypeVar("Out")
 class Decoded:
     """A block after decoding: `images` uint8 (M, C, H, W) are those of the N inputs whose `errors` entry is None.
 
-    `passed_over` is that of the block, `peak` is the largest value of its
-    16-bit grey images, None if it has none.
+    `passed_over` is that of the block, `peak` is the largest value of its 16-bit grey images, None if it has none;
+    `num_sounds` of the images were made from sound.
     """
 
     keys: list[str]
@@ -36,6 +36,7 @@ class Decoded:
     errors: list[str | None]
     passed_over: Counter[str]
     peak: int | None = None
+    num_sounds: int = 0
 
 
 def read_blocks(sources: Sequence[Source], size: int) -> Iterator[Block]:
@@ -52,19 +53,19 @@ def decode(block: Block, image: ImageSpec, options: DecodeOptions = DEFAULTS) ->
         return Decoded(block.keys, block.images, [None] * len(block), block.passed_over)
     images = np.empty((len(block), *image.shape), np.uint8)
     errors: list[str | None] = []
-    peaks: list[int] = []
+    noticed = Noticed()
     readable = 0
     for encoded in block.images:
         try:
             if isinstance(encoded, UnreadableImageError):
                 raise encoded
-            images[readable] = read_image(encoded, *image.shape, options, peaks)
+            images[readable] = read_image(encoded, *image.shape, options, noticed)
         except UnreadableImageError as error:
             errors.append(str(error))
         else:
             errors.append(None)
             readable += 1
-    return Decoded(block.keys, images[:readable], errors, block.passed_over, largest(*peaks))
+    return Decoded(block.keys, images[:readable], errors, block.passed_over, noticed.peak, noticed.num_sounds)
 
 
 def ordered_map(function: Callable[[In], Out], items: Iterable[In], num_workers: int) -> Iterator[Out]:

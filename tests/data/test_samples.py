@@ -241,10 +241,10 @@ def test_a_range_is_refused_where_low_bytes_are_lost_and_leaves_8_bits_alone() -
 
 def test_the_largest_values_of_16_bit_grey_are_told() -> None:
     samples = drawn(1, 12, 1)
-    peaks: list[int] = []
+    noticed = decode.Noticed()
     for content in (png(samples, 16), tiff(samples, 16), tiff(samples, 12), png(drawn(1, 8, 1), 8)):
-        read_image(content, 1, HEIGHT, WIDTH, decode.DEFAULTS, peaks)
-    assert peaks == [4095, 4095]
+        read_image(content, 1, HEIGHT, WIDTH, decode.DEFAULTS, noticed)
+    assert noticed.peak == 4095
 
 
 def large(samples: NDArray[np.int64]) -> NDArray[np.int64]:

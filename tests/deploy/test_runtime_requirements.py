@@ -10,8 +10,11 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from infoae.data import sound
+from infoae.deploy.bundle import Bundle, write_checksums, write_manifest
 from tests.helpers.bundles import make_bundle
 from tests.helpers.paths import PROJECT, ROOT, TEST_IMAGES
+from tests.helpers.sounds import encoded, tone
 
 PROGRAM = """
 import sys
@@ -69,9 +72,12 @@ def test_the_requirements_are_enough(tmp_path: Path) -> None:
     program = PROGRAM.format(allowed=allowed, installed=list(modules))
     assert {"torch", "ray", "sklearn", "pandas", "yaml"} & set(modules) - set(allowed)
     model = make_bundle(tmp_path / "bundle")
+    write_manifest(model, Bundle.load(model).manifest.model_copy(update={"sound": sound.DEFAULT}))
+    write_checksums(model)
+    (tmp_path / "x.wav").write_bytes(encoded(tone(440, 0.2, 8000), "WAV", 8000))  # to be resampled
     images = str(TEST_IMAGES)
     for arguments in (
-        ["classify", images, "--out", str(tmp_path / "x.csv")],
+        ["classify", images, str(tmp_path / "x.wav"), "--out", str(tmp_path / "x.csv")],
         ["classify", images, "--out", str(tmp_path / "x.parquet"), "--latent"],
         ["generate", "--out", str(tmp_path / "new"), "--count", "1"],
         ["augment", str(tmp_path / "new"), images, "--out", str(tmp_path / "more"), "--count", "1"],
