@@ -33,6 +33,7 @@ CATEGORIES = "categories.json"
 CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 NAMES = "names.json"
+ESTIMATOR = "estimator.safetensors"
 FIGURES = "figures"
 LOCK = ".lock"
 
@@ -53,6 +54,7 @@ CONTENTS = {
     CATEGORIES: "the mutual information kept at each number of categories, where their number is found",
     EVALUATION: "the result of infoae evaluate",
     NAMES: "names of the categories, from infoae name",
+    ESTIMATOR: "parameters, labels and examples of an InfoAEClusterer that was saved",
     FIGURES: "the figures of infoae figures",
 }
 """All that lies in a run's folder, and what it is."""
