@@ -172,7 +172,7 @@ class InfoAEClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         is something already, or it cannot be written.
         """
         check_is_fitted(self)
-        tensors = dict(zip(("examples", "examples_of"), self._examples, strict=True))
+        tensors: saved.Arrays = {"examples": self._examples[0], "examples_of": self._examples[1]}
         if hasattr(self, "labels_"):
             tensors["labels"] = self.labels_
         return saved.write(Path(folder), self.run_, self.get_params(deep=False), tensors)
@@ -236,7 +236,7 @@ class InfoAEClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
 
     def _array(self, X: Any, *, fits: bool) -> Rows | Pictures:
         least = 2 if fits else 1
-        if (X.ndim if hasattr(X, "ndim") else np.ndim(X)) in (3, 4):
+        if (X if hasattr(X, "ndim") else np.asarray(X)).ndim in (3, 4):
             return pictures_of(np.asarray(X), least)
         if not fits and not self._on_rows:
             raise ValueError(f"X: {type(self).__name__} was fitted on pictures (N, H, W) or (N, C, H, W), or files")
@@ -261,7 +261,7 @@ class InfoAEClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
 
         def classify(inputs: Inputs) -> torch.Tensor:
             probabilities = self.model_.classify(inputs)
-            if not self._on_rows:
+            if inputs.dtype == np.uint8:
                 surest.add(inputs, probabilities.numpy())
             return probabilities
 

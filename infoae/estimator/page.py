@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,8 @@ class Surest:
         self._pictures = np.empty((0, *self._image.shape), np.uint8)
         self._of, self._sure = np.empty(0, np.int64), np.empty(0, np.float32)
 
-    def add(self, pictures: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> None:
-        """Look at pictures (N, C, H, W) with the probabilities (N, K) that the model gives their categories."""
+    def add(self, pictures: NDArray[Any], probabilities: NDArray[np.float32]) -> None:
+        """Look at pictures uint8 (N, C, H, W) with the probabilities (N, K) that the model gives their categories."""
         of, sure = probabilities.argmax(1), probabilities.max(1, initial=0)
         rows = _surest(of, sure)
         self._pictures = np.concatenate([self._pictures, resized(pictures[rows], self._image)])

@@ -71,8 +71,8 @@ class Rows:
     def settings(self, folder: Path) -> list[str]:
         """Write them below `folder`, and return what `--set` would be given to train on them."""
         tests = self.values[:EVALUATED]
-        blank = [np.zeros((len(part), *BLANK), np.uint8) for part in (self.values, tests)]
-        kept = _written(folder, *blank, np.concatenate([self.values, tests]))
+        blank = np.zeros((len(self), *BLANK), np.uint8)
+        kept = _written(folder, blank, blank[: len(tests)], np.concatenate([self.values, tests]))
         encoder = recipes.override("features.encoder", kept / "rows.npy")
         return [*_shards(kept), encoder, "neighbours.source=given", *NOTHING_DRAWN]
 

@@ -31,11 +31,11 @@ OF_PICTURES = (*QUICK, "model.width=4", "model.generator_hidden_dim=16", "model.
 
 def on_rows(**parameters: Any) -> InfoAEClusterer:
     """Return an estimator of three categories of rows."""
-    return InfoAEClusterer(**{"n_clusters": 3, "settings": QUICK, "random_state": 0} | parameters)
+    usual: dict[str, Any] = {"n_clusters": 3, "settings": QUICK, "random_state": 0}
+    return InfoAEClusterer(**usual | parameters)
 
 
 def on_pictures(**parameters: Any) -> InfoAEClusterer:
     """Return an estimator of four categories of pictures."""
-    return InfoAEClusterer(
-        **{"n_clusters": 4, "recipe": "mnist", "settings": OF_PICTURES, "random_state": 0} | parameters
-    )
+    usual: dict[str, Any] = {"n_clusters": 4, "recipe": "mnist", "settings": OF_PICTURES, "random_state": 0}
+    return InfoAEClusterer(**usual | parameters)

@@ -137,7 +137,8 @@ def test_it_is_saved_without_pickle_and_loads_the_same(
     assert loaded.get_params() == fitted.get_params() | {"folder": str(fitted.folder)}
     np.testing.assert_array_equal(loaded.labels_, fitted.labels_)
     np.testing.assert_array_equal(loaded.predict_proba(pictures), fitted.predict_proba(pictures))
-    assert loaded._repr_mimebundle_() == loaded.load(loaded.save(tmp_path / "again"))._repr_mimebundle_()
+    shown = [each._repr_mimebundle_()["text/html"].partition('<table class="infoae')[2] for each in (fitted, loaded)]
+    assert shown[0] == shown[1] != ""
     with pytest.raises(UsageError, match="saved exists already"):
         fitted.save(folder)
     (folder / ESTIMATOR).write_bytes((folder / ESTIMATOR).read_bytes()[:100])
@@ -187,8 +188,8 @@ def test_several_runs_and_the_best_counts(tmp_path: Path) -> None:
 
 def test_another_fit_without_a_seed_is_another(of_rows: InfoAEClusterer) -> None:
     np.random.seed(0)  # noqa: NPY002  what scikit-learn draws from where random_state is None
-    seeds = {Run(on_rows(random_state=None).fit(ROWS).run_).config().seed for _ in range(2)}
-    assert len(seeds) == 2
+    found = [on_rows(random_state=None).fit(ROWS) for _ in range(2)]
+    assert Run(found[0].run_).config().seed != Run(found[1].run_).config().seed
     assert Run(of_rows.run_).config().seed == 0
 
 
