@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from infoae.version import __version__
 
 if TYPE_CHECKING:
+    from infoae.estimator.clusterer import InfoAEClusterer
     from infoae.methods.registry import load
     from infoae.model import InfoAE
 
-__all__ = ["InfoAE", "__version__", "load"]
+__all__ = ["InfoAE", "InfoAEClusterer", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from infoae.model import InfoAE
 
         return InfoAE
+    if name == "InfoAEClusterer":
+        from infoae.estimator.clusterer import InfoAEClusterer
+
+        return InfoAEClusterer
     if name == "load":
         from infoae.methods.registry import load
 

@@ -11,7 +11,13 @@ from types import FrameType
 
 @contextmanager
 def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to stop after the step; a second one interrupts at once."""
+    """Turn the first Ctrl-C or SIGTERM into a wish to stop after the step; a second one interrupts at once.
+
+    In another than the main thread there is none: only that one is told of signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     wanted = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:

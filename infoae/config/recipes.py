@@ -41,11 +41,12 @@ def over_categories(source: str | Path, overrides: Sequence[str], categories: st
     Up to MOST_OVER_CATEGORIES; beyond so many categories there is one for each. None where there are enough, where
     `overrides` say how many, and for auto. Raises UsageError as `load` does.
     """
+    if any(override.startswith("model.num_over_categories=") for override in overrides):
+        return []  # which may be too few for the recipe's own categories
     model = load(source, overrides).model
     over, usual = model.num_over_categories, model.num_categories
-    told = any(override.startswith("model.num_over_categories=") for override in overrides)
     wanted = plain_yaml.read(categories, "--categories")
-    if over is None or usual == "auto" or told or not isinstance(wanted, int) or not usual < wanted <= MAX_CATEGORIES:
+    if over is None or usual == "auto" or not isinstance(wanted, int) or not usual < wanted <= MAX_CATEGORIES:
         return []  # too many are refused where all settings are
     return [f"model.num_over_categories={max(wanted, min(over * wanted // usual, MOST_OVER_CATEGORIES))}"]
 

@@ -34,6 +34,7 @@ CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.json"
 NAMES = "names.json"
 CORRECTED = "corrections.json"
+ESTIMATOR = "estimator.safetensors"
 FIGURES = "figures"
 GALLERY = "gallery.html"
 GALLERY_PICTURES = "gallery-pictures"
@@ -57,6 +58,7 @@ CONTENTS = {
     EVALUATION: "the result of infoae evaluate",
     NAMES: "names of the categories, from infoae name",
     CORRECTED: "of a run from infoae correct: the run that was corrected, what was said, and its categories' numbers",
+    ESTIMATOR: "parameters, labels and examples of an InfoAEClusterer that was saved",
     FIGURES: "the figures of infoae figures",
     GALLERY: "the page of infoae gallery",
     GALLERY_PICTURES: "its thumbnails, where they are too many for the page itself",

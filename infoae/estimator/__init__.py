@@ -1,0 +1,1 @@
+"""InfoAE as scikit-learn's users expect it."""
