@@ -39,8 +39,9 @@ Floats = NDArray[np.float64]
 SURE = 0.9
 """Pictures of a category with at least this probability show where it falls in two."""
 STEPS, BATCH, RATE = 500, 500, 1e-3
-EACH = 10
-"""As many images of a batch a picture weighs that the person spoke of: more of them cost others near it."""
+EACH = (10, 40, 160)
+"""As many images of a batch a picture weighs that the person spoke of: the first of them by which all are obeyed, for
+more cost other pictures near it."""
 MOST = 100_000
 """Training images that are looked at: a classifier of latents needs no more."""
 
@@ -133,11 +134,10 @@ def correct(
     allowed = _allowed(given, new)
     if len(said) or new.copied:
         _learn(model, z, _targets(_answers(model, z), z.numpy(), new), z_said, allowed, config.seed)
-    answers, of_said = _answers(model, z), _answers(model, z_said)
+    answers = _answers(model, z)
     was, now = old.merge_probabilities(over).argmax(1).tolist(), answers.argmax(1).tolist()
     moved = Counter(pair for pair in zip(was, now, strict=True) if [pair[1]] != new.new_numbers[pair[0]])
-    members = torch.from_numpy(new.category_of)[None] == of_said.argmax(1)[:, None]
-    obeyed = int((members & allowed).any(1).sum())
+    obeyed = _obeyed(model, z_said, allowed)
     made = _stored(run, at, model, config, given, new, name)
     return Corrected(made, new.new_numbers, dict(moved.most_common()), obeyed, len(said))
 
@@ -174,7 +174,7 @@ def renumbered(category_of: Ints, given: Corrections, found: Floats | None) -> R
 
 def _halves(inside: Ints, found: Floats) -> tuple[Ints, Ints]:
     """Return a category's over-categories (.,) in two parts, the same one in both where but one is ever answered."""
-    used = inside[found[inside].sum(1) > 0]
+    used = inside[found[np.ix_(inside, inside)].sum(1) > 0]
     if len(used) < 2:
         one = used if len(used) else inside[:1]
         return inside, one
@@ -261,6 +261,19 @@ def _targets(answers: Tensor, z: NDArray[np.float32], new: Renumbered) -> Tensor
 
 def _learn(model: InfoAE, z: Tensor, targets: Tensor, z_said: Tensor, allowed: Tensor, seed: int) -> None:
     """Train the classifier to answer targets (N, K') on latents z (N, Z), and as is allowed on z_said (P, Z)."""
+    for each in EACH:
+        _train(model, z, targets, z_said, allowed, each, seed)
+        if _obeyed(model, z_said, allowed) == len(z_said):
+            return
+
+
+def _obeyed(model: InfoAE, z_said: Tensor, allowed: Tensor) -> int:
+    """Return how many of the latents z_said (P, Z) are given a category that is allowed (P, M')."""
+    answers = _answers(model, z_said).argmax(1)
+    return int(((model.category_of[None] == answers[:, None]) & allowed).any(1).sum())
+
+
+def _train(model: InfoAE, z: Tensor, targets: Tensor, z_said: Tensor, allowed: Tensor, each: int, seed: int) -> None:
     random = random_stream(seed, Stream.EVALUATION)
     optimizer = torch.optim.Adam(model.classifier.parameters(), RATE)
     members = F.one_hot(model.category_of, model.num_categories).T.bool()
@@ -269,7 +282,7 @@ def _learn(model: InfoAE, z: Tensor, targets: Tensor, z_said: Tensor, allowed: T
         log_share = _log_share(model.classifier(z[taken])[:, None], members)
         loss = -(targets[taken] * log_share).sum(1).mean()
         if len(z_said):
-            loss = loss - EACH * _log_share(model.classifier(z_said), allowed).sum() / BATCH
+            loss = loss - each * _log_share(model.classifier(z_said), allowed).sum() / BATCH
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()

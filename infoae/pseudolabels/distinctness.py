@@ -53,6 +53,8 @@ def _halves(joint: Floats, category_of: NDArray[np.int64], category: int) -> Flo
     if len(inside) < 2:
         return None
     within = joint[np.ix_(inside, inside)]
+    if not within.any():  # pairs of the category's images are all of other categories
+        return None
     halves = np.full(len(joint), 2)
     halves[inside] = merging.merge(within / within.sum(), 2)[0]
     return merging.merged_joint(joint, halves) if (halves == 2).any() else None

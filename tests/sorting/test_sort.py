@@ -55,7 +55,7 @@ def test_every_file_has_the_label_that_the_bundle_gives_it(once: tuple[Path, str
     ):
         assert stage in said
     assert sorted(path.name for path in (folder / "s").iterdir() if path.name != ".lock") == sorted(
-        ["bundle", "labels.csv", "labels.parquet", "pictures", "runs", "sort.json"]
+        ["bundle", "gallery.html", "labels.csv", "labels.parquet", "pictures", "runs", "sort.json"]
     )
 
 

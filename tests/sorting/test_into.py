@@ -1,0 +1,96 @@
+"""What `infoae sort` does after the labels: pictures into folders and back, and corrections of the page."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from infoae.runs import checkpoint
+from infoae.runs.run import Run
+from tests.helpers.commands import call
+from tests.sorting.conftest import sort, tree
+
+pytestmark = pytest.mark.filterwarnings("always::infoae.errors.Notice")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the hash of every file below a folder."""
+    return {name: value.split(" ")[1] for name, value in tree(folder).items() if value.split(" ")[1]}
+
+
+def placed(folder: Path) -> Counter[str]:
+    return Counter(path.parent.name for path in (folder / "sorted").rglob("*.png"))
+
+
+def expected(folder: Path) -> Counter[str]:
+    found = parquet.read_table(folder / "s/labels.parquet").to_pylist()
+    return Counter("unsure" if row["unsure"] else row["name"] for row in found)
+
+
+def test_pictures_are_copied_by_category_and_taken_back(done: Callable[[], Path]) -> None:
+    folder = done()
+    before = contents(folder / "digits")
+    code, _, said = sort(folder, "--into", "sorted", "--copy", "--dry-run")
+    assert (code, (folder / "sorted").exists()) == (0, False)
+    assert "100 pictures would be copied" in said
+    code, _, said = sort(folder, "--into", "sorted", "--copy")
+    assert code == 0, said
+    assert placed(folder) == expected(folder)
+    assert sorted(contents(folder / "sorted").values()) == sorted(before.values())
+    undone = call("sort", "--undo", "sorted.journal.jsonl", cwd=folder)
+    assert undone.returncode == 0, undone.stderr
+    assert not (folder / "sorted").exists()
+    assert contents(folder / "digits") == before
+
+
+def test_the_same_command_goes_on_moving_what_it_has_labelled(done: Callable[[], Path]) -> None:
+    folder = done()
+    before, wanted = contents(folder / "digits"), expected(folder)
+    assert sort(folder, "--into", "sorted", "--move")[0] == 0
+    assert contents(folder / "digits") == {}
+    code, _, said = sort(folder, "--into", "sorted", "--move")
+    assert (code, placed(folder), expected(folder)) == (0, wanted, wanted), said
+    assert call("sort", "--undo", "sorted.journal.jsonl", cwd=folder).returncode == 0
+    assert contents(folder / "digits") == before
+
+
+@pytest.mark.parametrize("options", [["--into", "sorted"], ["--copy"], ["--into", "sorted", "--copy", "--move"]])
+def test_where_to_and_how_belong_together(done: Callable[[], Path], options: list[str]) -> None:
+    code, _, said = sort(done(), *options)
+    assert (code, "give --into DIR with one of --copy, --link and --move" in said) == (2, True), said
+
+
+def test_corrections_rename_and_move_pictures_for_good(done: Callable[[], Path]) -> None:
+    folder = done()
+    rows = parquet.read_table(folder / "s/labels.parquet").to_pylist()
+    first = rows[0]
+    run = Run.open("sort-1", folder / "s/runs")
+    said = {
+        "run": "sort-1",
+        "step": checkpoint.read(run.checkpoint("best")).step,
+        "num_categories": 2,
+        "names": {"0": "zeros", "1": "ones"},
+        "examples": {first["path"]: 1 - first["category"]},
+    }
+    (folder / "c.json").write_text(json.dumps(said))
+    code, out, told = sort(folder, "--corrections", "c.json", "--json")
+    assert code == 0, told
+    corrected = parquet.read_table(folder / "s/labels.parquet").to_pylist()
+    assert {row["name"] for row in corrected} <= {"zeros", "ones"}
+    assert corrected[0]["category"] == 1 - first["category"]
+    assert "corrected" in json.loads(out)["run"]
+    assert json.loads(sort(folder, "--json")[1])["new"] == 0  # and so it stays
+    code, _, told = sort(folder, "--corrections", "c.json")
+    assert code == 0, told  # of the run that is corrected by now: the same numbers and step
+
+
+def test_there_is_nothing_to_correct_before_there_are_categories(digits: Path, tmp_path: Path) -> None:
+    done = call("sort", "digits", "--out", str(tmp_path / "s"), "--corrections", "c.json", cwd=digits)
+    assert done.returncode == 2
+    assert "has no categories yet" in done.stderr
+    assert not (tmp_path / "s").exists()
