@@ -53,6 +53,10 @@ def sort(
     unsure: Annotated[
         float, typer.Option(metavar="SHARE", help="Probability below which an answer is marked as unsure.")
     ] = 0.6,
+    quality: Annotated[
+        bool,
+        typer.Option("--quality", help="Say which pictures are damaged, dark, blurred, near-duplicates or outliers."),
+    ] = False,
     corrections: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Correct the categories by corrections.json of the page, and label anew."),
@@ -124,6 +128,10 @@ def sort(
     for warning in done.warnings:
         echo(f"warning: {warning}", err=True)
     print_json(done.to_dict()) if as_json else _print(done)
+    if quality:
+        from infoae.sorting.checked import check
+
+        tell(check(out))
     left = into is not None and placed.place(photos, out, into, how, look=False, say=tell).left
     if done.num_unreadable or left:
         raise typer.Exit(3)

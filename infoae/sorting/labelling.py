@@ -36,11 +36,12 @@ SCHEMA = pa.schema(
         ("size", pa.int64()),
         ("modified_ns", pa.int64()),
         ("added", pa.bool_()),
+        ("latent", pa.list_(pa.float32())),
     ]
 )
 """Of labels.parquet. `path` is text: a byte of a name that is not UTF-8 is written as backslash, x and two digits.
 `file` has the bytes themselves; of a picture in an archive it is the archive. `added` is whether the picture was
-labelled after the training. What cannot be read has an error and no category."""
+labelled after the training, `latent` its representation. What cannot be read has an error and no category."""
 _MODEL = b"infoae.classifier"
 """Metadata of labels.parquet: the SHA-256 of the graph that gave the answers."""
 _ANSWERS = "path,label,confidence,error"
@@ -63,7 +64,7 @@ class Labelled:
     @property
     def num_unsure(self) -> int:
         """How many have an answer that is unsure."""
-        return int(np.count_nonzero(self.table.column("unsure").to_numpy(zero_copy_only=False) == True))  # noqa: E712
+        return int(compute.sum(self.table.column("unsure")).as_py() or 0)
 
     def answers(self, *, added: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return categories and probabilities of the readable pictures that were, or were not, `added`; each (N,)."""
@@ -144,7 +145,7 @@ def _answered(
         name = hashlib.blake2b(f"{model} {found.digest(numbers)}".encode(), digest_size=10).hexdigest()
         answers = work_folder / f"{name}.parquet"  # of these files as they are: what is left of others does not count
         if not answers.exists():
-            classify_files([], bundle.path, answers, columns=_ANSWERS, resume=True, sources=[source])
+            classify_files([], bundle.path, answers, columns=_ANSWERS, resume=True, latent=True, sources=[source])
         yield numbers, parquet.read_table(answers)
 
 
@@ -162,6 +163,7 @@ def _complete(answers: pa.Table, found: Inventory, numbers: NDArray[np.int64], *
         "size": [state.size for state in states],
         "modified_ns": [state.modified_ns for state in states],
         "added": [added] * len(answers),
+        "latent": answers.column("latent").cast(SCHEMA.field("latent").type),
     }
     return pa.table(columns, SCHEMA)
 

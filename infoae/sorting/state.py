@@ -14,11 +14,12 @@ from infoae.files import write_json
 FILE = "sort.json"
 LABELS, CSV = "labels.parquet", "labels.csv"
 PICTURES, RUNS, BUNDLE, WORK, LOCK = "pictures", "runs", "bundle", "work", ".lock"
-GALLERY = "gallery.html"
+GALLERY, QUALITY = "gallery.html", "quality.csv"
 
 CONTENTS = {
     CSV: "a row for each picture: path, category, its name, probability, whether that is too little to be sure, error",
-    LABELS: "the same, with each file's size, time and exact name",
+    LABELS: "the same, with each file's size, time and exact name, and the latent",
+    QUALITY: "with --quality: which pictures are damaged, dark, blurred, near-duplicates or outliers",
     GALLERY: "a page that shows the categories, and takes corrections",
     BUNDLE: "the model, for infoae classify and generate",
     RUNS: "the run that trained it, for infoae evaluate, figures and name, and those that were corrected",

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from pyarrow import parquet
+from PIL import Image
+from pyarrow import csv, parquet
 
 from infoae.runs import checkpoint
 from infoae.runs.run import Run
@@ -87,6 +89,24 @@ def test_corrections_rename_and_move_pictures_for_good(done: Callable[[], Path])
     assert json.loads(sort(folder, "--json")[1])["new"] == 0  # and so it stays
     code, _, told = sort(folder, "--corrections", "c.json")
     assert code == 0, told  # of the run that is corrected by now: the same numbers and step
+
+
+def test_what_is_wrong_with_pictures_is_told(done: Callable[[], Path]) -> None:
+    folder = done()
+    pictures = folder / "digits"
+    first = np.asarray(Image.open(pictures / "000.png"))
+    Image.fromarray(first).save(pictures / "zz-again.png")
+    Image.fromarray(first // 10).save(pictures / "zz-dark.png")
+    (pictures / "zz-damaged.png").write_bytes((pictures / "000.png").read_bytes()[:90])
+    code, _, said = sort(folder, "--quality")
+    assert code == 3, said
+    found = {Path(row["path"]).name: row for row in csv.read_csv(folder / "s/quality.csv").to_pylist()}
+    assert len(found) == 103
+    assert found["zz-again.png"]["duplicate_of"] == str(pictures / "000.png")
+    assert (found["zz-dark.png"]["dark"], found["000.png"]["dark"]) == (True, False)
+    assert found["zz-damaged.png"]["damaged"]
+    assert not found["000.png"]["damaged"]
+    assert {row["outlier"] for row in found.values()} >= {False}
 
 
 def test_there_is_nothing_to_correct_before_there_are_categories(digits: Path, tmp_path: Path) -> None:
