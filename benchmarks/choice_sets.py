@@ -68,8 +68,8 @@ def glyphs(folder: Path, characters: Sequence[str], poses: int) -> Iterator[tupl
             for _ in range(poses):
                 angle, scale = random.uniform(-10, 10), random.uniform(0.85, 1.1)
                 turned = canvas.rotate(angle, Image.Resampling.BICUBIC, center=middle)
-                half = 46 / scale
-                cut = turned.crop(tuple(round(at + side) for side in (-half, half) for at in middle))
+                half, (x, y) = 46 / scale, middle
+                cut = turned.crop((round(x - half), round(y - half), round(x + half), round(y + half)))
                 yield character, cut.resize((SIDE, SIDE), Image.Resampling.BOX)
 
 

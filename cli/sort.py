@@ -140,7 +140,8 @@ def sort(
 def _how(into: Path | None, *, copy: bool, link: bool, move: bool) -> How:
     from infoae.errors import UsageError
 
-    asked: list[How] = [how for how, wanted in (("copy", copy), ("link", link), ("move", move)) if wanted]
+    ways: tuple[tuple[How, bool], ...] = (("copy", copy), ("link", link), ("move", move))
+    asked = [how for how, wanted in ways if wanted]
     if (into is not None) != (len(asked) == 1):
         given = " ".join([*([f"--into {into}"] if into else []), *(f"--{how}" for how in asked)])
         raise UsageError(f"{given}: give --into DIR with one of --copy, --link and --move")

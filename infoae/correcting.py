@@ -186,7 +186,8 @@ def _halves(inside: Ints, found: Floats) -> tuple[Ints, Ints]:
 def _joint(model: InfoAE, inputs: NDArray[Any], over: Tensor) -> Floats:
     """Return the joint distribution (M, M) of the classifier's answers for images and for their twins."""
     twins = torch.from_numpy(joint.classify_augmented(model, inputs, 0, model.classify_over))
-    return joint.of_answers(over[:, None], twins[:, None])[0]
+    found: Floats = joint.of_answers(over[:, None], twins[:, None])[0]
+    return found
 
 
 def _spoken_of(model: InfoAE, given: Corrections, pictures: Path) -> NDArray[np.uint8]:

@@ -139,7 +139,7 @@ def merging_losses(joint: Floats, sums: Floats | None = None) -> Floats:
     before = 2 * np.add.outer(rows, rows) - np.add.outer(np.diag(cells), np.diag(cells)) - 2 * cells
     after = 2 * outside + _xlogx(np.add.outer(diagonal, diagonal) + 2 * joint)
     gained = 2 * (_xlogx(np.add.outer(marginal, marginal)) - np.add.outer(_xlogx(marginal), _xlogx(marginal)))
-    losses = before - after + gained
+    losses: Floats = before - after + gained
     losses[np.tri(len(joint), dtype=bool)] = np.inf
     return losses
 
