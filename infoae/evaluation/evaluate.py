@@ -17,7 +17,7 @@ from infoae.category_model import CategoryModel
 from infoae.config import Augment, Neighbours
 from infoae.config.methods import methods_of
 from infoae.data import ImageSet
-from infoae.evaluation import frechet, health, trivial
+from infoae.evaluation import frechet, health, structure, trivial
 from infoae.evaluation.trivial import Trivial
 from infoae.files import write_json
 from infoae.methods.registry import model_of
@@ -136,6 +136,9 @@ def evaluate_run(run: Run, test: ImageSet, which: str, device: torch.device) -> 
     warnings = [*measures.warnings, *health.of_measures(_adversarial_balance(run), run.config().method)]
     if kept := run.information_kept():
         warnings += health.of_number(kept)
+    of_images = measures.label_free
+    if why := structure.why_none(of_images.categories_used, of_images.mutual_information, run.metrics()):
+        warnings.insert(0, f"there may be no structure in these images: {why}")
     found = RunEvaluation(replace(measures, warnings=warnings), run.name, path.name, saved.step, saved.score)
     write_json(run.path / EVALUATION, found.to_dict())
     return found

@@ -13,6 +13,7 @@ from infoae.config import Config, recipes
 from infoae.data.image_spec import ImageSpec
 from infoae.deploy.export import export_run
 from infoae.errors import InfoAEError
+from infoae.evaluation import structure
 from infoae.files import remove
 from infoae.inputs import image_size
 from infoae.inputs.convert import convert_files
@@ -21,7 +22,7 @@ from infoae.planning import Plan
 from infoae.runs import names
 from infoae.runs.checkpoint import read
 from infoae.runs.run import CONFIG, EVALUATION, Run
-from infoae.sorting import pace, structure
+from infoae.sorting import pace
 from infoae.sorting.state import BUNDLE, PICTURES, RUNS, Asked, Progress, Recipe
 
 TEST_SHARE = 0.1
@@ -114,10 +115,10 @@ def train(out: Path, progress: Progress, say: Say) -> Progress:
     evaluation: Mapping[str, Any] = json.loads((run.path / EVALUATION).read_text(encoding="utf-8"))
     for warning in evaluation["warnings"]:
         say(f"warning: {warning}")
-    why = structure.why_none(evaluation, list(run.metrics()))
-    if why is not None and run.config().model.num_categories != "auto":
-        say(f"warning: there may be no structure in these pictures: {why}")
-        why = None  # so many were asked for
+    why = None
+    if run.config().model.num_categories == "auto":  # or so many were asked for, and there is but the warning
+        nats = evaluation["label_free"]["mutual_information"]
+        why = structure.why_none(evaluation["categories_used"], nats, run.metrics())
     progress = progress.model_copy(update={"trained": True, "no_structure": why})
     progress.save(out)
     return progress

@@ -17,7 +17,8 @@ from PIL import Image
 from pyarrow import parquet
 
 from infoae import local
-from infoae.sorting import labelling, structure, training
+from infoae.evaluation import structure
+from infoae.sorting import labelling, training
 from tests.helpers.commands import call
 from tests.sorting.conftest import sort, tree
 
@@ -215,9 +216,8 @@ def test_pictures_of_one_kind_get_no_labels(digits: Path, tmp_path: Path) -> Non
     ],
 )
 def test_structure_is_told_from_none(used: int, nats: float, agreeing: float, distinct: float, why: str | None) -> None:
-    evaluation = {"categories_used": used, "label_free": {"mutual_information": nats}}
     vote = {"evaluation/heads_agreeing": agreeing, "evaluation/least_told_apart": distinct}
-    found = structure.why_none(evaluation, [{"step": 1}, {"step": 2, **vote}])
+    found = structure.why_none(used, nats, [{"step": 1}, {"step": 2, **vote}])
     assert (found is None) if why is None else (found is not None and why in found)
 
 

@@ -1,4 +1,4 @@
-"""Whether a training that was to find the number of categories found any: pictures of one kind have none.
+"""Whether there is anything to find in pictures: those of one kind, and noise, have no categories.
 
 The bounds are rules of thumb. After short trainings of recipe mnist on 1,350 pictures (docs/lab-notes.md), the heads
 shared all categories of ten digits, and 57 and 62 % of those of ones and of fours alone; the least distinct two were
@@ -7,8 +7,7 @@ told apart by 0.54, and by 0.19. Noise had 0.01 nats.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from infoae import metric_names
 from infoae.metric_names import of_evaluation
@@ -21,12 +20,12 @@ each head has drawn its lines elsewhere through what is one. One alone may also 
 """
 
 
-def why_none(evaluation: Mapping[str, Any], metrics: Sequence[Mapping[str, float]]) -> str | None:
+def why_none(used: int, nats: float, metrics: Iterable[Mapping[str, float]]) -> str | None:
     """Return why there are no categories to speak of, None if there are; nothing of it needs a label.
 
-    `evaluation` is the content of a run's evaluation.json, `metrics` are the lines of its metrics.jsonl.
+    `used` categories are given to images, and the answers for images and for twins share `nats`; `metrics` are the
+    lines of the run's metrics.jsonl.
     """
-    used, nats = evaluation["categories_used"], evaluation["label_free"]["mutual_information"]
     if used < 2:
         return "nearly all pictures have the same answer"
     if nats < INFORMED:
