@@ -4,9 +4,8 @@
 
 Of each data set, mnist or a folder that `infoae convert --labels` wrote, every candidate of `train --config auto`
 is tried on a few training images (`infoae.choosing`), and evaluated on 2,000 test images with their labels. Printed of
-each data set and seed: what is chosen; Spearman's rank correlation of score and accuracy over the recipes that seek
-neighbours in pixels, and over those that learn features; and the regret, which is the accuracy of the best recipe less
-that of the chosen one.
+each data set and seed: what is chosen; Spearman's rank correlation of score and accuracy over the candidates whose
+categories no thumbnail tells; and the regret, which is the accuracy of the best candidate less that of the chosen one.
 """
 
 from __future__ import annotations
@@ -23,13 +22,16 @@ from infoae.config import Config, Data, recipes
 from infoae.device import resolve_device, resolve_precision
 from infoae.evaluation.evaluate import labelled
 from infoae.files import write_json
-from infoae.reporting.images import progress
+from infoae.reporting.bars import Bar
 
 TESTED = 2000
 
 
-def tried(source: str, seed: int, limit: int) -> list[dict[str, Any]]:
-    """Return, of each candidate, its name, score in nats, and accuracy and NMI on test images."""
+Row = tuple[choosing.Trial, dict[str, float]]
+
+
+def tried(source: str, seed: int, limit: int) -> list[Row]:
+    """Return the trial of each candidate, with accuracy and NMI on test images."""
     given = Data(name="mnist") if source == "mnist" else Data(name="shards", root=Path(source))
     train = data.load_training(given).images[:limit]
     test = data.load(given, "test")
@@ -38,38 +40,37 @@ def tried(source: str, seed: int, limit: int) -> list[dict[str, Any]]:
     images, classes = test.images[:TESTED], test.labels[:TESTED]
     config = recipes.replaced(Config(), {"seed": seed, "model.num_categories": int(classes.max()) + 1}, "choice")
     device = resolve_device("auto")
-    rows = []
-    every = (*choosing.IN_PIXELS, *choosing.LEARNED)
-    with progress(f"{source}, seed {seed}", len(every)) as advance:
-        for trial in choosing.trials(every, train, config, device, resolve_precision("auto", device)):
+    rows: list[Row] = []
+    with Bar(f"{source}, seed {seed}", "recipes", len(choosing.CANDIDATES)) as bar:
+        bar.show()
+        for trial in choosing.trials(train, config, device, resolve_precision("auto", device)):
             found = labelled(trial.model.classify(images).argmax(1).numpy(), classes, trial.model.num_categories)
-            rows.append(
-                {
-                    "candidate": str(trial.candidate),
-                    "in_pixels": trial.candidate in choosing.IN_PIXELS,
-                    "score": trial.score,
-                    "told_by_thumbnail": trial.told_by_thumbnail,
-                    "accuracy": found.accuracy,
-                    "nmi": found.nmi,
-                }
-            )
-            advance(1)
+            rows.append((trial, {"accuracy": found.accuracy, "nmi": found.nmi}))
+            bar.advance(1)
     return rows
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what is chosen, and how far scores agree with accuracy among recipes of one source of neighbours."""
-    groups = [[row for row in rows if row["in_pixels"] == in_pixels] for in_pixels in (True, False)]
-    first, second = (max(group, key=lambda row: row["score"]) for group in groups)
-    chosen, best = second if first["told_by_thumbnail"] else first, max(rows, key=lambda row: row["accuracy"])
-    ranks = [spearmanr(*([row[key] for row in group] for key in ("score", "accuracy"))).statistic for group in groups]
+def summary(rows: list[Row]) -> dict[str, Any]:
+    """Return what is chosen, how far scores agree with accuracy, and what the choice costs."""
+    accuracy = {str(trial.candidate): found["accuracy"] for trial, found in rows}
+    chosen = str(choosing.best_of([trial for trial, _ in rows]).candidate)
+    best = max(accuracy, key=accuracy.__getitem__)
+    counted = [(trial.score, found["accuracy"]) for trial, found in rows if not trial.told_by_thumbnail]
+    rank = spearmanr(*zip(*counted, strict=True)).statistic if len(counted) > 1 else None
     return {
-        "chosen": chosen["candidate"],
-        "best": best["candidate"],
-        "spearman_in_pixels": round(float(ranks[0]), 3),
-        "spearman_learned": round(float(ranks[1]), 3),
-        "regret": round(best["accuracy"] - chosen["accuracy"], 4),
+        "chosen": chosen,
+        "best": best,
+        "spearman": None if rank is None else round(float(rank), 3),
+        "regret": round(accuracy[best] - accuracy[chosen], 4),
     }
+
+
+def described(rows: list[Row]) -> list[dict[str, Any]]:
+    """Return a candidate a row: its name, score in nats, and accuracy and NMI on test images."""
+    return [
+        {"candidate": str(trial.candidate), "score": trial.score, "told_by_thumbnail": trial.told_by_thumbnail} | found
+        for trial, found in rows
+    ]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     for source in given.sets:
         for seed in given.seeds:
             rows = tried(source, seed, given.limit)
-            results.append({"set": Path(source).name, "seed": seed, **summary(rows), "candidates": rows})
+            results.append({"set": Path(source).name, "seed": seed, **summary(rows), "candidates": described(rows)})
             print(f"{source}, seed {seed}: {summary(rows)}", flush=True)
             if given.out is not None:
                 write_json(given.out, {"results": results})

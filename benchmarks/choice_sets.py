@@ -1,13 +1,13 @@
-"""Labelled pictures that no rule was made on, for benchmarks/choice.py: letters, kana, kanji, textures and emoji.
+"""Labelled pictures that no rule was made on, for benchmarks/choice.py: glyphs, textures and emoji.
 
     python benchmarks/choice_sets.py kana FONTS OUT
     infoae convert OUT --labels folders --test 0.2 --size 32 --channels 1 --out kana
 
-A folder of each class is written. Given are a folder of fonts (`letters`, `kana`, and `kanji`, of which there are
-1,000: npm's @expo-google-fonts of Japanese fonts), of GIMP's patterns (`textures`: Debian's gimp-data and
-gimp-data-extras), or of unpacked npm packages emoji-datasource-apple, -google, -twitter and -facebook
-(`emoji`, in colour: --channels 3 --background white). Glyphs and patches of textures are turned and scaled at random,
-with a fixed seed.
+A folder of each class is written. Given are a folder of fonts (`letters`, `lowercase`, `kana`, `katakana`, and `kanji`,
+of which there are 1,000: npm's @expo-google-fonts of Japanese fonts), of GIMP's patterns (`textures` of natural things
+and other `patterns`: Debian's gimp-data and gimp-data-extras), or of unpacked npm packages emoji-datasource-apple,
+-google, -twitter and -facebook (`emoji`, in colour: --channels 3 --background white). Glyphs and patches of textures
+are turned and scaled at random, with a fixed seed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
 
 KANA = "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほまみむめもやゆよらりるれろわをん"
+KATAKANA = [chr(ord(character) + 0x60) for character in KANA]
 KANJI = [bytes((row, cell)).decode("shift_jis") for row in range(0x89, 0x97) for cell in range(0x9F, 0xFC)][:1000]
 PATTERNS = [
     "leaves4",
@@ -73,14 +74,14 @@ def glyphs(folder: Path, characters: Sequence[str], poses: int) -> Iterator[tupl
                 yield character, cut.resize((SIDE, SIDE), Image.Resampling.BOX)
 
 
-def textures(folder: Path) -> Iterator[tuple[str, Image.Image]]:
+def textures(folder: Path, *, natural: bool) -> Iterator[tuple[str, Image.Image]]:
     """Yield (pattern, image) of grey patches turned by any angle, all of the same mean and contrast."""
     random = np.random.default_rng(0)
     for path in sorted(folder.rglob("*.pat")):
-        if path.stem not in PATTERNS:
-            continue
         raw = path.read_bytes()
         header, _, width, height, channels, _ = struct.unpack(">6I", raw[:24])
+        if (path.stem in PATTERNS) != natural or (not natural and min(width, height) < 120):
+            continue
         pixels = np.frombuffer(raw[header:], np.uint8).reshape(height, width, channels)[..., :3].mean(2)
         whole = Image.fromarray(np.tile(pixels, (2, 2)).astype(np.uint8))  # patterns are made to be tiled
         for _ in range(PATCHES):
@@ -108,15 +109,20 @@ def emoji(folder: Path) -> Iterator[tuple[str, Image.Image]]:
 def main(arguments: list[str] | None = None) -> None:
     """Write the pictures of a set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=["letters", "kana", "kanji", "textures", "emoji"])
+    parser.add_argument(
+        "set", choices=["letters", "lowercase", "kana", "katakana", "kanji", "textures", "patterns", "emoji"]
+    )
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     given = parser.parse_args(arguments)
     pictures = {
         "letters": lambda: glyphs(given.source, string.ascii_uppercase, 3),
+        "lowercase": lambda: glyphs(given.source, string.ascii_lowercase, 3),
+        "katakana": lambda: glyphs(given.source, KATAKANA, 3),
         "kana": lambda: glyphs(given.source, KANA, 3),
         "kanji": lambda: glyphs(given.source, KANJI, 1),
-        "textures": lambda: textures(given.source),
+        "textures": lambda: textures(given.source, natural=True),
+        "patterns": lambda: textures(given.source, natural=False),
         "emoji": lambda: emoji(given.source),
     }[given.set]()
     for number, (name, picture) in enumerate(pictures):

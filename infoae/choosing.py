@@ -1,12 +1,11 @@
 """Which recipe suits pictures of which nobody has said anything: each is tried on a few of them, without a label.
 
-A recipe is a place where neighbours are sought and a kind of augmentation. Those that seek in pixels come first. If a
-thumbnail of 4 x 4 pixels tells the categories of the best of them as well as all pixels do, there is nothing in pixels
-but where a picture is light, dark or coloured; then those that learn features first are tried.
+A recipe is a place where neighbours are sought and a kind of augmentation. Heads that began with other weights and find
+the same have found something; so recipes are judged by the mutual information between the categories of two heads. No
+twin is in it, which would take the side of the recipe that is trained with twins like it.
 
-Within either, all are judged by one measure, whatever they were trained with: the mutual information between the
-answers for pictures that the trial has not seen and for their twins, which one fixed augmentation moves, crops and
-recolours.
+Where a picture is light, dark or coloured is found by all heads, too. So a recipe does not count whose categories a
+thumbnail of 4 x 4 pixels tells as well as all pixels do, unless that is so of all.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 from infoae import metrics
 from infoae.category_model import CategoryModel
-from infoae.config import Augment, Config, recipes
+from infoae.config import Config, recipes
 from infoae.data import ImageSet
 from infoae.errors import Notice
 from infoae.evaluation import trivial
+from infoae.model import InfoAE
 from infoae.planning import Plan, with_image_shape
-from infoae.pseudolabels import joint
+from infoae.pseudolabels import vote
 from infoae.reporting.bars import Bar
 from infoae.runs.run import Run
 from infoae.trainer import Trainer
@@ -45,8 +46,6 @@ LARGEST = 32
 """Pixels of a side that larger pictures are shrunk to for trials."""
 USUAL = 10
 """Categories that are tried where their number is to be found."""
-JUDGE = Augment(kind="strokes", crop=0.2, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2)
-"""How twins differ that recipes are judged by: by as much as leaves a picture of anything what it is."""
 
 _SHORT: Mapping[str, Any] = {
     "model.width": 16,
@@ -83,8 +82,10 @@ class Candidate:
         return f"{self.recipe} with augment.kind={self.kind}"
 
 
-IN_PIXELS = (Candidate("mnist", "strokes", 0, 20), Candidate("mnist", "sound", 0, 20))
-LEARNED = tuple(Candidate("photos", kind, 10, 10) for kind in ("objects", "textures", "strokes", "sound"))
+CANDIDATES = (
+    *(Candidate("mnist", kind, 0, 20) for kind in ("strokes", "sound")),
+    *(Candidate("photos", kind, 10, 10) for kind in ("objects", "textures", "strokes", "sound")),
+)
 
 
 @dataclass(frozen=True)
@@ -94,71 +95,69 @@ class Trial:
     candidate: Candidate
     model: CategoryModel
     score: float
-    """Nats between the answers for pictures and for their twins; at most log K."""
+    """Nats between the categories of two heads, mean over pairs of heads; at most log K."""
     told_by_thumbnail: bool
     """Whether 4 x 4 pixels tell the categories as well as all pixels do."""
+
+    def __str__(self) -> str:
+        """Return it as it is told."""
+        return f"{self.candidate}: {self.score:.2f} nats{', by a thumbnail as well' if self.told_by_thumbnail else ''}"
 
 
 def chosen(plan: Plan) -> Candidate:
     """Return the candidate that suits a plan's training images, by trials on some of them, and say which and why."""
-    first = IN_PIXELS[0]
+    first = CANDIDATES[0]
     if len(plan.train) < FEWEST:
         _tell(f"{first}: {len(plan.train)} pictures are too few to try other recipes on")
         return first
-    with Bar("trying recipes", "recipes", len(IN_PIXELS)) as bar:
+    found: list[Trial] = []
+    with Bar("trying recipes", "recipes", len(CANDIDATES)) as bar:
         bar.show()
         try:
-            best, told = _best(plan, IN_PIXELS, bar)
-            if best.told_by_thumbnail:
-                bar.say("what pixels tell apart, a thumbnail tells as well: trying recipes that learn features first")
-                bar.total = len(IN_PIXELS) + len(LEARNED)
-                best, told = _best(plan, LEARNED, bar)
+            for trial in trials(plan.train.images, plan.config, plan.device, plan.precision):
+                found.append(trial)
+                bar.advance(1)
         except KeyboardInterrupt:
             bar.say("stopped while recipes were tried: no run was begun; --config RECIPE takes one at once")
             raise
-    _tell(f"{best.candidate} suits these pictures best ({told})")
+    best = best_of(found)
+    _tell(f"{best.candidate} suits these pictures best ({', '.join(map(str, found))})")
     return best.candidate
 
 
-def _best(plan: Plan, candidates: Sequence[Candidate], bar: Bar) -> tuple[Trial, str]:
-    """Try candidates; return the trial of the highest score, and all scores in words."""
-    found: list[Trial] = []
-    for trial in trials(candidates, plan.train.images, plan.config, plan.device, plan.precision):
-        found.append(trial)
-        bar.advance(1)
-    found.sort(key=lambda trial: trial.score, reverse=True)
-    return found[0], ", ".join(f"{trial.candidate}: {trial.score:.2f} nats" for trial in found)
+def best_of(found: Sequence[Trial]) -> Trial:
+    """Return the trial of the highest score, of those whose categories no thumbnail tells if there are any."""
+    return max(found, key=lambda trial: (not trial.told_by_thumbnail, trial.score))
 
 
 def trials(
-    candidates: Sequence[Candidate],
-    images: NDArray[np.uint8] | Shards,
-    config: Config,
-    device: torch.device,
-    precision: torch.dtype,
+    images: NDArray[np.uint8] | Shards, config: Config, device: torch.device, precision: torch.dtype
 ) -> Iterator[Trial]:
     """Try each candidate on some of `images` (N, C, H, W), with the number of categories and the seed of `config`."""
     order = np.random.default_rng(config.seed).permutation(len(images))
     seen, judged = (_small(images[np.sort(rows)]) for rows in (order[:IMAGES], order[IMAGES : IMAGES + JUDGED]))
     judged = judged if len(judged) >= JUDGED // 2 else seen[:JUDGED]  # of few pictures all are seen
-    for candidate in candidates:
-        model = _trained(candidate, seen, config, device, precision)
-        answers = model.classify(judged).numpy().astype(np.float64)
-        beside = trivial.compared(judged, answers.argmax(1), model.num_categories, config.seed)
+    for candidate in CANDIDATES:
+        model, heads = _trained(candidate, seen, config, device, precision)
+        beside = trivial.compared(judged, model.classify(judged).argmax(1).numpy(), model.num_categories, config.seed)
         told = beside.predicted_by_thumbnail >= beside.predicted_by_pixels
-        yield Trial(candidate, model, score(model, judged, answers, config.seed), told)
+        yield Trial(candidate, model, score(heads, model.num_categories), told)
 
 
-def score(model: CategoryModel, images: NDArray[np.uint8], answers: NDArray[np.float64], seed: int) -> float:
-    """Return the mutual information in nats between `answers` (N, K) for images (N, C, H, W) and those for twins."""
-    twins = joint.classify_augmented(model, images, seed, model.classify, JUDGE)
-    return metrics.mutual_information(metrics.joint_distribution(answers, twins))
+def score(heads: NDArray[np.int64], num_categories: int) -> float:
+    """Return the mutual information in nats between the categories of two heads (H, N), mean over pairs of heads."""
+    return float(np.mean([_shared(*pair, num_categories) for pair in combinations(heads, 2)]))
+
+
+def _shared(one: NDArray[np.int64], other: NDArray[np.int64], num_categories: int) -> float:
+    both = metrics.confusion_matrix(one, other, num_categories, num_categories)
+    return metrics.mutual_information(both / both.sum())
 
 
 def _trained(
     candidate: Candidate, images: NDArray[np.uint8], wanted: Config, device: torch.device, precision: torch.dtype
-) -> CategoryModel:
-    """Train as long as no image is generated."""
+) -> tuple[CategoryModel, NDArray[np.int64]]:
+    """Train as long as no image is generated; return the model, and its heads' categories (H, N) of the images."""
     learnt, first = candidate.representation_epochs, candidate.mutual_information_epochs
     number = USUAL if wanted.model.num_categories == "auto" else wanted.model.num_categories
     settings = dict(_SHORT) | {
@@ -176,7 +175,10 @@ def _trained(
         trainer = Trainer(Run.create(Path(folder), "trial", "auto", config), config, train, device, precision)
         last = (learnt + first) * trainer.steps_per_epoch
         trainer.fit([], should_stop=lambda: trainer.done == last)
-    return trainer.step.evaluated_model()
+    model, pairs = trainer.step.evaluated_model(), trainer.partners.pairs
+    assert isinstance(model, InfoAE)
+    assert pairs is not None
+    return model, vote.of_heads(model, images, pairs.nearest)[0].categories
 
 
 def _small(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

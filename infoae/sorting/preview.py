@@ -49,7 +49,7 @@ def preview(photos: Path, out: Path, asked: Asked, *, again: bool) -> dict[str, 
 
 
 def _candidates() -> list[str]:
-    return list(dict.fromkeys(each.recipe for each in (*choosing.IN_PIXELS, *choosing.LEARNED)))
+    return list(dict.fromkeys(each.recipe for each in choosing.CANDIDATES))
 
 
 def _sample(found: Inventory, progress: Progress) -> NDArray[np.uint8]:
