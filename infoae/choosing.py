@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from infoae import metrics
 from infoae.category_model import CategoryModel
 from infoae.config import Config, recipes
 from infoae.data import ImageSet
@@ -141,17 +140,14 @@ def trials(
         model, heads = _trained(candidate, seen, config, device, precision)
         beside = trivial.compared(judged, model.classify(judged).argmax(1).numpy(), model.num_categories, config.seed)
         told = beside.predicted_by_thumbnail >= beside.predicted_by_pixels
-        yield Trial(candidate, model, score(heads, model.num_categories), told)
+        yield Trial(candidate, model, score(heads), told)
 
 
-def score(heads: NDArray[np.int64], num_categories: int) -> float:
+def score(heads: NDArray[np.int64]) -> float:
     """Return the mutual information in nats between the categories of two heads (H, N), mean over pairs of heads."""
-    return float(np.mean([_shared(*pair, num_categories) for pair in combinations(heads, 2)]))
+    from sklearn.metrics import mutual_info_score
 
-
-def _shared(one: NDArray[np.int64], other: NDArray[np.int64], num_categories: int) -> float:
-    both = metrics.confusion_matrix(one, other, num_categories, num_categories)
-    return metrics.mutual_information(both / both.sum())
+    return float(np.mean([mutual_info_score(*pair) for pair in combinations(heads, 2)]))
 
 
 def _trained(

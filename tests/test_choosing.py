@@ -7,20 +7,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from infoae import choosing
-from infoae.augment import augmented
-from infoae.choosing import Candidate
-from infoae.config import recipes
+from infoae.choosing import Candidate, Trial
+from infoae.config import Model, recipes
 from infoae.data import ImageSet
 from infoae.errors import Notice
 from infoae.evaluation import trivial
 from infoae.model import InfoAE
 from infoae.planning import Plan, checked
-from infoae.random_streams import Stream, generator
-from infoae.runs.run import Run
 from tests.helpers.commands import call
 from tests.helpers.settings import SMALL, TINY
 
@@ -35,6 +31,10 @@ TINY_TRIALS = {
 }
 
 
+SHAPE = {"channels": 1, "image_size": 8, "width": 2}
+KINDS = (("strokes", 0.4), ("sound", 0.6))
+
+
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return checked(recipes.load("smoke", TINY), tmp_path, "mnist", None, None)
@@ -46,57 +46,61 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "_SHORT", dict(choosing._SHORT) | TINY_TRIALS)
     monkeypatch.setattr(choosing, "IMAGES", 200)
     monkeypatch.setattr(choosing, "FEWEST", 100)
-    monkeypatch.setattr(choosing, "IN_PIXELS", (Candidate("mnist", "strokes", 0, 1), Candidate("mnist", "sound", 0, 1)))
-    monkeypatch.setattr(choosing, "LEARNED", (Candidate("photos", "objects", 1, 1),))
+    tried = Candidate("mnist", "strokes", 0, 1), Candidate("mnist", "sound", 0, 1), Candidate("photos", "objects", 1, 1)
+    monkeypatch.setattr(choosing, "CANDIDATES", tried)
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("is_trivial", [False, True])
-def test_features_are_learnt_where_pixels_tell_no_more_than_a_thumbnail(
-    is_trivial: bool, plan: Plan, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("told", "chosen"),
+    [([False] * 3, "mnist with augment.kind=sound"), ([True, True, False], "photos with augment.kind=objects")],
+)
+def test_the_highest_score_counts_of_what_a_thumbnail_does_not_tell(
+    told: list[bool], chosen: str, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[str, int]] = []
-    scores = [0.5, 1.25, 0.1]
+    seen: list[tuple[int, ...]] = []
+    scores, thumbnails = [0.5, 1.25, 0.1], iter(told)
 
-    def scored(model: InfoAE, images: NDArray[np.uint8], *_: object) -> float:
-        seen.append((type(model.encoder.features).__name__, len(images)))
+    def scored(heads: NDArray[np.int64]) -> float:
+        seen.append(heads.shape)
         return scores[len(seen) - 1]
 
     def compared(*_: object) -> SimpleNamespace:
-        return SimpleNamespace(predicted_by_thumbnail=0.5, predicted_by_pixels=0.4 if is_trivial else 0.6)
+        return SimpleNamespace(predicted_by_thumbnail=0.5, predicted_by_pixels=0.4 if next(thumbnails) else 0.6)
 
     monkeypatch.setattr(choosing, "score", scored)
     monkeypatch.setattr(trivial, "compared", compared)
-    with pytest.warns(Notice, match="suits these pictures best") as told:
+    with pytest.warns(Notice, match="suits these pictures best") as notices:
         found = choosing.chosen(plan)
-    assert str(found) == ("photos with augment.kind=objects" if is_trivial else "mnist with augment.kind=sound")
-    assert ("1.25 nats, mnist with augment.kind=strokes: 0.50 nats" in str(told[0].message)) != is_trivial
-    # The 100 that no trial saw are too few to judge by.
-    assert seen == [("ConvFeatures", 200), ("ConvFeatures", 200), ("ResidualFeatures", 200)][: 3 if is_trivial else 2]
+    assert str(found) == chosen
+    said = "mnist with augment.kind=sound: 1.25 nats" + (", by a thumbnail as well" if told[1] else "")
+    assert said in str(notices[0].message)
+    assert seen == [(2, 200)] * 3  # of two heads, on the images that the trial has seen
+
+
+def test_where_a_thumbnail_tells_all_the_highest_score_counts() -> None:
+    trials = [Trial(Candidate("mnist", kind, 0, 1), InfoAE(Model(**SHAPE)), score, True) for kind, score in KINDS]
+    assert choosing.best_of(trials).candidate.kind == "sound"
 
 
 def test_every_candidate_is_a_recipe_with_a_kind_and_a_short_schedule() -> None:
-    every = (*choosing.IN_PIXELS, *choosing.LEARNED)
-    assert len({str(each) for each in every}) == len(every)
-    for candidate in every:
+    assert len({str(each) for each in choosing.CANDIDATES}) == len(choosing.CANDIDATES)
+    for candidate in choosing.CANDIDATES:
         config = recipes.load(candidate.recipe, candidate.settings)
         assert config.augment.kind == candidate.kind
-        learns = config.neighbours.source == "learned"
-        assert learns == (candidate.representation_epochs > 0) == (candidate in choosing.LEARNED)
+        assert (config.neighbours.source == "learned") == (candidate.representation_epochs > 0)
 
 
-def test_the_score_is_the_information_between_the_answers_for_pictures_and_for_their_twins(
-    lively_run: Run, mnist: tuple[ImageSet, ImageSet]
-) -> None:
-    model, images = InfoAE.of_run(lively_run), mnist[0].images
-    x = torch.tensor(images).float() / 255
-    twins = augmented(x, choosing.JUDGE, generator(3, Stream.EVALUATION)).clamp(0, 1)
-    p, q = (model.classify(each).double().numpy() for each in (x, twins))
-    joint = (p.T @ q + q.T @ p) / (2 * len(p))
-    product = joint.sum(1)[:, None] * joint.sum(0)
-    expected = float((joint * np.log(joint / product)).sum())
-    assert expected > 0.01
-    assert choosing.score(model, images, p, 3) == pytest.approx(expected, abs=1e-4)
+def test_the_score_is_the_information_that_two_heads_share() -> None:
+    def information(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+        joint = np.histogram2d(one, other, bins=3)[0] / len(one)
+        return float((joint * np.log(joint / np.outer(joint.sum(1), joint.sum(0)))).sum(where=joint > 0))
+
+    heads = np.random.default_rng(0).integers(0, 3, (3, 400))
+    heads[1, :350] = (heads[0, :350] + 1) % 3  # nearly the same, numbered otherwise
+    expected = np.mean([information(heads[i], heads[j]) for i, j in ((0, 1), (0, 2), (1, 2))])
+    assert expected > 0.3
+    assert choosing.score(heads) == pytest.approx(expected)
 
 
 @pytest.mark.usefixtures("quick")
@@ -118,7 +122,7 @@ def test_few_pictures_are_not_tried_on(plan: Plan, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(choosing, "trials", no_trials)
     with pytest.warns(Notice, match="300 pictures are too few to try other recipes on"):
-        assert choosing.chosen(plan) == choosing.IN_PIXELS[0]
+        assert choosing.chosen(plan) == choosing.CANDIDATES[0]
 
 
 def test_large_pictures_are_tried_small() -> None:
