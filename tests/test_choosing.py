@@ -99,7 +99,7 @@ def test_the_score_is_the_information_that_two_heads_share() -> None:
     heads = np.random.default_rng(0).integers(0, 3, (3, 400))
     heads[1, :350] = (heads[0, :350] + 1) % 3  # nearly the same, numbered otherwise
     expected = np.mean([information(heads[i], heads[j]) for i, j in ((0, 1), (0, 2), (1, 2))])
-    assert expected > 0.3
+    assert expected > 0.2
     assert choosing.score(heads) == pytest.approx(expected)
 
 

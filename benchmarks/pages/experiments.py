@@ -170,6 +170,19 @@ def unbalanced(name: str) -> Callable[[Results], list[str]]:
     return made
 
 
+def choice(results: Results) -> list[str]:
+    """Which recipe is chosen without labels, and which is best with them."""
+    header = ["pictures", "seed", "chosen", "accuracy of its trial", "best", "regret", "Spearman"]
+    rows = []
+    for entry in results.json("choice.json")["results"]:
+        accuracy = {each["candidate"]: each["accuracy"] for each in entry["candidates"]}
+        chosen, best = (entry[key].replace("augment.kind=", "") for key in ("chosen", "best"))
+        rank = "" if entry["spearman"] is None else f"{entry['spearman']:.2f}"
+        regret = f"{100 * entry['regret']:.1f} points"
+        rows.append([entry["set"], str(entry["seed"]), chosen, percent(accuracy[entry["chosen"]]), best, regret, rank])
+    return results.source("choice") + table(header, rows)
+
+
 def simple_clusterings(data: str) -> Callable[[Results], list[str]]:
     """What k-means and Gaussian mixtures find, with the deviation over seeds."""
 
