@@ -28,11 +28,11 @@ def correct(
 
     The encoder stays, the classifier learns again, in seconds. The old run stays as it is.
     """
-    from infoae import correcting
+    from infoae.correcting.correct import correct as corrected
     from infoae.gallery import corrections as given
     from infoae.runs.run import Run
 
-    found = correcting.correct(Run.open(run, runs), given.read(corrections), pictures, name, data_root)
+    found = corrected(Run.open(run, runs), given.read(corrections), pictures, name, data_root)
     if as_json:
         print_json(found.to_dict())
         return

@@ -15,7 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from infoae.cli.app import app
-from infoae.correcting import Corrected, correct, renumbered
+from infoae.correcting.correct import Corrected, correct
+from infoae.correcting.numbers import renumbered
 from infoae.data import ImageSet
 from infoae.errors import InfoAEError, UsageError
 from infoae.gallery.corrections import Corrections

@@ -190,13 +190,13 @@ def _trained(photos: Path, out: Path, progress: Progress, found: Inventory, say:
 
 def _corrected(out: Path, progress: Progress, corrections: Path, say: Say) -> Progress:
     """Make a run that follows the corrections of the one there is; what comes after training is then done again."""
-    from infoae import correcting
+    from infoae.correcting.correct import correct
     from infoae.gallery import corrections as given
     from infoae.runs.run import Run
 
     if not progress.exported:
         raise UsageError(f"--corrections {corrections}: {out} has no categories yet, to which they could belong")
-    found = correcting.correct(Run(out / RUNS / progress.run), given.read(corrections), Path())
+    found = correct(Run(out / RUNS / progress.run), given.read(corrections), Path())
     for line in found.described():
         say(line)
     fresh = {"corrected": found.run.name, "exported": False, "likeness": None, "shown": False}

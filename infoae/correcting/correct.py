@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoae.config import Config
+from infoae.correcting.numbers import Renumbered, renumbered
 from infoae.data.decode import read_image
 from infoae.data.unreadable import UnreadableImageError
 from infoae.errors import InfoAEError, UsageError, shown
@@ -27,7 +28,7 @@ from infoae.files import write_json
 from infoae.gallery.corrections import Corrections
 from infoae.loading import load_training
 from infoae.model import InfoAE
-from infoae.pseudolabels import joint, merging
+from infoae.pseudolabels import joint
 from infoae.random_streams import Stream
 from infoae.random_streams import generator as random_stream
 from infoae.runs import checkpoint, names
@@ -44,29 +45,6 @@ EACH = (10, 40, 160)
 more cost other pictures near it."""
 MOST = 100_000
 """Training images that are looked at: a classifier of latents needs no more."""
-
-
-@dataclass(frozen=True)
-class Renumbered:
-    """The categories that corrections leave, and which over-categories are in each."""
-
-    source: Ints
-    """(M',) the over-category of the old model that each is, or is a copy of."""
-    category_of: Ints
-    """(M',) the new category of each."""
-    new_numbers: dict[int, list[int]]
-    """Old category -> the new ones that its pictures go to."""
-
-    @property
-    def num_categories(self) -> int:
-        """K'."""
-        return int(self.category_of.max()) + 1
-
-    @property
-    def copied(self) -> list[tuple[int, int]]:
-        """The new categories, two each, that are told apart by latents alone: both hold a copy of one over-category."""
-        twice = np.flatnonzero(np.bincount(self.source) > 1)
-        return [tuple(self.category_of[self.source == over].tolist()) for over in twice]
 
 
 @dataclass(frozen=True)
@@ -140,47 +118,6 @@ def correct(
     obeyed = _obeyed(model, z_said, allowed)
     made = _stored(run, at, model, config, given, new, name)
     return Corrected(made, new.new_numbers, dict(moved.most_common()), obeyed, len(said))
-
-
-def renumbered(category_of: Ints, given: Corrections, found: Floats | None) -> Renumbered:
-    """Return the categories that `given` leaves of those of over-categories (M,).
-
-    A merge has the number of its first category, the second part of a split comes last. A category is split into the
-    two that its over-categories merge into, by their joint distribution `found` (M, M); one that has a single
-    over-category is split in two by latents, each part with a copy of it. Raises UsageError if one category is left.
-    """
-    first = {category: min(group) for group in given.merges for category in group}
-    parts: dict[int, list[Ints]] = {}
-    for category in range(given.num_categories):
-        inside = np.flatnonzero(category_of == category)
-        if category in given.splits:
-            assert found is not None
-            parts[category] = list(_halves(inside, found))
-        elif first.get(category, category) in parts:
-            parts[first[category]] = [np.concatenate([*parts[first[category]], inside])]
-        else:
-            parts[category] = [inside]
-    ordered = [(category, found[0]) for category, found in parts.items()]
-    ordered += [(category, found[1]) for category, found in parts.items() if len(found) > 1]
-    if len(ordered) < 2:
-        raise UsageError("these merges leave one category: there have to be two")
-    numbers = {category: [new for new, (old, _) in enumerate(ordered) if old == category] for category in parts}
-    return Renumbered(
-        np.concatenate([inside for _, inside in ordered]),
-        np.repeat(np.arange(len(ordered)), [len(inside) for _, inside in ordered]),
-        {category: numbers[first.get(category, category)] for category in range(given.num_categories)},
-    )
-
-
-def _halves(inside: Ints, found: Floats) -> tuple[Ints, Ints]:
-    """Return a category's over-categories (.,) in two parts, the same one in both where but one is ever answered."""
-    used = inside[found[np.ix_(inside, inside)].sum(1) > 0]
-    if len(used) < 2:
-        one = used if len(used) else inside[:1]
-        return inside, one
-    within = found[np.ix_(used, used)]
-    second = used[merging.merge(within / within.sum(), 2)[0] == 1]
-    return np.setdiff1d(inside, second), second
 
 
 def _joint(model: InfoAE, inputs: NDArray[Any], over: Tensor) -> Floats:

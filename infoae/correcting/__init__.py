@@ -1,0 +1,1 @@
+"""A run as a person corrects it: what corrections.json of the gallery says becomes a new run."""
