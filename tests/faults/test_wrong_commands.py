@@ -34,6 +34,8 @@ BASES: dict[str, list[str]] = {
     "tune": ["--config", "nosuch"],
     "evaluate": ["nosuch"],
     "figures": ["nosuch"],
+    "gallery": ["nosuch"],
+    "correct": ["nosuch", "nosuch.json"],
     "name": ["nosuch", "--labels", "nosuch.txt"],
     "export": ["nosuch", "--onnx"],
     "classify": ["nosuch.png", "--model", "nosuch"],
