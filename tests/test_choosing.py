@@ -31,7 +31,7 @@ TINY_TRIALS = {
 }
 
 
-SHAPE = {"channels": 1, "image_size": 8, "width": 2}
+SMALLEST = Model(channels=1, image_size=8, width=2)
 KINDS = (("strokes", 0.4), ("sound", 0.6))
 
 
@@ -79,7 +79,7 @@ def test_the_highest_score_counts_of_what_a_thumbnail_does_not_tell(
 
 
 def test_where_a_thumbnail_tells_all_the_highest_score_counts() -> None:
-    trials = [Trial(Candidate("mnist", kind, 0, 1), InfoAE(Model(**SHAPE)), score, True) for kind, score in KINDS]
+    trials = [Trial(Candidate("mnist", kind, 0, 1), InfoAE(SMALLEST), score, True) for kind, score in KINDS]
     assert choosing.best_of(trials).candidate.kind == "sound"
 
 
