@@ -79,7 +79,8 @@ def picture_of(pixels: NDArray[np.uint8], side: int) -> Image.Image:
 def sheets(spool: Spool, order: Sequence[int]) -> Iterator[bytes]:
     """Yield WebP files of COLUMNS x COLUMNS pictures of the spool, each in the middle of a square of `spool.side`.
 
-    The squares are filled in `order`, row by row; what no picture covers is transparent.
+    One that is smaller is enlarged, or it would be a speck beside others. The squares are filled in `order`, row by
+    row; what no picture covers is transparent.
     """
     size = COLUMNS * COLUMNS
     parts = [order[start : start + size] for start in range(0, len(order), size)]
@@ -90,10 +91,19 @@ def sheets(spool: Spool, order: Sequence[int]) -> Iterator[bytes]:
 def _sheet(pictures: list[Image.Image], side: int) -> bytes:
     rows = -(-len(pictures) // COLUMNS)
     canvas = Image.new("RGBA", (COLUMNS * side, rows * side))
-    for number, picture in enumerate(pictures):
+    for number, small in enumerate(pictures):
         row, column = divmod(number, COLUMNS)
+        picture = _enlarged(small, side)
         left, top = (side - picture.width) // 2, (side - picture.height) // 2
         canvas.paste(picture.convert("RGBA"), (column * side + left, row * side + top))
     content = io.BytesIO()
     canvas.save(content, "WEBP", lossless=side < _LARGE, quality=_QUALITY, method=2)
     return content.getvalue()
+
+
+def _enlarged(picture: Image.Image, side: int) -> Image.Image:
+    factor = side / max(picture.size)
+    if factor <= 1:
+        return picture
+    size = max(1, round(factor * picture.width)), max(1, round(factor * picture.height))
+    return picture.resize(size, Image.Resampling.NEAREST if factor >= 2 else Image.Resampling.BICUBIC)
