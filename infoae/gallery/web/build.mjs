@@ -1,13 +1,13 @@
 // Builds ../assets from the sources here: `npm ci && npm run build`. What it writes is committed.
+// ../assets/body.html is no build: it is written by hand, there alone.
 import { build } from "esbuild";
-import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 
 const assets = "../assets";
 const shared = { bundle: true, minify: true, legalComments: "none", target: "es2022", logLevel: "warning" };
 await build({ ...shared, entryPoints: ["src/main.js"], outfile: `${assets}/gallery.js`, format: "esm" });
 await build({ ...shared, entryPoints: ["src/style.css"], outfile: `${assets}/gallery.css` });
-copyFileSync("src/body.html", `${assets}/body.html`);
 const wasm = readFileSync("node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm");
 writeFileSync(`${assets}/onnxruntime.wasm.gz`, gzipSync(wasm, { level: 9 }));
 
