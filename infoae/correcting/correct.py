@@ -130,6 +130,8 @@ def _joint(model: InfoAE, inputs: NDArray[Any], over: Tensor) -> Floats:
 def _spoken_of(model: InfoAE, given: Corrections, pictures: Path) -> NDArray[np.uint8]:
     """Return the pictures (P, C, H, W) that corrections speak of: examples, then those that are `not_this`."""
     paths = [*given.examples, *(each.path for each in given.not_this)]
+    if not paths:
+        return np.empty((0, *model.image_shape), np.uint8)  # a run on features of a file has no other shape
     images = np.empty((len(paths), *model.seen_shape), np.uint8)
     for row, path in enumerate(paths):
         try:

@@ -194,6 +194,8 @@ def _corrected(out: Path, progress: Progress, corrections: Path, say: Say) -> Pr
     from infoae.gallery import corrections as given
     from infoae.runs.run import Run
 
+    if progress.corrected is not None and not progress.exported:
+        return progress  # the command was stopped after it, and goes on
     if not progress.exported:
         raise UsageError(f"--corrections {corrections}: {out} has no categories yet, to which they could belong")
     found = correct(Run(out / RUNS / progress.run), given.read(corrections), Path())

@@ -87,8 +87,13 @@ def test_corrections_rename_and_move_pictures_for_good(done: Callable[[], Path])
     assert corrected[0]["category"] == 1 - first["category"]
     assert "corrected" in json.loads(out)["run"]
     assert json.loads(sort(folder, "--json")[1])["new"] == 0  # and so it stays
-    code, _, told = sort(folder, "--corrections", "c.json")
-    assert code == 0, told  # of the run that is corrected by now: the same numbers and step
+    state = folder / "s/sort.json"  # as if it had been stopped before the export
+    stopped = json.loads(state.read_text()) | {"exported": False, "likeness": None, "shown": False}
+    state.write_text(json.dumps(stopped))
+    code, again, told = sort(folder, "--corrections", "c.json", "--json")
+    assert (code, json.loads(again)["run"]) == (0, json.loads(out)["run"]), told
+    code, again, told = sort(folder, "--corrections", "c.json", "--json")  # the same numbers and step
+    assert (code, json.loads(again)["run"] != json.loads(out)["run"]) == (0, True), told
 
 
 def test_what_is_wrong_with_pictures_is_told(done: Callable[[], Path]) -> None:
