@@ -71,6 +71,27 @@ def test_a_category_of_one_over_category_is_copied() -> None:
     assert found.source[found.category_of == 4].tolist() == [2]
 
 
+def test_a_part_goes_to_the_category_that_it_is_said_to_belong_to() -> None:
+    category_of = np.array([0, 1, 2, 3, 0, 1])
+    found = renumbered(category_of, Corrections(**WHAT, parts={4: 3, 1: 2}), None)
+    assert found.new_numbers == {0: [0], 1: [1], 2: [2], 3: [3]}
+    assert [found.source[found.category_of == new].tolist() for new in range(4)] == [[0], [5], [1, 2], [3, 4]]
+
+
+def test_a_category_without_parts_is_where_they_went() -> None:
+    category_of = np.array([0, 1, 2, 3, 0])
+    found = renumbered(category_of, Corrections(**WHAT, parts={0: 3, 4: 2}, merges=((2, 1),)), None)
+    assert found.new_numbers == {0: [0, 1], 1: [0], 2: [0], 3: [1]}
+    assert [sorted(found.source[found.category_of == new]) for new in range(2)] == [[1, 2, 4], [0, 3]]
+    with pytest.raises(UsageError, match="category 2 is to be split, and all its parts"):
+        renumbered(category_of, Corrections(**WHAT, parts={2: 3}, splits=(2,)), np.eye(5) / 5)
+
+
+def test_a_part_that_there_is_not_is_refused() -> None:
+    with pytest.raises(UsageError, match="part 5 of 4, which are 0 to 3"):
+        renumbered(np.arange(4), Corrections(**WHAT, parts={5: 0}), None)
+
+
 def test_one_category_is_too_few() -> None:
     with pytest.raises(UsageError, match="leave one category"):
         renumbered(np.arange(4), Corrections(**WHAT, merges=((0, 1, 2, 3),)), None)
@@ -83,13 +104,15 @@ def test_every_over_category_is_in_a_category_that_its_old_one_became(data: st.D
     order = data.draw(st.permutations(range(4)))
     merges = ((order[0], order[1]),) if data.draw(st.booleans()) else ()
     splits = tuple(data.draw(st.sets(st.sampled_from(order[2:]))))
+    parts = data.draw(st.dictionaries(st.integers(4, max(4, len(category_of) - 1)), st.integers(0, 3)))
+    parts = {over: category for over, category in parts.items() if over < len(category_of)}
     joint = np.random.default_rng(data.draw(st.integers(0, 99))).random((len(category_of),) * 2)
     joint = (joint + joint.T) / joint.sum() / 2
-    found = renumbered(category_of, Corrections(**WHAT, merges=merges, splits=splits), joint)
+    found = renumbered(category_of, Corrections(**WHAT, merges=merges, splits=splits, parts=parts), joint)
     assert sorted(set(found.source.tolist())) == list(range(len(category_of)))
     assert sorted(set(found.category_of.tolist())) == list(range(4 - len(merges) + len(splits)))
     for over, new in zip(found.source, found.category_of, strict=True):
-        assert new in found.new_numbers[category_of[over]]
+        assert new in found.new_numbers[parts.get(int(over), int(category_of[over]))]
 
 
 @pytest.fixture

@@ -41,19 +41,21 @@ class Renumbered:
 def renumbered(category_of: Ints, given: Corrections, found: Floats | None) -> Renumbered:
     """Return the categories that `given` leaves of those of over-categories (M,).
 
-    A merge has the number of its first category, the second part of a split comes last. A category is split into the
-    two that its over-categories merge into, by their joint distribution `found` (M, M); one that has a single
-    over-category is split in two by latents, each part with a copy of it. Raises UsageError if one category is left.
+    Over-categories go to other categories first, then these are merged and split. A merge has the number of its first
+    category, the second part of a split comes last. A category is split into the two that its over-categories merge
+    into, by their joint distribution `found` (M, M); one that has a single over-category is split in two by latents,
+    each part with a copy of it. A category of which nothing is left is where its over-categories went. Raises
+    UsageError if one category is left, for an over-category that there is not, and for a split of what is empty.
     """
     first = {category: min(group) for group in given.merges for category in group}
+    placed = _placed(category_of, given)
+    merged = np.array([first.get(category, category) for category in placed.tolist()])
     parts: dict[int, list[Ints]] = {}
-    for category in range(given.num_categories):
-        inside = np.flatnonzero(category_of == category)
+    for category in np.unique(merged).tolist():
+        inside = np.flatnonzero(merged == category)
         if category in given.splits:
             assert found is not None
             parts[category] = list(_halves(inside, found))
-        elif first.get(category, category) in parts:
-            parts[first[category]] = [np.concatenate([*parts[first[category]], inside])]
         else:
             parts[category] = [inside]
     ordered = [(category, found[0]) for category, found in parts.items()]
@@ -64,8 +66,24 @@ def renumbered(category_of: Ints, given: Corrections, found: Floats | None) -> R
     return Renumbered(
         np.concatenate([inside for _, inside in ordered]),
         np.repeat(np.arange(len(ordered)), [len(inside) for _, inside in ordered]),
-        {category: numbers[first.get(category, category)] for category in range(given.num_categories)},
+        {
+            category: numbers.get(first.get(category, category))
+            or sorted({new for went in merged[category_of == category].tolist() for new in numbers[went]})
+            for category in range(given.num_categories)
+        },
     )
+
+
+def _placed(category_of: Ints, given: Corrections) -> Ints:
+    """Return the category of each over-category (M,) once those that belong elsewhere are there."""
+    placed = category_of.copy()
+    for over, category in given.parts.items():
+        if over >= len(placed):
+            raise UsageError(f"part {over} of {len(placed)}, which are 0 to {len(placed) - 1}")
+        placed[over] = category
+    if empty := sorted(set(given.splits) - set(placed.tolist())):
+        raise UsageError(f"category {empty[0]} is to be split, and all its parts are to go elsewhere")
+    return placed
 
 
 def _halves(inside: Ints, found: Floats) -> tuple[Ints, Ints]:

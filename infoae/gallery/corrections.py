@@ -40,6 +40,8 @@ class Corrections(_Section):
     """Groups of two or more categories that are one; no category is in two groups."""
     splits: tuple[Category, ...] = ()
     """Categories that are several."""
+    parts: dict[Category, Category] = {}
+    """Over-category -> the category that all its pictures belong to."""
     not_this: tuple[NotThis, ...] = ()
     """Pictures that are not of the category that they were given."""
     examples: dict[str, Category] = {}
@@ -53,7 +55,7 @@ class Corrections(_Section):
         if both := sorted(set(merged) & set(self.splits)):
             raise ValueError(f"category {both[0]} is to be merged and to be split")
         named = [*self.names, *merged, *self.splits, *(each.category for each in self.not_this)]
-        named += self.examples.values()
+        named += [*self.parts.values(), *self.examples.values()]
         if over := [category for category in named if category >= self.num_categories]:
             raise ValueError(f"category {over[0]} of {self.num_categories}, which are 0 to {self.num_categories - 1}")
         for each in self.not_this:
