@@ -27,13 +27,15 @@ class Answered:
     """N pictures and the answers for them.
 
     `paths` are N; `categories` int (N, T) are the T most probable ones, the first being the answer, `probabilities`
-    float32 (N, T) those of them; `latents` are float32 (N, Z). `passed_over` counts the files that are not among them.
+    float32 (N, T) those of them; `latents` are float32 (N, Z). `over` int (N,) is the most probable over-category of
+    those in the answer. `passed_over` counts the files that are not among them.
     """
 
     paths: list[str]
     categories: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     latents: NDArray[np.float32]
+    over: NDArray[np.int64]
     passed_over: Counter[str]
 
     def __len__(self) -> int:
@@ -62,6 +64,7 @@ def answers_for(
     tops: list[NDArray[np.int64]] = []
     probabilities: list[NDArray[np.float32]] = []
     latents: list[NDArray[np.float32]] = []
+    overs: list[NDArray[np.int64]] = []
     passed_over: Counter[str] = Counter()
     for chunk in pictures.chunks:
         passed_over += chunk.passed_over
@@ -70,12 +73,14 @@ def answers_for(
         if len(paths) + len(chunk.paths) > MAX_GALLERY:
             raise InfoAEError(f"{pictures.origin}: more pictures than {MAX_GALLERY}; give --data a part of them")
         z = model.encode(chunk.inputs)
-        answers = _classified(model, z)
-        found = answers.topk(min(TOP, model.num_categories))
+        over = _classified(model, z)
+        found = model.merge_probabilities(over).topk(min(TOP, model.num_categories))
+        elsewhere = model.category_of.cpu() != found.indices[:, :1]
         paths += chunk.paths
         tops.append(found.indices.numpy())
         probabilities.append(found.values.numpy())
         latents.append(z.numpy())
+        overs.append(over.masked_fill(elsewhere, -1).argmax(1).numpy())
         for thumbnail, encoded in chunk.thumbnails:
             thumbnails.append(thumbnail, encoded)
         if reconstructions is not None:
@@ -83,14 +88,15 @@ def answers_for(
                 reconstructions.append(picture, encode(picture))
         advance(len(chunk.paths))
     check_any(len(paths), passed_over)
-    return Answered(paths, np.concatenate(tops), np.concatenate(probabilities), np.concatenate(latents), passed_over)
+    arrays = (np.concatenate(each) for each in (tops, probabilities, latents, overs))
+    return Answered(paths, *arrays, passed_over)
 
 
 @torch.inference_mode()
 def _classified(model: CategoryModel, z: torch.Tensor) -> torch.Tensor:
-    """Latents (B, Z) -> probabilities (B, K) on the CPU, as `classify` gives them from the images."""
+    """Latents (B, Z) -> probabilities of over-categories (B, M) on the CPU, as `classify_over` gives them."""
     device = next(model.parameters()).device
-    return model.merge_probabilities(model.classifier(z.to(device)).softmax(1)).float().cpu()
+    return model.classifier(z.to(device)).softmax(1).float().cpu()
 
 
 def _reconstructed(model: CategoryModel, z: torch.Tensor) -> list[Image.Image]:

@@ -23,7 +23,7 @@ from infoae.errors import InfoAEError, UsageError, shown
 from infoae.gallery import html, layout
 from infoae.gallery.answers import Answered, answers_for
 from infoae.gallery.pictures import Pictures, pictures_of
-from infoae.gallery.rows import distances, rows
+from infoae.gallery.rows import distances, parts, rows
 from infoae.gallery.sheets import COLUMNS, Spool, sheets
 from infoae.methods.registry import model_of
 from infoae.reporting.images import progress
@@ -89,7 +89,7 @@ def write(
         drawn = None if model.no_decoder else stack.enter_context(Spool(scratch / "reconstructions"))
         answered = _answered(pictures, model, thumbnails, drawn)
         say(f"map of {len(answered):,} pictures")
-        order, content = _content(answered, model.num_categories)
+        order, content = _content(answered, model.category_of.cpu().numpy(), model.num_categories)
         content |= {"run": run.name, "step": step, "origin": pictures.origin, "names": given}
         content["key"] = hashlib.blake2b(
             json.dumps([run.name, step, answered.paths]).encode(), digest_size=8
@@ -128,19 +128,34 @@ def _answered(pictures: Pictures, model: CategoryModel, thumbnails: Spool, drawn
         return answers_for(pictures, model, thumbnails, drawn, advance)
 
 
-def _content(answered: Answered, num_categories: int) -> tuple[NDArray[np.int64], dict[str, Any]]:
-    """Return the order of the pictures on the page, and what it says of them; there, indices are places in that."""
+def _content(
+    answered: Answered, category_of: NDArray[np.int64], num_categories: int
+) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Return the order of the pictures on the page, and what it says of them; there, indices are places in that.
+
+    `category_of` (M,) is the category of each over-category.
+    """
     categories = answered.categories[:, 0]
     distance = distances(answered.latents, categories, num_categories)
     found = rows(categories, answered.margins, distance, num_categories)
+    inside = parts(
+        answered.over, distances(answered.latents, answered.over, len(category_of)), category_of, num_categories
+    )
     near, places = layout.neighbours(answered.latents), layout.places(answered.latents)
     levels = layout.levels(places, _prominence(categories, distance, num_categories))
-    first = list(dict.fromkeys(index for row in found for index in (*row.typical, *row.doubtful, *row.outliers)))
+    shown = [index for row in found for index in (*row.typical, *row.doubtful, *row.outliers)]
+    shown += [index for of_category in inside for part in of_category for index in part.typical]
+    first = list(dict.fromkeys(shown))
     order = layout.reading_order(first, levels, places)
     place_of = np.empty(len(order), np.int64)
     place_of[order] = np.arange(len(order))
     return order, {
-        "rows": [asdict(row) | {kind: place_of[getattr(row, kind)].tolist() for kind in KINDS} for row in found],
+        "rows": [
+            asdict(row)
+            | {kind: place_of[getattr(row, kind)].tolist() for kind in KINDS}
+            | {"parts": [asdict(part) | {"typical": place_of[part.typical].tolist()} for part in inside[row.category]]}
+            for row in found
+        ],
         "num_categories": num_categories,
         "paths": [answered.paths[index] for index in order],
         "categories": answered.categories[order].tolist(),

@@ -1,4 +1,4 @@
-"""Which pictures stand for a category: the most typical, the most doubtful and the outliers. No label is used."""
+"""Which pictures stand for a category and for its parts: the most typical, doubtful ones, outliers. Without labels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 SHOWN = 16
 """Pictures of each kind that a row has, at most."""
+OF_PART = 10
+"""Pictures that a part has, at most."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,32 @@ class Row:
     """Least more probable than the next category."""
     outliers: list[int]
     """Of the largest angle from the mean latent of the category."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """An over-category: its number, how many pictures are in it, and indices of its most typical ones."""
+
+    over: int
+    size: int
+    typical: list[int]
+
+
+def parts(
+    over: NDArray[np.int64], distance: NDArray[np.float32], category_of: NDArray[np.int64], num_categories: int
+) -> list[list[Part]]:
+    """Return the parts of each category that hold a picture, the largest first; none where a category is one part.
+
+    `over` (N,) are the pictures' over-categories, `distance` (N,) those from the mean latents of these, and
+    `category_of` (M,) is the category of each over-category.
+    """
+    found: list[list[Part]] = [[] for _ in range(num_categories)]
+    for each, category in enumerate(category_of.tolist()):
+        members = np.flatnonzero(over == each)
+        typical = members[np.argsort(distance[members], kind="stable")][:OF_PART]
+        if len(members):
+            found[category].append(Part(each, len(members), typical.tolist()))
+    return [sorted(inside, key=lambda part: -part.size) if len(inside) > 1 else [] for inside in found]
 
 
 def distances(latents: NDArray[np.float32], categories: NDArray[np.int64], num_categories: int) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import base64
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from infoae.correcting.correct import correct
 from infoae.data.decode import read_image
 from infoae.deploy.classifier import Classifier
 from infoae.gallery import corrections, page
+from infoae.runs import checkpoint
+from infoae.runs.run import Run
 from tests.gallery.conftest import EVIL_NAME, Made
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
@@ -301,3 +304,32 @@ def test_thumbnails_beside_the_page(
     shown = opened.page.locator("#viewer canvas").first.screenshot()
     opened.page.evaluate("document.querySelector('#viewer').style.visibility = 'hidden'")
     assert shown != opened.page.screenshot(clip=opened.page.locator("#viewer").bounding_box())
+
+
+def test_a_part_is_put_into_another_category_and_back(
+    visit: Callable[..., Opened], gallery: Made, tmp_path: Path
+) -> None:
+    rows = content(gallery)["rows"]
+    first, second, other = sorted(range(len(rows)), key=lambda category: -rows[category]["size"])[:3]
+    head = {"run": gallery.run.name, "step": checkpoint.read(gallery.run.checkpoint("best")).step}
+    merge = corrections.Corrections(**head, num_categories=len(rows), merges=((first, second),))
+    shutil.copytree(gallery.run.path, tmp_path / "runs" / gallery.run.name)  # other tests count the runs
+    found = correct(Run.open(gallery.run.name, tmp_path / "runs"), merge, gallery.pictures)
+    made = replace(gallery, written=page.write(found.run, tmp_path / "page.html", data=gallery.pictures, device="cpu"))
+    (merged,), (target,) = found.new_numbers[first], found.new_numbers[other]
+    parts = content(made)["rows"][merged]["parts"]
+    assert [part["size"] for part in parts] == [rows[first]["size"], rows[second]["size"]]
+    desktop = visit(made.written.page).page
+    desktop.click(f".row[data-category='{merged}'] summary")
+    where = desktop.locator(f"select[data-over='{parts[0]['over']}']")
+    where.wait_for()
+    shown = desktop.locator(f".strip:has(select[data-over='{parts[0]['over']}']) .picture")
+    assert [int(each.get_attribute("data-index")) for each in shown.all()] == parts[0]["typical"]
+    where.select_option(str(target))
+    said = saved(desktop, tmp_path)
+    assert said.parts == {parts[0]["over"]: target}
+    moved = correct(found.run, said, gallery.pictures).run
+    sizes = page.write(moved, tmp_path / "moved.html", data=gallery.pictures, device="cpu").category_sizes
+    assert (sizes[merged], sizes[target]) == (rows[second]["size"], rows[other]["size"] + rows[first]["size"])
+    where.select_option(str(merged))
+    assert desktop.locator("#download").is_disabled()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from infoae.gallery.rows import SHOWN, distances, rows
+from infoae.gallery.rows import OF_PART, SHOWN, distances, parts, rows
 
 CATEGORIES = 4
 
@@ -50,3 +50,15 @@ def test_no_picture_of_a_small_category_is_typical_and_an_outlier() -> None:
     assert 0 < small.size < 2 * SHOWN
     assert sorted(small.typical + small.outliers) == np.flatnonzero(categories == 3).tolist()
     assert len(small.typical) == -(-small.size // 2)
+
+
+def test_parts_of_a_category_are_its_over_categories_the_largest_first() -> None:
+    latents, over, _ = answers()
+    category_of = np.array([1, 1, 1, 0])
+    distance = distances(latents, over, len(category_of))
+    found = parts(over, distance, category_of, 2)
+    assert found[0] == []  # it is one part
+    assert [(part.over, part.size) for part in found[1]] == [(0, list(over).count(0)), (1, list(over).count(1))]
+    for part in found[1]:
+        members = [index for index in range(len(latents)) if over[index] == part.over]
+        assert part.typical == sorted(members, key=lambda index: distance[index])[:OF_PART]

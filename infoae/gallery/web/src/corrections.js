@@ -2,7 +2,7 @@ import { data } from "./data.js";
 
 const KEY = `infoae gallery ${data.key}`;
 const listeners = [];
-const blank = () => ({ names: {}, merges: [], splits: [], not_this: [], examples: {} });
+const blank = () => ({ names: {}, merges: [], splits: [], parts: {}, not_this: [], examples: {} });
 
 /** What a person has said, as corrections.json has it; kept by the browser until it is saved. */
 export const state = { ...blank(), ...stored() };
@@ -63,6 +63,15 @@ export function toggleSplit(category) {
   changed();
 }
 
+/** Say which category a part belongs to; the one that it is in takes that back. */
+export function movePart(over, from, category) {
+  if (category === from) delete state.parts[over];
+  else state.parts[over] = category;
+  changed();
+}
+
+export const partIn = (over, from) => state.parts[over] ?? from;
+
 export function toggleNotThis(path, category) {
   if (isNotThis(path, category)) {
     state.not_this = state.not_this.filter((each) => each.path !== path || each.category !== category);
@@ -87,8 +96,7 @@ export function setExample(path, category) {
 export const exampleOf = (path) => (Object.hasOwn(state.examples, path) ? state.examples[path] : null);
 
 export function size() {
-  const { names, merges, splits, not_this: notThis, examples } = state;
-  return Object.keys(names).length + merges.length + splits.length + notThis.length + Object.keys(examples).length;
+  return Object.values(state).reduce((sum, said) => sum + (said.length ?? Object.keys(said).length), 0);
 }
 
 function text() {

@@ -1,5 +1,5 @@
 import { colour, count, data, number, percent } from "./data.js";
-import { groupOf, isSplit, merge, nameOf, onChange, rename, toggleSplit, unmerge } from "./corrections.js";
+import { groupOf, isSplit, merge, movePart, nameOf, onChange, partIn, rename, toggleSplit, unmerge } from "./corrections.js";
 import { element } from "./dom.js";
 import { strip } from "./grid.js";
 
@@ -78,8 +78,32 @@ function rowOf(row, showAll) {
       "div",
       { className: "strips" },
       ...Object.entries(KINDS).map(([kind, [label, explanation]]) => row[kind].length ? strip(label, explanation, row[kind]) : null),
+      row.parts.length ? partsOf(row) : null,
     ),
   );
   made.style.setProperty("--colour", colour(category));
+  return made;
+}
+
+/** The over-categories of a category, each with its pictures and where it belongs; made when they are asked for. */
+function partsOf({ category, parts }) {
+  const made = element("details", { className: "parts" }, element("summary", { textContent: `${parts.length} parts` }));
+  made.addEventListener("toggle", () => made.children.length > 1 || made.append(...parts.map((part) => partOf(part, category))), { once: true });
+  return made;
+}
+
+function partOf({ over, size, typical }, category) {
+  const explanation = "Pictures that go together: the smallest angle from the mean latent of the part";
+  const made = strip(`${number(size)} pictures`, explanation, typical);
+  const where = element("select", { dataset: { over }, aria: { label: `Part ${over} belongs to` } });
+  where.addEventListener("change", () => movePart(over, category, Number(where.value)));
+  const refresh = () => {
+    where.replaceChildren(...data.rows.map((other) => element("option", { value: other.category, textContent: nameOf(other.category) })));
+    where.value = partIn(over, category);
+    made.classList.toggle("moved", partIn(over, category) !== category);
+  };
+  onChange(refresh);
+  refresh();
+  made.firstChild.replaceWith(element("div", { className: "where" }, made.firstChild.cloneNode(true), where));
   return made;
 }
