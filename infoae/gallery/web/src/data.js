@@ -8,6 +8,7 @@ export const colour = (category) => `hsl(${(category * 137.5 + 212) % 360} 62% 5
 
 export const percent = (share) => `${(100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1)} %`;
 export const number = (value) => value.toLocaleString("en");
+export const pictures = (value) => `${number(value)} ${value === 1 ? "picture" : "pictures"}`;
 
 const urls = new Map();
 

@@ -1,6 +1,6 @@
 import { canClassify, classify } from "./classify.js";
 import * as corrections from "./corrections.js";
-import { colour, count, data, number } from "./data.js";
+import { colour, count, data, number, pictures } from "./data.js";
 import { close, showDropped, showProblem } from "./detail.js";
 import { byId, element } from "./dom.js";
 import { found, move, wall } from "./grid.js";
@@ -21,7 +21,7 @@ function show(view) {
 function showAll(category) {
   const indices = [];
   for (let index = 0; index < count; index++) if (data.categories[index][0] === category) indices.push(index);
-  wall(byId("pictures"), `${corrections.nameOf(category)}: ${number(indices.length)} pictures`, indices);
+  wall(byId("pictures"), `${corrections.nameOf(category)}: ${pictures(indices.length)}`, indices);
   show("pictures");
   scrollTo(0, 0);
 }
@@ -105,7 +105,7 @@ const HELP = [
 
 byId("title").textContent = data.run;
 document.title = `${data.run} – infoae gallery`;
-byId("subtitle").textContent = `${number(count)} pictures in ${number(data.rows.filter((row) => row.size).length)} categories · ${data.origin}`;
+byId("subtitle").textContent = `${pictures(count)} in ${number(data.rows.filter((row) => row.size).length)} categories · ${data.origin}`;
 byId("hint").textContent = canClassify ? "Drop a picture anywhere to classify it: nothing leaves this machine." : "";
 byId("help").append(...HELP.map((text) => element("p", { textContent: text })));
 byId("licence-text").textContent = byId("licences").textContent;

@@ -1,4 +1,4 @@
-import { colour, count, data, number, percent } from "./data.js";
+import { colour, count, data, percent, pictures } from "./data.js";
 import { groupOf, isSplit, merge, movePart, nameOf, onChange, partIn, rename, toggleSplit, unmerge } from "./corrections.js";
 import { element } from "./dom.js";
 import { strip } from "./grid.js";
@@ -70,7 +70,7 @@ function rowOf(row, showAll) {
       { className: "about" },
       element("label", { htmlFor: id, className: "hidden", textContent: `Name of category ${category}` }),
       element("div", { className: "title" }, element("span", { className: "swatch" }), name),
-      element("p", { className: "size", textContent: `${number(row.size)} pictures · ${percent(row.size / count)}` }),
+      element("p", { className: "size", textContent: `${pictures(row.size)} · ${percent(row.size / count)}` }),
       merged,
       element("div", { className: "actions" }, all, others, split),
     ),
@@ -94,7 +94,7 @@ function partsOf({ category, parts }) {
 
 function partOf({ over, size, typical }, category) {
   const explanation = "Pictures that go together: the smallest angle from the mean latent of the part";
-  const made = strip(`${number(size)} pictures`, explanation, typical);
+  const made = strip(pictures(size), explanation, typical);
   const where = element("select", { dataset: { over }, aria: { label: `Part ${over} belongs to` } });
   where.addEventListener("change", () => movePart(over, category, Number(where.value)));
   const refresh = () => {
