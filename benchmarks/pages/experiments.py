@@ -230,3 +230,14 @@ def _ranks(values: Sequence[float]) -> list[float]:
     """Ranks from 1; those of equal values are their mean."""
     ordered = sorted(values)
     return [ordered.index(value) + (ordered.count(value) + 1) / 2 for value in values]
+
+
+def clicks(results: Results) -> list[str]:
+    """What clicks on the page of each sort are worth."""
+    rows = []
+    for name in ("mnist", "cifar10", "spoken-digits"):
+        found = results.json(f"clicks/{name}.json")
+        clicked = f"{found['parts']} parts, {found['examples']} pictures"
+        accuracy = [percent(found["accuracy"]), percent(found["corrected_accuracy"])]
+        rows.append([f"`{found['command']}`", f"{found['pictures']:,}", accuracy[0], clicked, accuracy[1]])
+    return results.source("clicks") + table(["sorted by", "pictures", "accuracy", "ten clicks", "accuracy after"], rows)

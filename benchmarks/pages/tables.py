@@ -37,6 +37,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "unbalanced-cut": experiments.unbalanced("unbalanced-cut"),
     "unbalanced-tenth": experiments.unbalanced("unbalanced-tenth"),
     "choice": experiments.choice,
+    "clicks": experiments.clicks,
     "score": experiments.score,
     "simple-clusterings-mnist": experiments.simple_clusterings("mnist"),
     "simple-clusterings-cifar10": experiments.simple_clusterings("cifar10"),

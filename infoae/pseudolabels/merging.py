@@ -49,9 +49,13 @@ def merged_joint(joint: Floats, categories: NDArray[np.int64]) -> Floats:
     return np.asarray(member.T @ joint @ member)
 
 
-def information_kept(joint: Floats) -> dict[int, float]:
-    """Return the mutual information in nats that merging leaves, by number of categories from M down to 1."""
-    return {len(groups): metrics.mutual_information(merged) for groups, merged in _merges(joint, merging_losses)}
+def information_kept(*joints: Floats) -> dict[int, float]:
+    """Return the mutual information in nats that merging leaves, by number of categories from M down to 1.
+
+    It is the mean over the joint distributions (M, M) of several heads, each merged by itself.
+    """
+    every = [[metrics.mutual_information(merged) for _, merged in _merges(joint, merging_losses)] for joint in joints]
+    return dict(zip(range(len(joints[0]), 0, -1), np.mean(every, 0).tolist(), strict=True))
 
 
 def bends(kept: Mapping[int, float]) -> dict[int, float]:

@@ -108,10 +108,10 @@ class PseudoLabels:
             if self.labels is None:
                 pairs = self._partners.pairs
                 rows = np.arange(len(over)) if pairs is None else pairs.nearest[: len(over), 0]
-                found = joint.of_partners(model, answers, inputs[rows])[0]
+                found = joint.of_partners(model, answers, inputs[rows])
                 number = self._number(epochs_done, model, found)
-                merged = merging.merge(found, number, criteria_of(self._schedule.config.pseudo_labels)[0])[0]
-                measures = distinctness.of_joint(found, merged)
+                merged = merging.merge(found[0], number, criteria_of(self._schedule.config.pseudo_labels)[0])[0]
+                measures = distinctness.of_joint(found[0], merged)
             else:
                 merged = categories_of(over.numpy(), self.labels[: len(over)], model.num_categories)
             category_of, frequency = torch.from_numpy(merged), over.mean(0)
@@ -121,10 +121,13 @@ class PseudoLabels:
         return measures
 
     def _number(self, epochs_done: int, model: InfoAE, found: NDArray[np.float64]) -> int:
-        """Return how many categories to merge into; where they are looked for, that ends with the vote."""
+        """Return how many categories to merge into; where they are looked for, that ends with the vote.
+
+        `found` (H, M, M) are the joint distributions of the heads: one of them may join what the others tell apart.
+        """
         if not self._schedule.finds_number(epochs_done):
             return model.num_categories
-        kept = merging.information_kept(found)
+        kept = merging.information_kept(*found)
         number = merging.choose_number(kept)
         write_json(self._run.path / CATEGORIES, {"categories": number, "information_kept": kept})
         return number

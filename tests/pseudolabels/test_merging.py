@@ -143,6 +143,12 @@ def test_the_number_of_things_is_found(num_things: int, num_kinds: int, mixed: f
     assert merging.choose_number(kept) == num_things
 
 
+def test_a_head_that_joins_things_does_not_decide_the_number() -> None:
+    joined = kinds(2, 9, 0.6)
+    assert merging.choose_number(merging.information_kept(joined)) == 2
+    assert merging.choose_number(merging.information_kept(joined, *[kinds(6, 3, 0.6)] * 3)) == 6
+
+
 def test_over_categories_that_are_hardly_used_do_not_decide_the_number() -> None:
     joint = np.zeros((14, 14))
     joint[:8, :8] = kinds(4, 2, 0.7) * 0.999
