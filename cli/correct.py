@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from infoae.cli.inputs import ColumnOption
 from infoae.cli.options import JsonOption, MovedDataOption, RunsOption, echo, print_json
 
 
@@ -19,6 +20,7 @@ def correct(
     pictures: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder that the paths in FILE start from. Default: the current one.")
     ] = Path(),
+    column: ColumnOption = None,
     name: Annotated[str | None, typer.Option(help="Name of the new run; default: the old one's, and the time.")] = None,
     data_root: MovedDataOption = None,
     runs: RunsOption = Path("runs"),
@@ -32,7 +34,7 @@ def correct(
     from infoae.gallery import corrections as given
     from infoae.runs.run import Run
 
-    found = corrected(Run.open(run, runs), given.read(corrections), pictures, name, data_root)
+    found = corrected(Run.open(run, runs), given.read(corrections), pictures, name, data_root, column)
     if as_json:
         print_json(found.to_dict())
         return

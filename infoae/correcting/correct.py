@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoae.config import Config
+from infoae.correcting.named import inputs_named
 from infoae.correcting.numbers import Renumbered, renumbered
-from infoae.data.decode import read_image
-from infoae.data.unreadable import UnreadableImageError
-from infoae.errors import InfoAEError, UsageError, shown
+from infoae.errors import InfoAEError, UsageError
 from infoae.files import write_json
 from infoae.gallery.corrections import Corrections
 from infoae.loading import load_training
@@ -83,12 +82,18 @@ class Corrected:
 
 
 def correct(
-    run: Run, given: Corrections, pictures: Path, name: str | None = None, data_root: Path | None = None
+    run: Run,
+    given: Corrections,
+    pictures: Path,
+    name: str | None = None,
+    data_root: Path | None = None,
+    column: str | None = None,
 ) -> Corrected:
     """Make a run that follows the corrections `given`, beside `run`, which stays as it is.
 
-    `pictures` is the folder that the corrections' paths start from. Raises InfoAEError if they are of another
-    checkpoint, or of a picture that cannot be read; UsageError if the method has no over-categories.
+    `pictures` is the folder that the corrections' paths start from, `column` that of tables among them. Raises
+    InfoAEError if the corrections are of another checkpoint, or of a picture that cannot be read; UsageError if the
+    method has no over-categories.
     """
     config, at = run.config(), checkpoint.read(run.checkpoint("best"))
     if config.method != "infoae":
@@ -99,7 +104,8 @@ def correct(
             f"these corrections are of {given.num_categories} categories at step {given.step}, and {run.name} has "
             f"{old.num_categories} at step {at.step}: correct on a gallery of {run.name}"
         )
-    said = _spoken_of(old, given, pictures)
+    paths = [*given.examples, *(each.path for each in given.not_this)]
+    said = inputs_named(paths, run, old, pictures, column, data_root) if paths else None
     train = load_training(config.model_copy(update={"data": config.data.moved(data_root)}))
     inputs = train.images if train.features is None else train.features
     inputs = inputs[np.linspace(0, len(inputs) - 1, min(len(inputs), MOST)).astype(np.int64)]
@@ -108,16 +114,16 @@ def correct(
     config = _config_of(config, new)
     model = _rebuilt(old, config, new, over.double().mean(0))
     z = old.encode(inputs).clone()  # or what they go through would have no gradient
-    z_said = old.encode(said).clone() if len(said) else z[:0]
+    z_said = z[:0] if said is None else old.encode(said).clone()
     allowed = _allowed(given, new)
-    if len(said) or new.copied:
+    if len(z_said) or new.copied:
         _learn(model, z, _targets(_answers(model, z), z.numpy(), new), z_said, allowed, config.seed)
     answers = _answers(model, z)
     was, now = old.merge_probabilities(over).argmax(1).tolist(), answers.argmax(1).tolist()
     moved = Counter(pair for pair in zip(was, now, strict=True) if [pair[1]] != new.new_numbers[pair[0]])
     obeyed = _obeyed(model, z_said, allowed)
     made = _stored(run, at, model, config, given, new, name)
-    return Corrected(made, new.new_numbers, dict(moved.most_common()), obeyed, len(said))
+    return Corrected(made, new.new_numbers, dict(moved.most_common()), obeyed, len(z_said))
 
 
 def _joint(model: InfoAE, inputs: NDArray[Any], over: Tensor) -> Floats:
@@ -127,25 +133,8 @@ def _joint(model: InfoAE, inputs: NDArray[Any], over: Tensor) -> Floats:
     return found
 
 
-def _spoken_of(model: InfoAE, given: Corrections, pictures: Path) -> NDArray[np.uint8]:
-    """Return the pictures (P, C, H, W) that corrections speak of: examples, then those that are `not_this`."""
-    paths = [*given.examples, *(each.path for each in given.not_this)]
-    if not paths:
-        return np.empty((0, *model.image_shape), np.uint8)  # a run on features of a file has no other shape
-    images = np.empty((len(paths), *model.seen_shape), np.uint8)
-    for row, path in enumerate(paths):
-        try:
-            images[row] = read_image(pictures / path, *model.seen_shape)
-        except (UnreadableImageError, OSError) as error:
-            raise InfoAEError(
-                f"the corrections speak of {shown(path)}, which cannot be read ({error}): say with --pictures where it "
-                "is, or take it out of them"
-            ) from None
-    return images
-
-
 def _allowed(given: Corrections, new: Renumbered) -> Tensor:
-    """Return which over-categories (P, M') each picture of `_spoken_of` may be given."""
+    """Return which over-categories (P, M') each picture may be given: examples, then those that are `not_this`."""
     of_examples = [np.isin(new.category_of, new.new_numbers[each]) for each in given.examples.values()]
     of_others = [~np.isin(new.category_of, new.new_numbers[each.category]) for each in given.not_this]
     rows = [*of_examples, *of_others]

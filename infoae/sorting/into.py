@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 from pyarrow import parquet
 
 from infoae.errors import UsageError
@@ -64,7 +65,9 @@ def _tell_of_left(done: placing.Outcome, say: Say) -> None:
 
 def _rows(labels: Path) -> tuple[list[Row], int]:
     """Return the readable pictures that are files of their own, and how many lie in files that hold many."""
-    columns = parquet.read_table(labels, columns=["file", "name", "unsure", "error", "size", "modified_ns"]).to_pydict()
+    table = parquet.read_table(labels, columns=["file", "name", "unsure", "error", "size", "modified"])
+    times = table.column("modified").cast(pa.int64())  # nanoseconds
+    columns = table.drop_columns("modified").append_column("modified", times).to_pydict()
     pictures = Counter(columns["file"])
     rows = [
         Row(os.fsdecode(file), name, unsure, Stamp(size, modified))

@@ -34,13 +34,14 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         ("file", pa.binary()),
         ("size", pa.int64()),
-        ("modified_ns", pa.int64()),
+        ("modified", pa.timestamp("ns", "UTC")),
         ("added", pa.bool_()),
         ("latent", pa.list_(pa.float32())),
     ]
 )
 """Of labels.parquet. `path` is text: a byte of a name that is not UTF-8 is written as backslash, x and two digits.
-`file` has the bytes themselves; of a picture in an archive it is the archive. `added` is whether the picture was
+`file` has the bytes themselves; of a picture in an archive it is the archive. `modified` is the file's time:
+as whole nanoseconds it would be too large a number for viewers that are web pages. `added` is whether the picture was
 labelled after the training, `latent` its representation. What cannot be read has an error and no category."""
 _MODEL = b"infoae.classifier"
 """Metadata of labels.parquet: the SHA-256 of the graph that gave the answers."""
@@ -161,7 +162,7 @@ def _complete(answers: pa.Table, found: Inventory, numbers: NDArray[np.int64], *
         "error": answers.column("error"),
         "file": [os.fsencode(found.paths[number]) for number in numbers],
         "size": [state.size for state in states],
-        "modified_ns": [state.modified_ns for state in states],
+        "modified": pa.array([state.modified_ns for state in states], pa.int64()).cast(SCHEMA.field("modified").type),
         "added": [added] * len(answers),
         "latent": answers.column("latent").cast(SCHEMA.field("latent").type),
     }
@@ -185,6 +186,9 @@ def _read(path: Path, model: str) -> pa.Table | None:
         return None
     except (OSError, pa.ArrowException) as error:
         raise InfoAEError(f"{path} is damaged ({one_line(error)}): remove it, and all is labelled again") from None
+    if "modified_ns" in table.column_names:  # as an earlier version wrote it
+        number, kind = SCHEMA.get_field_index("modified"), SCHEMA.field("modified").type
+        table = table.set_column(number, SCHEMA.field("modified"), table.column("modified_ns").cast(kind))
     if not table.schema.equals(SCHEMA) or (table.schema.metadata or {}).get(_MODEL) != model.encode():
         return None
     return table
@@ -195,7 +199,7 @@ def _by_file(table: pa.Table) -> dict[bytes, _Known]:
     if not len(table):
         return {}
     names = table.column("file").to_pylist()
-    sizes, times = (table.column(name).to_pylist() for name in ("size", "modified_ns"))
+    sizes, times = (table.column(name).cast(pa.int64()).to_pylist() for name in ("size", "modified"))
     failed = table.column("error").is_valid().to_pylist()
     starts = [0, *(row for row in range(1, len(names)) if names[row] != names[row - 1])]
     return {

@@ -222,14 +222,19 @@ def test_the_map_shows_pictures_and_a_click_opens_one(desktop: Any) -> None:
     assert desktop.locator("#detail .path").is_visible()
 
 
-def drop(opened: Any, file: Path) -> None:
+def put(opened: Any, file: Path) -> None:
+    """Drop a file on the page, of which the browser knows no type."""
     script = """([text, name]) => {
         const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
         const transfer = new DataTransfer();
-        transfer.items.add(new File([bytes], name, { type: "image/png" }));
+        transfer.items.add(new File([bytes], name));
         document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
     }"""
     opened.evaluate(script, [base64.b64encode(file.read_bytes()).decode(), file.name])
+
+
+def drop(opened: Any, file: Path) -> None:
+    put(opened, file)
     opened.wait_for_function("(name) => document.querySelector('#detail .path')?.textContent === name", arg=file.name)
 
 

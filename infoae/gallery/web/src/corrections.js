@@ -1,4 +1,5 @@
 import { data } from "./data.js";
+import { read } from "./reading.js";
 
 const KEY = `infoae gallery ${data.key}`;
 const listeners = [];
@@ -17,7 +18,38 @@ function stored() {
 
 export const onChange = (listener) => listeners.push(listener);
 
-function changed() {
+/** What was said before each change, as JSON, and what was changed last. */
+const before = [];
+let now = JSON.stringify(state);
+let last = null;
+
+/** Tell of a change; those of one name, letter by letter, are one. */
+function changed(what = null) {
+  const next = JSON.stringify(state);
+  if (next !== now && (what === null || what !== last)) before.push(now);
+  now = next;
+  last = what;
+  told();
+}
+
+export const canUndo = () => before.length > 0;
+
+/** Take the last change back. */
+export function undo() {
+  if (!canUndo()) return;
+  now = before.pop();
+  last = null;
+  Object.assign(state, JSON.parse(now));
+  told();
+}
+
+/** Say what a corrections.json says, instead of what was said here. Throws an Error where it is not of this page. */
+export function load(text) {
+  Object.assign(state, read(text));
+  changed();
+}
+
+function told() {
   try {
     localStorage.setItem(KEY, JSON.stringify(state));
   } catch {
@@ -32,10 +64,10 @@ export const isSplit = (category) => state.splits.includes(category);
 export const isNotThis = (path, category) => state.not_this.some((each) => each.path === path && each.category === category);
 
 export function rename(category, text) {
-  const name = [...text.replace(/\p{C}/gu, " ").trim()].slice(0, 200).join("").trim(); // printable, as Python asks
+  const name = [...text.replace(/[\p{C}\p{Z}]/gu, " ").trim()].slice(0, 200).join("").trim(); // printable, as Python asks
   if (name && name !== (data.names[category] ?? "")) state.names[category] = name;
   else delete state.names[category];
-  changed();
+  changed(`name ${category}`);
 }
 
 /** Put two categories, and all that either is merged with, into one group. */
@@ -95,6 +127,9 @@ export function setExample(path, category) {
 
 export const exampleOf = (path) => (Object.hasOwn(state.examples, path) ? state.examples[path] : null);
 
+/** Paths of all pictures that something was said of. */
+export const spokenOf = () => new Set([...Object.keys(state.examples), ...state.not_this.map(({ path }) => path)]);
+
 export function size() {
   return Object.values(state).reduce((sum, said) => sum + (said.length ?? Object.keys(said).length), 0);
 }
@@ -128,7 +163,8 @@ export async function save() {
     await stream.close();
     return true;
   } catch (error) {
-    if (error.name !== "AbortError") throw error;
-    return false;
+    if (error.name === "AbortError") return false;
+    file = null; // it may be gone, and another is asked for the next time
+    throw error;
   }
 }

@@ -100,10 +100,10 @@ export function showDropped(name, picture, probabilities) {
   panel.querySelector(".close").focus();
 }
 
-/** Say in the same place why a dropped file was not classified. */
-export function showProblem(name, problem) {
+/** Say in the same place what could not be done with a file, and why. */
+export function showProblem(title, name, problem) {
   shown = null;
-  byId("detail").replaceChildren(heading("Not classified"), element("p", { className: "path", textContent: name }), element("p", { textContent: problem }));
+  byId("detail").replaceChildren(heading(title), element("p", { className: "path", textContent: name }), element("p", { textContent: problem }));
   byId("detail").hidden = false;
   document.body.classList.add("detailed");
 }

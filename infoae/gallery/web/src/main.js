@@ -49,17 +49,59 @@ function changes() {
   byId("changes").textContent = size === 0 ? "" : size === 1 ? "1 correction" : `${number(size)} corrections`;
   byId("download").disabled = size === 0;
   byId("save").disabled = size === 0;
+  byId("undo").disabled = !corrections.canUndo();
+  byId("marked").hidden = corrections.spokenOf().size === 0;
   legend();
 }
 
+function showMarked() {
+  const paths = corrections.spokenOf();
+  const indices = [...data.paths.keys()].filter((index) => paths.has(data.paths[index]));
+  wall(byId("pictures"), `${number(indices.length)} of ${number(paths.size)} marked pictures are on this page`, indices);
+  show("pictures");
+}
+
+async function load(file) {
+  try {
+    corrections.load(await file.text());
+    close();
+    const elsewhere = [...corrections.spokenOf()].filter((path) => !data.paths.includes(path)).length;
+    byId("changes").textContent += ` from ${file.name}${elsewhere ? `, ${number(elsewhere)} of pictures that are not on this page` : ""}`;
+  } catch (error) {
+    showProblem("Not loaded", file.name, error.message);
+  }
+}
+
+async function save() {
+  try {
+    if (await corrections.save()) byId("changes").textContent = "saved";
+  } catch (error) {
+    showProblem("Not saved", "corrections.json", error.message);
+  }
+}
+
 async function drop(file) {
+  if (file.type === "application/json" || file.name.toLowerCase().endsWith(".json")) return load(file);
   try {
     if (!canClassify) throw new Error("this page has no bundle: infoae export, and then infoae gallery again");
     const { probabilities, picture } = await classify(file);
     showDropped(file.name, picture, probabilities);
   } catch (error) {
-    showProblem(file.name, error.message);
+    showProblem("Not classified", file.name, error.message);
   }
+  return undefined;
+}
+
+/** A button that asks for a file, and the field that it opens. */
+function chooser(id, label, accept, take) {
+  const choose = element("input", { type: "file", accept, id, className: "hidden", tabIndex: -1 });
+  choose.addEventListener("change", () => {
+    if (choose.files.length) take(choose.files[0]);
+    choose.value = ""; // or the same file could not be chosen again
+  });
+  const button = element("button", { type: "button", textContent: label });
+  button.addEventListener("click", () => choose.click());
+  return [button, choose];
 }
 
 function prepareDrops() {
@@ -78,18 +120,17 @@ function prepareDrops() {
     byId("drop").hidden = true;
     if (event.dataTransfer.files.length) drop(event.dataTransfer.files[0]);
   });
-  if (!canClassify) return;
-  const choose = element("input", { type: "file", accept: "image/*", id: "choose", className: "hidden", tabIndex: -1 });
-  choose.addEventListener("change", () => choose.files.length && drop(choose.files[0]));
-  const button = element("button", { type: "button", textContent: "Classify a picture …" });
-  button.addEventListener("click", () => choose.click());
-  byId("download").before(button, choose);
+  if (canClassify) byId("undo").before(...chooser("choose", "Classify a picture …", "image/*", drop));
+  byId("undo").after(...chooser("load", "Load corrections …", ".json,application/json", load));
 }
 
 function keys(event) {
   const typing = event.target.matches?.("input, select, textarea");
   if (event.key === "Escape") close();
-  else if (event.key === "/" && !typing) {
+  else if (event.key === "z" && (event.ctrlKey || event.metaKey) && !typing) {
+    event.preventDefault();
+    corrections.undo();
+  } else if (event.key === "/" && !typing) {
     event.preventDefault();
     byId("search").focus();
   } else move(event);
@@ -99,8 +140,9 @@ const HELP = [
   "Typical pictures have the smallest angle from the mean latent of their category, outliers the largest.",
   "Doubtful ones are those whose answer is least more probable than the next category.",
   "The map puts pictures with like latents together; zoom in for more of them. Frames have the category’s colour.",
-  "Keys: Tab to a row, arrows between pictures, Enter opens one, Esc closes it, / searches. On the map arrows move, + and - zoom, 0 shows all.",
+  "Keys: Tab to a row, arrows between pictures, Enter opens one, Esc closes it, / searches, Ctrl+Z takes the last correction back. On the map arrows move, + and - zoom, 0 shows all.",
   "Names, merges, splits and marks are kept by this browser. Download corrections.json for infoae correct.",
+  "A corrections.json that is loaded, or dropped on the page, replaces them; Undo brings them back.",
 ];
 
 byId("title").textContent = data.run;
@@ -114,9 +156,9 @@ for (const button of document.querySelectorAll("nav button")) button.addEventLis
 byId("search").addEventListener("input", search);
 byId("download").addEventListener("click", corrections.download);
 byId("save").hidden = !corrections.canSave;
-byId("save").addEventListener("click", async () => {
-  if (await corrections.save()) byId("changes").textContent = "saved";
-});
+byId("save").addEventListener("click", save);
+byId("undo").addEventListener("click", corrections.undo);
+byId("marked").addEventListener("click", showMarked);
 addEventListener("keydown", keys);
 prepareDrops();
 corrections.onChange(changes);

@@ -20,14 +20,19 @@ function rowOf(row, showAll) {
   const name = element("input", {
     id,
     className: "name",
-    value: nameOf(category) === `category ${category}` ? "" : nameOf(category),
     placeholder: `category ${category}`,
     maxLength: 200,
     autocomplete: "off",
     dataset: { category },
   });
-  name.addEventListener("input", () => rename(category, name.value));
+  let typing = false;
+  name.addEventListener("input", () => {
+    typing = true;
+    rename(category, name.value);
+    typing = false;
+  });
   name.addEventListener("keydown", (event) => event.key === "Enter" && name.blur());
+  name.addEventListener("blur", () => refresh());
   const all = element("button", { type: "button", textContent: "Show all", disabled: row.size === 0 });
   all.addEventListener("click", () => showAll(category));
   const split = element("button", { type: "button", title: "This category is several: infoae correct splits it" });
@@ -40,6 +45,7 @@ function rowOf(row, showAll) {
   const merged = element("p", { className: "merged" });
 
   const refresh = () => {
+    if (!typing) name.value = nameOf(category) === `category ${category}` ? "" : nameOf(category);
     const split_ = isSplit(category);
     split.textContent = split_ ? "Do not split" : "Split";
     split.setAttribute("aria-pressed", split_);
