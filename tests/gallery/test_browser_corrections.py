@@ -17,7 +17,14 @@ from tests.gallery.test_browser import browser, content, desktop, put, pytestmar
 __all__ = ["browser", "desktop", "pytestmark", "visit"]
 
 SAID = "() => JSON.parse(Object.entries(localStorage).find(([key]) => key.startsWith('infoae gallery'))?.[1] ?? 'null')"
-NOTHING = {"names": {}, "merges": [], "splits": [], "parts": {}, "not_this": [], "examples": {}}
+NOTHING: dict[str, object] = {
+    "names": {},
+    "merges": [],
+    "splits": [],
+    "parts": {},
+    "not_this": [],
+    "examples": {},
+}
 
 
 @pytest.fixture

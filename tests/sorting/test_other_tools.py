@@ -27,7 +27,7 @@ LARGEST_NUMBER = 2**53
 def documented(language: str, tool: str) -> str:
     """Return the first example of docs/other-tools.md that names the tool, for a folder `digits` sorted into `s`."""
     page = (ROOT / "docs" / "other-tools.md").read_text(encoding="utf-8")
-    examples = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    examples: list[str] = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
     return next(each for each in examples if tool in each).replace("photos-sorted", "s").replace("/photos/", "/digits/")
 
 
