@@ -99,7 +99,9 @@ def main(arguments: list[str] | None = None) -> None:
     seconds = time.perf_counter() - started
     after = matched(*labels(asked.sorted, asked.pattern))[1]
     options = [
-        f"--{name} {value:g}" if name == "minutes" else f"--{name} {value}" for name, value in state["asked"].items()
+        f"--{name} {value:g}" if name == "minutes" else f"--{name} {value}"
+        for name, value in state["asked"].items()
+        if value is not None
     ]
     result = {
         "command": " ".join(["infoae sort", Path(state["photos"]).name, *options]),

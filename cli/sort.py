@@ -156,5 +156,6 @@ def _print(done: Sorted) -> None:
         f"{len(done.sizes)} categories of {min(done.sizes):,} to {max(done.sizes):,}; {done.num_unsure:,} unsure, "
         f"{done.num_unreadable:,} unreadable; {done.seconds:.0f} s",
         f"labels {done.out / CSV}; the model, for infoae classify: {done.out / BUNDLE}",
-        f"look at them, and correct them: {done.out / GALLERY}",
     )
+    if (done.out / GALLERY).exists():  # there is none of too many pictures
+        echo(f"look at them, and correct them: {done.out / GALLERY}")

@@ -162,7 +162,7 @@ def _sorted(
         known = likeness.of_answers(*done.answers(added=False), bundle.manifest.num_categories)
         progress = progress.model_copy(update={"likeness": known})
         progress.save(out)
-    if not progress.shown:
+    if not (progress.shown and (out / GALLERY).exists()):
         progress = _shown(photos, out, progress, len(done.table), say)
     shutil.rmtree(out / WORK, ignore_errors=True)  # only now: a command that is killed before goes on from it
     return _result(out, progress, bundle, done, unsure, time.monotonic() - start)

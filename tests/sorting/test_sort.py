@@ -81,6 +81,15 @@ def test_a_second_time_nothing_is_computed_or_written(
     assert after == before
 
 
+def test_a_page_that_is_gone_is_written_again(done: Callable[[], Path]) -> None:
+    folder = done()
+    page = folder / "s/gallery.html"
+    before = page.read_text()
+    page.unlink()
+    assert sort(folder)[0] == 0
+    assert page.read_text() == before
+
+
 def test_only_what_is_new_or_has_changed_is_classified(
     done: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
