@@ -21,7 +21,7 @@ from torch import Tensor
 
 from infoae.config import Config
 from infoae.correcting.numbers import Renumbered, renumbered
-from infoae.data.decode import read_image
+from infoae.data.decode import DecodeOptions, read_image
 from infoae.data.unreadable import UnreadableImageError
 from infoae.errors import InfoAEError, UsageError, shown
 from infoae.files import write_json
@@ -99,7 +99,7 @@ def correct(
             f"these corrections are of {given.num_categories} categories at step {given.step}, and {run.name} has "
             f"{old.num_categories} at step {at.step}: correct on a gallery of {run.name}"
         )
-    said = _spoken_of(old, given, pictures)
+    said = _spoken_of(old, given, pictures, DecodeOptions(reduced_jpeg=bool(config.data.reduced_jpeg)))
     train = load_training(config.model_copy(update={"data": config.data.moved(data_root)}))
     inputs = train.images if train.features is None else train.features
     inputs = inputs[np.linspace(0, len(inputs) - 1, min(len(inputs), MOST)).astype(np.int64)]
@@ -127,7 +127,7 @@ def _joint(model: InfoAE, inputs: NDArray[Any], over: Tensor) -> Floats:
     return found
 
 
-def _spoken_of(model: InfoAE, given: Corrections, pictures: Path) -> NDArray[np.uint8]:
+def _spoken_of(model: InfoAE, given: Corrections, pictures: Path, options: DecodeOptions) -> NDArray[np.uint8]:
     """Return the pictures (P, C, H, W) that corrections speak of: examples, then those that are `not_this`."""
     paths = [*given.examples, *(each.path for each in given.not_this)]
     if not paths:
@@ -135,7 +135,7 @@ def _spoken_of(model: InfoAE, given: Corrections, pictures: Path) -> NDArray[np.
     images = np.empty((len(paths), *model.seen_shape), np.uint8)
     for row, path in enumerate(paths):
         try:
-            images[row] = read_image(pictures / path, *model.seen_shape)
+            images[row] = read_image(pictures / path, *model.seen_shape, options)
         except (UnreadableImageError, OSError) as error:
             raise InfoAEError(
                 f"the corrections speak of {shown(path)}, which cannot be read ({error}): say with --pictures where it "
