@@ -33,6 +33,7 @@ def name(
 
     A category gets the name that most of its examples have. The names are kept in the run and go into its bundles.
     """
+    from infoae.data.decode import DecodeOptions
     from infoae.errors import UsageError
     from infoae.methods.registry import model_of
     from infoae.runs import names
@@ -49,7 +50,8 @@ def name(
             given = names.read_names(labels, model.num_categories)
         else:
             assert examples is not None
-            images, truth = names.read_examples(examples, model.seen_shape)
+            options = DecodeOptions(reduced_jpeg=bool(found.config().data.reduced_jpeg))
+            images, truth = names.read_examples(examples, model.seen_shape, options)
             answers = model.classify(images).argmax(1).numpy()
             naming = names.by_majority(answers, truth, model.num_categories)
             given, num_examples = naming.names, len(truth)

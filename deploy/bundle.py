@@ -84,6 +84,8 @@ class Manifest(_Section):
     """What decoder and generator draw; as `image` if not given."""
     sound: SoundSpec | None = None
     """By which numbers the pictures trained on were made from sound; None if they were not."""
+    reduced_jpeg: bool = False
+    """Whether large JPEG files were decoded at a part of their size, and are; not so in bundles of before."""
     num_categories: int = Field(gt=0)
     latent_dim: int = Field(gt=0)
     noise_dim: int = Field(ge=0)
@@ -127,8 +129,8 @@ class Manifest(_Section):
         return self.drawn or self.image
 
     def decoding(self, options: DecodeOptions) -> DecodeOptions:
-        """Return `options` with which sounds become such pictures as were trained on, or are refused."""
-        return replace(options, sound=self.sound)
+        """Return `options` with which files become such pictures as were trained on; sounds may be refused."""
+        return replace(options, sound=self.sound, reduced_jpeg=self.reduced_jpeg)
 
     @field_validator("noise_range")
     @classmethod

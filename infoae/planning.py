@@ -12,7 +12,7 @@ import torch
 
 from infoae import memory
 from infoae.config import Config, recipes
-from infoae.data import ImageSet, ShardSet
+from infoae.data import ImageSet, ShardSet, reduced_jpeg
 from infoae.data.sampler import steps_an_epoch
 from infoae.device import resolve_device, resolve_precision
 from infoae.errors import UsageError
@@ -76,7 +76,7 @@ class Plan:
 
 def planned(source: str, overrides: Sequence[str], runs: Path, name: str | None, device: str | None = None) -> Plan:
     """Check a new run's configuration, data and device, as `checked` does. Raises InfoAEError."""
-    config = recipes.load(source, overrides)
+    config = with_decoding(recipes.load(source, overrides))
     return checked(config, runs, Path(source).stem, name, None, device)
 
 
@@ -124,6 +124,15 @@ def checked(
     config = with_image_shape(config, train)
     memory.check(config, device)
     return Plan(config, train, test, device, precision, runs, recipe, name, found)
+
+
+def with_decoding(config: Config) -> Config:
+    """Fill in how JPEG files are decoded for a new training, where nobody says."""
+    given = config.data
+    reduced = given.name == "files" or (given.name == "shards" and reduced_jpeg.described(given.root))
+    if given.reduced_jpeg is not None or not reduced:
+        return config
+    return config.model_copy(update={"data": given.model_copy(update={"reduced_jpeg": True})})
 
 
 def with_encoder(config: Config) -> Config:

@@ -25,6 +25,9 @@ class Data(Section):
     """Parquet column or .npz array of files that holds the images, where there are several."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of files that is kept for tests, drawn at random."""
+    reduced_jpeg: bool | None = None
+    """Whether large JPEG files are decoded at a part of their size. New trainings on files do; runs of before did not,
+    nor do data sets. Shards say it themselves."""
     download: Annotated[bool, Field(strict=False)] = False
     """Whether torchvision may download into `root`."""
     limit: PositiveInt | None = None

@@ -122,7 +122,7 @@ _USES = (
         "a train.batch_size of several micro-batches",
     ),
     _Use(
-        ("data.column", "data.test_share"),
+        ("data.column", "data.test_share", "data.reduced_jpeg"),
         lambda config: config.data.name == "files",
         "data.name=files, or --data PATH",
     ),

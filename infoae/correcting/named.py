@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.data.decode import read_image
+from infoae.data.decode import DecodeOptions, read_image
 from infoae.data.image_spec import ImageSpec
 from infoae.data.selection import container_kind
 from infoae.data.unreadable import UnreadableImageError
@@ -37,6 +37,7 @@ def inputs_named(
     """
     found: dict[str, NDArray[Any]] = {}
     config = run.config().data
+    options = DecodeOptions(reduced_jpeg=bool(config.reduced_jpeg))
     test_image = re.compile(rf"{re.escape(config.name)}#([0-9]{{1,18}})")
     rows = {name: int(match[1]) for name in names if (match := test_image.fullmatch(name))}
     if rows:
@@ -52,9 +53,10 @@ def inputs_named(
         if held := _container_of(folder, name):
             members[held[0]][held[1]] = name
         else:
-            found[name] = _pixels(name, _on_disk(folder, name), model.seen_shape)
+            found[name] = _pixels(name, _on_disk(folder, name), model.seen_shape, options)
     for path, wanted in members.items():
-        found |= _members(path, wanted, model.seen_shape, config.column if column is None else column)
+        at = config.column if column is None else column
+        found |= _members(path, wanted, model.seen_shape, at, options)
     return np.stack([found[name] for name in names])
 
 
@@ -86,7 +88,7 @@ def _on_disk(folder: Path, name: str) -> Path:
 
 
 def _members(
-    path: Path, wanted: Mapping[str, str], shape: tuple[int, int, int], column: str | None
+    path: Path, wanted: Mapping[str, str], shape: tuple[int, int, int], column: str | None, options: DecodeOptions
 ) -> dict[str, NDArray[np.uint8]]:
     """Return the pictures of a container, `wanted` being from what they are called there to their whole names."""
     channels, height, width = shape
@@ -98,7 +100,7 @@ def _members(
         for key, encoded in zip(block.keys, block.images, strict=True):
             name = wanted.get(key.removeprefix(f"{container}#"))
             if name is not None and name not in found:
-                found[name] = _pixels(name, encoded, shape)
+                found[name] = _pixels(name, encoded, shape, options)
             elif key == container and isinstance(encoded, UnreadableImageError):
                 reason = str(encoded)
         if len(found) == len(wanted):
@@ -109,13 +111,15 @@ def _members(
     return found
 
 
-def _pixels(name: str, encoded: Encoded | NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _pixels(
+    name: str, encoded: Encoded | NDArray[np.uint8], shape: tuple[int, int, int], options: DecodeOptions
+) -> NDArray[np.uint8]:
     if isinstance(encoded, np.ndarray):
         return encoded
     try:
         if isinstance(encoded, UnreadableImageError):
             raise encoded
-        return read_image(encoded, *shape)
+        return read_image(encoded, *shape, options)
     except (UnreadableImageError, OSError) as error:
         raise _lost(name, str(error)) from None
 

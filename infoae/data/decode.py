@@ -13,7 +13,8 @@ The rules, in the order they are applied:
   the background of the bundled digits too;
 - palette, CMYK, YCbCr and 1-bit become RGB or grey (ITU-R 601 luma);
 - size: the whole image is resized to `height` x `width` by Pillow's antialiased bilinear filter. Nothing is cropped,
-  so the aspect ratio is not kept.
+  so the aspect ratio is not kept. A large JPEG is decoded at a part of its size (`infoae.data.reduced_jpeg`), unless
+  `reduced_jpeg` says that it is not.
 
 Needs Pillow and NumPy, and for sound soundfile and soxr.
 """
@@ -30,8 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from infoae.data import samples, sound
+from infoae.data import reduced_jpeg, samples, sound
 from infoae.data.image_spec import ImageSpec
+from infoae.data.reduced_jpeg import Box
 from infoae.data.samples import Samples, samples_of
 from infoae.data.sound import SoundSpec
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
@@ -52,12 +54,15 @@ class DecodeOptions:
 
     `value_range` are the values of images of more than 8 bits that are black and white, None for all that their bits
     can hold; `background` is the RGB colour, 0 to 255, that is seen through transparency; `sound` are the numbers by
-    which sounds become pictures, None where they are refused.
+    which sounds become pictures, None where they are refused; `reduced_jpeg` is whether large JPEGs are decoded at a
+    part of their size.
     """
 
     value_range: tuple[int, int] | None = None
     background: tuple[int, int, int] = (0, 0, 0)
-    sound: SoundSpec | None = field(default=sound.DEFAULT, repr=False)  # of the bundle: not of what a job was asked
+    # Of the bundle: not of what a job was asked.
+    sound: SoundSpec | None = field(default=sound.DEFAULT, repr=False)
+    reduced_jpeg: bool = field(default=True, repr=False)
 
 
 DEFAULTS = DecodeOptions()
@@ -88,9 +93,9 @@ def read_image(
     the content, and InfoAEError where the machine is at its end.
     """
     assert channels in (1, 3), channels
-    image = _decoded(source, options, noticed or Noticed())
+    image, box = _decoded(source, options, noticed or Noticed(), height, width)
     with unreadable("damaged image: "):
-        return _pixels(image, options, channels, height, width)
+        return _pixels(image, options, channels, height, width, box)
 
 
 def read_with_thumbnail(
@@ -98,22 +103,29 @@ def read_with_thumbnail(
 ) -> tuple[NDArray[np.uint8], Image.Image]:
     """Return what `read_image` does, and the same picture in its own colours and proportions, L or RGB.
 
-    That is made smaller to at most `side` x `side`, never larger. Decodes once. Raises as `read_image`.
+    That is made smaller to at most `side` x `side`, never larger. Decodes once, but for a JPEG that was decoded at a
+    part of its size which is too small for it. Raises as `read_image`.
     """
-    image = _decoded(source, options, Noticed())
+    image, box = _decoded(source, options, Noticed(), height, width)
     with unreadable("damaged image: "):
-        pixels = _pixels(image, options, channels, height, width)
-        scale = min(1.0, side / max(image.size))
-        thumbnail_size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        pixels = _pixels(image, options, channels, height, width, box)
+        if box is not None and max(image.size) < reduced_jpeg.GAP * side:
+            image, box = _decoded(source, options, Noticed(), side, side)
+        covered = image.size if box is None else (box[2] - box[0], box[3] - box[1])
+        scale = min(1.0, side / max(covered))
+        thumbnail_size = max(1, round(covered[0] * scale)), max(1, round(covered[1] * scale))
         grey = image.mode in ("1", "L", "LA")
-        shown = _pixels(image, options, 1 if grey else 3, thumbnail_size[1], thumbnail_size[0])
+        shown = _pixels(image, options, 1 if grey else 3, thumbnail_size[1], thumbnail_size[0], box)
         return pixels, Image.fromarray(shown[0] if grey else np.ascontiguousarray(shown.transpose(1, 2, 0)))
 
 
-def _decoded(source: Encoded, options: DecodeOptions, noticed: Noticed) -> Image.Image:
+def _decoded(
+    source: Encoded, options: DecodeOptions, noticed: Noticed, height: int, width: int
+) -> tuple[Image.Image, Box | None]:
+    """Return the image upright, of 8 bits a sample, and the box of it that a picture covers, None for all."""
     with unreadable("damaged image: "):
         try:
-            return _eight_bits(source, options, noticed)
+            return _eight_bits(source, options, noticed, height, width)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise UnreadableImageError(f"more pixels than {MAX_PIXELS}") from None
         except OSError as error:
@@ -191,25 +203,28 @@ def _opened(source: Encoded, options: DecodeOptions, noticed: Noticed | None = N
             return picture
 
 
-def _eight_bits(source: Encoded, options: DecodeOptions, noticed: Noticed) -> Image.Image:
-    """The image upright, of 8 bits a sample, black being 0."""
+def _eight_bits(
+    source: Encoded, options: DecodeOptions, noticed: Noticed, height: int, width: int
+) -> tuple[Image.Image, Box | None]:
+    """The image upright, of 8 bits a sample, black being 0, and its box."""
     with _opened(source, options, noticed) as image:
         if image.width * image.height > MAX_PIXELS:
             raise UnreadableImageError(f"{image.width} x {image.height} pixels, more in all than {MAX_PIXELS}")
         kind = samples_of(image)
         wide_colour = samples.is_wide_colour(image)
+        box = reduced_jpeg.reduce(image, height, width) if options.reduced_jpeg else None
         upright = _upright(image)
     if upright.mode.startswith("I"):
-        return _from_grey(upright, kind, options, noticed)
+        return _from_grey(upright, kind, options, noticed), box
     transparent = upright.info.get("transparency")
     if wide_colour and (options.value_range or isinstance(transparent, tuple)):
-        return _from_colour(source, upright, transparent, options)
+        return _from_colour(source, upright, transparent, options), box
     if options.value_range and kind.white > 255:
         raise UnreadableImageError(_NO_RANGE.format(upright.mode))
     if kind.decoded_white != 255:
         scale = 255 / kind.decoded_white
-        return upright.point([min(255, round(value * scale)) for value in range(256)] * len(upright.getbands()))
-    return upright
+        upright = upright.point([min(255, round(value * scale)) for value in range(256)] * len(upright.getbands()))
+    return upright, box
 
 
 _NO_RANGE = (
@@ -268,7 +283,9 @@ def _levels(kind: Samples, value_range: tuple[int, int] | None) -> list[int]:
     return levels
 
 
-def _pixels(image: Image.Image, options: DecodeOptions, channels: int, height: int, width: int) -> NDArray[np.uint8]:
+def _pixels(
+    image: Image.Image, options: DecodeOptions, channels: int, height: int, width: int, box: Box | None = None
+) -> NDArray[np.uint8]:
     mode = "L" if channels == 1 else "RGB"
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -276,7 +293,7 @@ def _pixels(image: Image.Image, options: DecodeOptions, channels: int, height: i
     if image.mode != mode:
         image = image.convert("RGB" if image.mode == "P" else mode).convert(mode)
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        image = image.resize((width, height), Image.Resampling.BILINEAR, box)
     # Twice as fast as np.asarray(image), which copies the bytes once more.
     pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(height, width, channels)
     return pixels.reshape(1, height, width) if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
@@ -220,6 +221,7 @@ class InfoAEClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         if finalizer := getattr(self, "_finalizer", None):
             finalizer()
         self._finalizer = None if temporary is None else weakref.finalize(self, shutil.rmtree, temporary, True)
+        self._reduced_jpeg = bool(run.config().data.reduced_jpeg)
         self.run_, self.model_, self.n_clusters_ = run.path, model, model.num_categories
         self.n_features_in_ = _values(model)
         self.category_names_ = saved.names(run, model.num_categories)
@@ -230,6 +232,8 @@ class InfoAEClusterer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         if not fits:
             check_is_fitted(self)
         samples: Samples = files_of(X) or self._array(X, fits=fits)
+        if isinstance(samples, Files) and not fits:
+            samples = replace(samples, reduced_jpeg=self._reduced_jpeg)
         if not fits and self._on_rows and not isinstance(samples, Rows):
             raise ValueError(f"X: {type(self).__name__} was fitted on rows (N, {self.n_features_in_})")
         return samples

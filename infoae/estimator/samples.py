@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from infoae.category_model import CategoryModel
 from infoae.config import recipes
+from infoae.data.decode import DecodeOptions
 from infoae.data.image_spec import ImageSpec
 from infoae.errors import UsageError, shown
 from infoae.files import atomic_folder
@@ -107,6 +108,8 @@ class Files:
 
     inputs: tuple[str, ...]
     is_list: bool
+    reduced_jpeg: bool = True
+    """Whether large JPEG files are decoded at a part of their size: as they were for the model that is asked."""
 
     recipe = None
 
@@ -118,7 +121,7 @@ class Files:
             root = folder / "arrays" / f"{hashlib.blake2b(content, digest_size=10).hexdigest()}.txt"
             root.parent.mkdir(parents=True, exist_ok=True)
             root.write_bytes(content)
-        return ["data.name=files", recipes.override("data.root", root)]
+        return ["data.name=files", recipes.override("data.root", root), "data.reduced_jpeg=true"]
 
     def blocks(self, model: CategoryModel) -> Iterator[Block]:
         """Yield what can be read, as large as `model` sees it. Raises InfoAEError if an input is not there."""
@@ -126,7 +129,7 @@ class Files:
         image = ImageSpec.model_validate({"channels": channels, "height": height, "width": width})
         listed = in_blocks(((path, Path(path)) for path in self.inputs), AT_ONCE)  # one that is gone is unreadable
         for block in listed if self.is_list else read_blocks(open_sources(self.inputs, image), AT_ONCE):
-            found = decode(block, image)
+            found = decode(block, image, DecodeOptions(reduced_jpeg=self.reduced_jpeg))
             yield found.images, np.array([error is None for error in found.errors], bool)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from infoae.category_model import CategoryModel
 from infoae.cpus import available_cpus
-from infoae.data.decode import read_with_thumbnail
+from infoae.data.decode import DecodeOptions, read_with_thumbnail
 from infoae.data.image_spec import ImageSpec
 from infoae.data.unreadable import UnreadableImageError
 from infoae.errors import UsageError
@@ -72,7 +72,8 @@ def pictures_of(
     sources = open_sources([str(data)], image, column=column)
     counts = [source.count() for source in sources]
     total = None if None in counts else sum(filter(None, counts))
-    return Pictures(str(data), total, _of_sources(sources, image))
+    options = DecodeOptions(reduced_jpeg=bool(config.reduced_jpeg))
+    return Pictures(str(data), total, _of_sources(sources, image, options))
 
 
 def _of_tests(run: Run, data_root: Path | None) -> Pictures:
@@ -88,15 +89,15 @@ def _of_tests(run: Run, data_root: Path | None) -> Pictures:
     return Pictures(f"test images of {name}", len(tests), chunks())
 
 
-def _of_sources(sources: Sequence[Source], image: ImageSpec) -> Iterator[Chunk]:
+def _of_sources(sources: Sequence[Source], image: ImageSpec, options: DecodeOptions) -> Iterator[Chunk]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities in files
         yield from ordered_map(
-            lambda block: _decoded(block, image), read_blocks(sources, CHUNK), num_workers=available_cpus()
+            lambda block: _decoded(block, image, options), read_blocks(sources, CHUNK), num_workers=available_cpus()
         )
 
 
-def _decoded(block: Block, image: ImageSpec) -> Chunk:
+def _decoded(block: Block, image: ImageSpec, options: DecodeOptions) -> Chunk:
     if isinstance(block.images, np.ndarray):
         made = [picture_of(pixels, THUMBNAIL) for pixels in block.images]
         return Chunk(block.keys, block.images, [(each, encode(each)) for each in made], block.passed_over)
@@ -105,7 +106,7 @@ def _decoded(block: Block, image: ImageSpec) -> Chunk:
         try:
             if isinstance(encoded, UnreadableImageError):
                 raise encoded
-            pixels, thumbnail = read_with_thumbnail(encoded, *image.shape, THUMBNAIL)
+            pixels, thumbnail = read_with_thumbnail(encoded, *image.shape, THUMBNAIL, options)
         except UnreadableImageError:
             passed_over["unreadable"] += 1
             continue

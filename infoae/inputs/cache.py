@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from infoae.config import Config, Data
+from infoae.data.decode import DecodeOptions
 from infoae.data.image_spec import ImageSpec
 from infoae.errors import InfoAEError, Notice, UsageError
 from infoae.files import atomic_folder, remove, remove_leftovers, user_cache, write_json
@@ -32,6 +33,8 @@ from infoae.locks import share, try_lock, waited_for
 
 FORMAT = 1
 """Of what is kept; with another one everything is prepared anew."""
+REDUCED_JPEG = 1
+"""Of how JPEG files are decoded at a part of their size; with another one everything of that kind is prepared anew."""
 DESCRIPTION, SHARDS = "source.json", "shards"
 
 
@@ -94,6 +97,7 @@ def _prepared(given: Data, inputs: list[str], image: ImageSpec, features: Featur
     """Return the folder with the shards of `inputs`, held until this process ends, and make it if need be."""
     settings = [FORMAT, image.model_dump(mode="json"), given.labels, given.test_share, given.column]
     settings += [] if features is None else [features.digest]
+    settings += [f"reduced JPEG {REDUCED_JPEG}"] if given.reduced_jpeg else []
 
     def make(made: Path) -> Notice:
         done = convert_files(
@@ -103,6 +107,7 @@ def _prepared(given: Data, inputs: list[str], image: ImageSpec, features: Featur
             test_share=given.test_share,
             labels=given.labels,
             column=given.column,
+            options=DecodeOptions(reduced_jpeg=bool(given.reduced_jpeg)),
             features=features,
         )
         return _notice(inputs[0], image, done)

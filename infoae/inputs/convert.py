@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoae.cpus import available_cpus
-from infoae.data import sound
+from infoae.data import reduced_jpeg, sound
 from infoae.data.decode import DEFAULTS, DecodeOptions, resized
 from infoae.data.external_shuffle import Buckets, row_type
 from infoae.data.image_spec import ImageSpec
@@ -106,6 +106,8 @@ def convert_files(
                 done = _gather(sources, rules, image, options, buckets, names, max_errors, advance, features)
             with progress("shuffle", buckets.num_rows) as advance:
                 classes = write_split(folder, buckets, test_share, advance)
+            if options.reduced_jpeg:
+                reduced_jpeg.describe(folder)
             if done.num_sounds:
                 sound.describe(folder)
             if labels is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from infoae.data.decode import read_image
+from infoae.data.decode import DEFAULTS, DecodeOptions, read_image
 from infoae.data.unreadable import UnreadableImageError
 from infoae.errors import InfoAEError, one_line
 from infoae.files import write_json
@@ -62,7 +62,9 @@ def by_majority(categories: NDArray[np.int64], names: Sequence[str], num_categor
     return Naming([dict(counts) for counts in votes])
 
 
-def read_examples(source: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np.uint8], list[str]]:
+def read_examples(
+    source: Path, shape: tuple[int, int, int], options: DecodeOptions = DEFAULTS
+) -> tuple[NDArray[np.uint8], list[str]]:
     """Return labelled examples as images uint8 (N, C, H, W) of `shape` (C, H, W), and their N names.
 
     `source` is a folder with a subfolder of images for each name, or a .csv file with the columns `path` (relative to
@@ -74,7 +76,7 @@ def read_examples(source: Path, shape: tuple[int, int, int]) -> tuple[NDArray[np
     images = np.empty((len(pairs), *shape), np.uint8)
     for row, (path, _) in enumerate(pairs):
         try:
-            images[row] = read_image(path, *shape)
+            images[row] = read_image(path, *shape, options)
         except UnreadableImageError as error:
             raise InfoAEError(f"example {path}: {error}") from error
     return images, [_checked(name, source) for _, name in pairs]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from infoae.cpus import available_cpus
@@ -30,13 +31,19 @@ def check(out: Path) -> str:
     paths = table.column("path").to_pylist()
     with Bar("looking for faults", "pictures", len(rows)) as bar:
         measures = quality.measured([Path(os.fsdecode(files[row])) for row in rows], available_cpus(), bar.advance)
-    latents = table.column("latent").to_pylist()
-    size = max((len(latent) for latent in latents if latent is not None), default=1)
-    z = np.array([[np.nan] * size if latent is None else latent for latent in latents], np.float32).reshape(-1, size)
     categories = table.column("category").fill_null(-1).to_numpy()
-    found = quality.columns(paths, measures, z, categories)
+    found = quality.columns(paths, measures, _latents(table.column("latent").combine_chunks()), categories)
     with atomic_file(out / QUALITY) as temporary:
         csv.write_csv(pa.table({"path": paths} | found), temporary)
     counts = {name: sum(value not in (None, False) for value in values) for name, values in found.items()}
     told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
     return f"of {len(rows):,} pictures {told}: {out / QUALITY}"
+
+
+def _latents(column: pa.ListArray) -> NDArray[np.float32]:
+    """Return latents (N, Z), NaN where there is none; not by way of Python's numbers, which take ten times as much."""
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    values = column.flatten().to_numpy()
+    z = np.full((len(column), max(1, len(values) // max(1, int(known.sum())))), np.nan, np.float32)
+    z[known] = values.reshape(int(known.sum()), -1) if known.any() else z[known]
+    return z

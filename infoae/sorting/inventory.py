@@ -19,7 +19,7 @@ from infoae.inputs.sources import Files, Listing, open_sources
 AT_ONCE = 4096  # names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class State:
     """What a file looks like without reading it: bytes, and nanoseconds of its last change; -1 where nobody can say."""
 
@@ -29,17 +29,21 @@ class State:
 
 @dataclass(frozen=True)
 class Listed:
-    """Files of an inventory as a source of their own: `items` are keys with a path, or why there is no picture."""
+    """Files of an inventory as a source of their own, by their numbers."""
 
-    items: Sequence[tuple[str, Encoded]]
+    inventory: Inventory
+    numbers: Sequence[int]
 
     def count(self) -> int:
         """Return the number of files."""
-        return len(self.items)
+        return len(self.numbers)
 
     def blocks(self, size: int) -> Iterator[Block]:
-        """Return the files in order, in blocks."""
-        items: Iterator[tuple[str, Encoded | PassedOver]] = iter(self.items)
+        """Return the files in order, in blocks: keys with a path, or why there is no picture."""
+        paths, unreadable = self.inventory.paths, self.inventory.unreadable
+        items: Iterator[tuple[str, Encoded | PassedOver]] = (
+            (key_of(paths[number]), unreadable.get(number) or Path(paths[number])) for number in self.numbers
+        )
         return in_blocks(items, size)
 
 
@@ -88,7 +92,7 @@ class Inventory:
 
     def source(self, numbers: Sequence[int]) -> Listed:
         """Return the files of these numbers, which are no containers, as a source."""
-        return Listed([(key_of(self.paths[n]), self.unreadable.get(n) or Path(self.paths[n])) for n in numbers])
+        return Listed(self, numbers)
 
     def container(self, number: int) -> Container:
         """Return the container of this number as a source."""

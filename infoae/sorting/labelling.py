@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -74,7 +73,7 @@ class Labelled:
         return category.astype(np.int64), probability.astype(np.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Known:
     """The rows of one file, and what it looked like when they were made."""
 
@@ -86,11 +85,14 @@ class _Known:
 
 @dataclass
 class Work:
-    """What is to be done: numbers of files that are new or have changed, and of the others the `rows` of `old`."""
+    """What is to be done: numbers of files that are new or have changed, and of the others the rows of `old`.
+
+    `rows` int64 (F, 2) are the first row of each file and their number.
+    """
 
     old: pa.Table
+    rows: NDArray[np.int64]
     numbers: list[int] = field(default_factory=list)
-    rows: dict[int, range] = field(default_factory=dict)
     new: int = 0
     changed: int = 0
     gone: int = 0
@@ -99,12 +101,12 @@ class Work:
 def compared(out: Path, bundle: Bundle, found: Inventory, *, first: bool) -> Work:
     """Return what is to be done about the files `found`, as `label` would. Raises InfoAEError."""
     old = None if first else _read(out / LABELS, bundle.checksums[bundle.graph("classifier").file])
-    work = Work(SCHEMA.empty_table() if old is None else old)
+    work = Work(SCHEMA.empty_table() if old is None else old, np.zeros((len(found), 2), np.int64))
     known = _by_file(work.old)
     for number, (path, state) in enumerate(zip(found.paths, found.states, strict=True)):
         before = known.pop(os.fsencode(path), None)
         if before is not None and before.state == state and not before.again:
-            work.rows[number] = before.rows
+            work.rows[number] = before.rows.start, len(before.rows)
             continue
         work.numbers.append(number)
         work.new += before is None
@@ -126,10 +128,11 @@ def label(out: Path, bundle: Bundle, found: Inventory, unsure: float, *, first: 
         # A file is one picture; what holds many is alone.
         counts = [len(answers)] if numbers[0] in found.containers else [1] * len(numbers)
         parts.append(_complete(answers, found, np.repeat(numbers, counts), added=not first))
-        for number, count in zip(numbers, counts, strict=True):
-            rows[number] = range(start, start + count)
-            start += count
-    order = np.fromiter(itertools.chain.from_iterable(rows[number] for number in range(len(found))), np.int64)
+        rows[numbers, 0] = start + np.cumsum([0, *counts[:-1]])
+        rows[numbers, 1] = counts
+        start += len(answers)
+    first, count = rows.T
+    order = np.arange(count.sum()) + np.repeat(first - (np.cumsum(count) - count), count)
     table = _named(pa.concat_tables(parts).take(order), bundle, unsure).replace_schema_metadata({_MODEL: model})
     _write(out, table)
     return Labelled(table, work.new, work.changed, work.gone)
@@ -152,7 +155,8 @@ def _answered(
 
 def _complete(answers: pa.Table, found: Inventory, numbers: NDArray[np.int64], *, added: bool) -> pa.Table:
     """Return N answers as rows, `numbers` (N,) being those of their files."""
-    states = [found.states[number] for number in numbers]
+    states = [found.states[number] for number in numbers]  # of the inventory itself: no copies
+    modified = np.fromiter((state.modified_ns for state in states), np.int64, len(states))
     columns: dict[str, Any] = {
         "path": answers.column("path"),
         "category": answers.column("label"),
@@ -161,9 +165,9 @@ def _complete(answers: pa.Table, found: Inventory, numbers: NDArray[np.int64], *
         "unsure": pa.nulls(len(answers), pa.bool_()),
         "error": answers.column("error"),
         "file": [os.fsencode(found.paths[number]) for number in numbers],
-        "size": [state.size for state in states],
-        "modified": pa.array([state.modified_ns for state in states], pa.int64()).cast(SCHEMA.field("modified").type),
-        "added": [added] * len(answers),
+        "size": np.fromiter((state.size for state in states), np.int64, len(states)),
+        "modified": pa.array(modified).cast(SCHEMA.field("modified").type),
+        "added": pa.repeat(pa.scalar(added), len(answers)),
         "latent": answers.column("latent").cast(SCHEMA.field("latent").type),
     }
     return pa.table(columns, SCHEMA)

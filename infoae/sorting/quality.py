@@ -98,8 +98,12 @@ def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     from scipy.fft import dctn
 
-    waves = dctn(thumbnails.astype(np.float64), axes=(1, 2))[:, :8, :8].reshape(-1, 64)
-    return np.packbits(waves > np.median(waves, axis=1, keepdims=True), axis=1)
+    hashes = np.empty((len(thumbnails), 8), np.uint8)
+    for first in range(0, len(thumbnails), _TOGETHER):
+        part = slice(first, first + _TOGETHER)
+        waves = dctn(thumbnails[part].astype(np.float64), axes=(1, 2))[:, :8, :8].reshape(-1, 64)
+        hashes[part] = np.packbits(waves > np.median(waves, axis=1, keepdims=True), axis=1)
+    return hashes
 
 
 def first_alike(thumbnails: NDArray[np.uint8], among: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
@@ -115,7 +119,7 @@ def first_alike(thumbnails: NDArray[np.uint8], among: NDArray[np.bool_] | None =
     first = np.full(len(thumbnails), -1, np.int64)
     if len(rows) == 0:
         return first
-    hashes, of = np.unique(perceptual_hashes(thumbnails[rows]), axis=0, return_inverse=True)
+    hashes, of = np.unique(perceptual_hashes(thumbnails)[rows], axis=0, return_inverse=True)
     members: list[list[int]] = [[] for _ in hashes]  # of each hash, the pictures that are no near-duplicates
     index = faiss.IndexBinaryMultiHash(64, 4, 16)
     index.nflip = 1

@@ -29,7 +29,7 @@ from infoae.files import scratch_folder
 from infoae.limits import MAX_RUNS
 from infoae.loading import load_training
 from infoae.methods.registry import method_of
-from infoae.planning import checked
+from infoae.planning import checked, with_decoding
 from infoae.pseudolabels import pairs
 from infoae.reporting.bars import Bar
 from infoae.reporting.training import SweepProgress
@@ -58,7 +58,7 @@ def planned(
     `space` is that of the method if not given. Raises InfoAEError before anything is written if something is wrong.
     """
     search, scheduler, metric = how
-    config = recipes.load(source, overrides)
+    config = with_decoding(recipes.load(source, overrides))
     config = config.model_copy(update={"data": config.data.absolute(), "features": config.features.absolute()})
     if config.train.patience is not None:
         raise UsageError("train.patience: in a sweep the scheduler stops trials, not they themselves: set it to null")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from infoae.data.decode import DEFAULTS
 from infoae.deploy.bundle import Bundle, write_checksums, write_manifest
 from infoae.errors import InfoAEError
 from tests.helpers.bundles import make_bundle
@@ -77,6 +78,16 @@ def test_a_newer_format_asks_for_an_upgrade(bundle: Path) -> None:
 def test_an_unknown_field_of_a_later_version_is_ignored(bundle: Path) -> None:
     change(bundle, licence="CC0")
     assert Bundle.load(bundle).manifest.num_categories == 10
+
+
+def test_a_bundle_of_before_has_jpeg_files_decoded_in_full_as_it_was_trained(bundle: Path) -> None:
+    content = json.loads((bundle / "bundle.json").read_text())
+    del content["reduced_jpeg"]
+    (bundle / "bundle.json").write_text(json.dumps(content))
+    write_checksums(bundle)
+    assert not Bundle.load(bundle).manifest.decoding(DEFAULTS).reduced_jpeg
+    change(bundle, reduced_jpeg=True)
+    assert Bundle.load(bundle).manifest.decoding(DEFAULTS).reduced_jpeg
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infoae import data
+from infoae import data, planning
 from infoae.config import Config, recipes
+from infoae.data.decode import DecodeOptions, read_image
 from infoae.errors import InfoAEError, Notice
 from infoae.inputs import cache
 from tests.helpers.inputs import PIXELS, write_tar
@@ -75,6 +76,28 @@ def test_pictures_are_prepared_once_until_they_change(photos: Path, monkeypatch:
     (photos / "bee" / "00.png").unlink()
     changed.add(cache.ready(config_of(photos)).root)
     assert len(changed - {first.root}) == 4
+
+
+def test_a_run_of_before_finds_the_pictures_it_was_trained_on_and_a_new_one_has_reduced_jpegs(
+    photos: Path, tmp_path: Path
+) -> None:
+    light = np.random.default_rng(0).integers(0, 256, (300, 400), np.uint8)
+    Image.fromarray(light).save(photos / "ant" / "large.jpg")
+    settings = ["data.name=files", f"data.root={photos}", "model.image_size=16", "model.channels=1"]
+    old, given = recipes.load("smoke", settings), "data.reduced_jpeg=false"
+    plan = planning.planned("smoke", settings, tmp_path, None)
+    assert plan.config.data.reduced_jpeg
+    assert planning.planned("smoke", [*settings, given], tmp_path, None).config.data.reduced_jpeg is False
+    full, reduced = cache.ready(old), cache.ready(plan.config)
+    assert cache.ready(recipes.load("smoke", [*settings, given])) == full
+    assert full.root != reduced.root
+    for ready, options in ((full, DecodeOptions(reduced_jpeg=False)), (reduced, DecodeOptions(reduced_jpeg=True))):
+        assert ready.root is not None
+        large = read_image(photos / "ant" / "large.jpg", 1, 16, 16, options)
+        images = [*data.load_training(ready).images[:], *data.load(ready, "test").images]
+        assert large.tobytes() in rows(images)
+        shards = planning.planned("smoke", ["data.name=shards", f"data.root={ready.root}"], tmp_path, None)
+        assert bool(shards.config.data.reduced_jpeg) == options.reduced_jpeg  # as the shards say
 
 
 def test_what_a_killed_command_left_is_removed_whatever_has_changed_since(photos: Path) -> None:

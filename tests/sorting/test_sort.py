@@ -45,6 +45,7 @@ def test_every_file_has_the_label_that_the_bundle_gives_it(once: tuple[Path, str
     for row, read in zip(found.values(), table, strict=True):
         assert (read["path"], int(read["category"]), read["name"]) == (row["path"], row["category"], row["name"])
         assert read["unsure"] == str(row["unsure"]).lower()
+    assert json.loads((folder / "s/bundle/bundle.json").read_text())["reduced_jpeg"] is True
     for stage in (
         "1/6 looking: 100 pictures",
         "2/6 preparing",
