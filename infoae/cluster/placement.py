@@ -82,7 +82,7 @@ def classifiers(device: str) -> Classifiers:
     labelled = [node for node in alive if device != "cuda" and CLASSIFIES.items() <= node["Labels"].items()]
     nodes = labelled or alive
     groups = {node["Labels"].get("ray.io/node-group") for node in nodes}
-    config = state.get_cluster_config()  # type: ignore[no-untyped-call]
+    config = state.get_cluster_config()
     most = sum(
         max(0, group.max_count) * group.resources.get("CPU", 0)  # -1 is without a limit
         for group in (() if config is None else config.node_group_configs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 import os
 import re
 import shlex
@@ -140,8 +141,8 @@ def test_what_infoae_asks_of_ray_is_what_the_groups_have(monkeypatch: pytest.Mon
     """Ray's own reading of the job says which nodes there are; infoae's, who trains and who classifies on them."""
     from ray._private.state import state
     from ray.autoscaler._private.kuberay import autoscaling_config
-    from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
+    messages: Any = importlib.import_module("ray.core.generated.autoscaler_pb2")  # whose names are made at run time
     cluster = {"metadata": {"name": "x", "namespace": "y"}, "spec": copy.deepcopy(JOB["rayClusterSpec"])}
     kinds = autoscaling_config._derive_autoscaling_config_from_ray_cr(cluster)["available_node_types"]
     started = ["headgroup"] + [group["groupName"] for group in (GPU, CPU) for _ in range(group["replicas"])]
@@ -153,9 +154,9 @@ def test_what_infoae_asks_of_ray_is_what_the_groups_have(monkeypatch: pytest.Mon
         }
         for number, name in enumerate(started)
     ]
-    config = ClusterConfig(
+    config = messages.ClusterConfig(
         node_group_configs=[
-            NodeGroupConfig(name=name, resources=kind["resources"], max_count=kind["max_workers"])
+            messages.NodeGroupConfig(name=name, resources=kind["resources"], max_count=kind["max_workers"])
             for name, kind in kinds.items()
         ]
     )
