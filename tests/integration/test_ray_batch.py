@@ -130,24 +130,28 @@ def test_labelled_nodes_alone_classify(
     cluster: Any, model: Path, inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray
+    from ray.data import ActorPoolStrategy
 
     class Telling:
         def __init__(self, work: Any) -> None:
             from infoae.deploy.ray_batch import _ShardClassifier  # in the actor, where it is not replaced
 
             self._classifier = _ShardClassifier(work)
+            (tmp_path / ray.get_runtime_context().get_node_id()).touch()
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-            (tmp_path / ray.get_runtime_context().get_node_id()).touch()
+            time.sleep(0.3)  # or the first actor would do all while others start
             return self._classifier(batch)
 
     monkeypatch.setattr(ray_batch, "_ShardClassifier", Telling)
-    monkeypatch.setattr(ray_batch, "SHARD_ROWS", 8)
-    node = cluster.add_node(num_cpus=2, labels=placement.CLASSIFIES)
+    # As many as all nodes have room for: two wait in vain where one node is labelled.
+    monkeypatch.setattr(ray_batch, "ActorPoolStrategy", lambda **_: ActorPoolStrategy(size=3))
+    monkeypatch.setattr(ray_batch, "SHARD_ROWS", 4)
+    node = cluster.add_node(num_cpus=1, labels=placement.CLASSIFIES)
     try:
         cluster.wait_for_nodes()
-        assert placement.classifiers("auto") == placement.Classifiers(2, placement.CLASSIFIES)
-        assert placement.classifiers("cuda") == placement.Classifiers(4, {})
+        assert placement.classifiers("auto") == placement.Classifiers(1, placement.CLASSIFIES)
+        assert placement.classifiers("cuda") == placement.Classifiers(3, {})
         ray_batch.classify_on_ray(inputs, model, tmp_path / "out")
         assert [path.name for path in tmp_path.iterdir() if len(path.name) == 56] == [node.node_id]
     finally:
