@@ -64,7 +64,10 @@ def classify(
         ),
     ] = None,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Classify on the Ray cluster at RAY_ADDRESS, or on one started here.")
+        bool,
+        typer.Option(
+            "--ray", help="Classify on the Ray cluster at RAY_ADDRESS, or on one started here; see docs/distributed.md."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -88,6 +88,8 @@ def _print(exported: Exported) -> None:
     for output in found.outputs:
         allowed = f"allowed {output.tolerance:.1e}" if output.tolerance < float("inf") else "not bounded: labels are"
         echo(f"{output.name:<24} largest difference {output.difference:.1e} at batches 1, 7, 256; {allowed}")
+    if found.pixels_any is not None:
+        echo(f"{'pixels_any.images':<24} largest difference {found.pixels_any} of 255 levels from infoae's own resize")
     same = found.num_images - found.num_different
     accuracy = "" if found.accuracy is None else f"; accuracy {found.accuracy:.2%}"
     echo(f"{'labels':<24} {same} of {found.num_images} test images as PyTorch's{accuracy}")

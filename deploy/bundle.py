@@ -94,6 +94,8 @@ class Manifest(_Section):
     precision: Literal["fp32", "fp16", "int8"]
     opset: int
     files: dict[Literal["classifier", "decoder", "generator"], GraphSpec]
+    pixels_any: GraphSpec | None = None
+    """Pixels of any size -> what the classifier takes; None in bundles of before. infoae itself resizes with Pillow."""
     missing: dict[str, str] = {}
     """Why the method of the model has no decoder or no generator."""
     run: RunSpec

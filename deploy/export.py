@@ -18,7 +18,7 @@ from infoae import data
 from infoae.category_model import CategoryModel
 from infoae.data import sound
 from infoae.data.image_spec import ImageSpec
-from infoae.deploy import compose
+from infoae.deploy import any_size, compose
 from infoae.deploy.bundle import (
     SAMPLE,
     Bundle,
@@ -106,6 +106,7 @@ def export_run(
         precision=precision.value,
         opset=OPSET,
         files={role: specs[role] for role in graphs},
+        pixels_any=any_size.describe(_image(model.seen_shape)),
         missing=dict(missing(model)),
         run=RunSpec(name=run.name, step=step, config=config.settings()),
         corrected=_correction(run),
@@ -114,6 +115,7 @@ def export_run(
         with atomic_folder(out) as folder:
             for role, graph in graphs.items():
                 (folder / specs[role].file).write_bytes(_bytes(graph))
+            (folder / any_size.FILE).write_bytes(_bytes(any_size.build(manifest.image)))
             write_manifest(folder, manifest)
             write_checksums(folder)
             shown = seen_by(model, test)

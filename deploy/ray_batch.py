@@ -3,7 +3,8 @@
 The inputs are cut into shards; each is one Parquet file of the result, named by its place. An actor holds a classifier
 and writes its shards atomically, so a shard that is done twice (a lost node, a second run) is still there once. The
 result is made in the hidden folder of its job (see `job_folder`), which becomes the result. The bundle, the inputs and
-the result must lie where every node sees them under the same path.
+the result must lie where every node sees them under the same path. Where nodes have the label of
+`placement.CLASSIFIES`, those alone classify.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import ray
 from pyarrow import parquet
 from ray.data import ActorPoolStrategy, DataContext
 
+from infoae.cluster import placement
 from infoae.cluster.connect import VARIABLE, Request, connected
 from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.data.unreadable import UnreadableImageError, unreadable
@@ -206,15 +208,15 @@ def _classified(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterat
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    size = max(1, min(len(todo), int(resources.get("CPU", 1))))
+    where = placement.classifiers(work.device)
     dataset = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
         _ShardClassifier,
         fn_constructor_args=(work,),
         batch_size=1,
-        compute=ActorPoolStrategy(min_size=1, max_size=size),
+        compute=ActorPoolStrategy(min_size=1, max_size=min(len(todo), where.cpus)),
         num_cpus=1,
         num_gpus=1 if work.device == "cuda" else 0,
+        label_selector=where.label,
     )
     try:
         with progress("classify", None, resumed) as advance:

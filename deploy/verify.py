@@ -19,6 +19,7 @@ from infoae.category_model import CategoryModel
 from infoae.data import ImageSet
 from infoae.data.decode import resized
 from infoae.data.image_spec import ImageSpec
+from infoae.deploy import any_size
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE
 from infoae.deploy.graphs import Role
@@ -67,6 +68,8 @@ class Verification:
     """How far the answers for the first SAMPLE_IMAGES test images may lie from PyTorch's on another machine."""
     speedup: float
     """Images a second of the classifier over those of its fp32 graph, here; 1 for fp32."""
+    pixels_any: int | None
+    """Levels of 255, at most, between pixels_any.onnx and infoae's own resize; None without that graph."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures for bundle.json: those that another export of the run repeats."""
@@ -78,12 +81,12 @@ def verify(bundle: Bundle, model: CategoryModel, test: ImageSet, fp32: bytes) ->
     """Compare the graphs of `bundle` with `model` on `test`; `fp32` is the classifier's graph at full precision.
 
     Checked: ONNX's own rules; names, types and shapes; every output at batches of 1, 7 and 256; the label of every
-    test image, from pixels. Raises InfoAEError naming the first that fails.
+    test image, from pixels; the resize of pixels_any.onnx. Raises InfoAEError naming the first that fails.
     """
     if len(test) == 0:
         raise InfoAEError("the test set holds no images: there is nothing to verify the export on")
-    precision = Precision(bundle.manifest.precision)
-    for spec in bundle.manifest.files.values():
+    precision, resizing = Precision(bundle.manifest.precision), bundle.manifest.pixels_any
+    for spec in (*bundle.manifest.files.values(), *([] if resizing is None else [resizing])):
         try:
             onnx.checker.check_model(onnx.load_from_string(bundle.read(spec.file)), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -112,6 +115,7 @@ def verify(bundle: Bundle, model: CategoryModel, test: ImageSet, fp32: bytes) ->
         torch_accuracy=accuracy_of(expected["probabilities"], test, model.num_categories),
         sample_tolerance=_sample_tolerance(expected, found, precision),
         speedup=1.0 if precision is Precision.FP32 else _speedup(sessions["classifier"], fp32, test.images),
+        pixels_any=None if resizing is None else any_size.check(bundle.read(resizing.file), bundle.manifest.image),
     )
 
 

@@ -12,6 +12,8 @@ from infoae.cluster.connect import HOW, Request
 from infoae.errors import InfoAEError
 
 FREE_WAIT = 10.0  # seconds for an earlier job to let go of its workers
+CLASSIFIES = {"infoae/classify": "true"}
+"""Ray's label of the nodes that classify, where a cluster has such: those with GPUs are then left to training."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,35 @@ def layout(request: Request, device: str) -> Layout:
     found_layout = Layout(request.min_nodes * per_node, request.max_nodes * per_node, per_node, cpus, use_gpu)
     _wait_until_free(found_layout)
     return found_layout
+
+
+@dataclass(frozen=True)
+class Classifiers:
+    """Where images are classified: on `cpus` CPUs, on nodes of the labels `label`; none means any node."""
+
+    cpus: int
+    label: dict[str, str]
+
+
+def classifiers(device: str) -> Classifiers:
+    """Return where the connected cluster classifies on `device` (auto, cpu or cuda; cuda needs any node with a GPU).
+
+    Where it grows by itself, the CPUs are those that it can grow to.
+    """
+    from ray._private.state import state
+
+    alive = _nodes()
+    labelled = [node for node in alive if device != "cuda" and CLASSIFIES.items() <= node["Labels"].items()]
+    nodes = labelled or alive
+    groups = {node["Labels"].get("ray.io/node-group") for node in nodes}
+    config = state.get_cluster_config()
+    most = sum(
+        max(0, group.max_count) * group.resources.get("CPU", 0)  # -1 is without a limit
+        for group in (() if config is None else config.node_group_configs)
+        if not labelled or group.name in groups
+    )
+    here = sum(node["Resources"].get("CPU", 0.0) for node in nodes)
+    return Classifiers(max(1, int(here), most), CLASSIFIES if labelled else {})
 
 
 def _nodes() -> list[dict[str, Any]]:

@@ -126,7 +126,7 @@ def test_two_exports_are_byte_identical(exported: Exported, lively_run: Run, tmp
     again = export_run(lively_run, tmp_path / "again", triton=True)
     files = sorted(path.relative_to(exported.path) for path in exported.path.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(again.path) for path in again.path.rglob("*") if path.is_file())
-    assert len(files) == 6 + 7
+    assert len(files) == 7 + 7
     for file in files:
         assert (exported.path / file).read_bytes() == (again.path / file).read_bytes(), file
 

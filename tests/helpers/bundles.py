@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from infoae.data.image_spec import ImageSpec
+from infoae.deploy import any_size
 from infoae.deploy.bundle import (
     SAMPLE,
     GraphSpec,
@@ -40,7 +41,7 @@ def make_bundle(folder: Path, shape: tuple[int, int, int] = (1, 28, 28)) -> Path
         "scale": np.float32(1 / 255),
         "image_shape": np.array([-1, *shape], np.int64),
     }
-    image, latent = ("batch", *shape), ("batch", LATENT)
+    drawn, latent = ("batch", *shape), ("batch", LATENT)
     decode_nodes = [
         helper.make_node("MatMul", ["z", "decode"], ["flat"]),
         helper.make_node("Sigmoid", ["flat"], ["squashed"]),
@@ -57,7 +58,7 @@ def make_bundle(folder: Path, shape: tuple[int, int, int] = (1, 28, 28)) -> Path
                 helper.make_node("MatMul", ["latent", "categorize"], ["logits"]),
                 helper.make_node("Softmax", ["logits"], ["probabilities"]),
             ],
-            {"images": (TensorProto.UINT8, image)},
+            {"images": (TensorProto.UINT8, drawn)},
             {
                 "probabilities": (TensorProto.FLOAT, ("batch", CATEGORIES)),
                 "latent": (TensorProto.FLOAT, latent),
@@ -68,7 +69,7 @@ def make_bundle(folder: Path, shape: tuple[int, int, int] = (1, 28, 28)) -> Path
             folder / "decoder.onnx",
             [helper.make_node("Identity", ["latent"], ["z"]), *decode_nodes],
             {"latent": (TensorProto.FLOAT, latent)},
-            {"images": (TensorProto.FLOAT, image)},
+            {"images": (TensorProto.FLOAT, drawn)},
             weights,
         ),
         "generator": _write(
@@ -80,7 +81,7 @@ def make_bundle(folder: Path, shape: tuple[int, int, int] = (1, 28, 28)) -> Path
                 *decode_nodes,
             ],
             {"noise": (TensorProto.FLOAT, ("batch", NOISE)), "category": (TensorProto.INT64, ("batch",))},
-            {"images": (TensorProto.FLOAT, image)},
+            {"images": (TensorProto.FLOAT, drawn)},
             weights,
         ),
     }
@@ -90,9 +91,11 @@ def make_bundle(folder: Path, shape: tuple[int, int, int] = (1, 28, 28)) -> Path
         np.savez(file, images=images, probabilities=probabilities, latent=answers_latent, tolerance=np.float32(1e-4))
     channels, height, width = shape
     assert channels in (1, 3)
+    image = ImageSpec(channels=1 if channels == 1 else 3, height=height, width=width)
+    onnx.save(any_size.build(image), folder / any_size.FILE)
     manifest = Manifest(
         infoae_version=__version__,
-        image=ImageSpec(channels=1 if channels == 1 else 3, height=height, width=width),
+        image=image,
         num_categories=CATEGORIES,
         latent_dim=LATENT,
         noise_dim=NOISE,
@@ -100,6 +103,7 @@ def make_bundle(folder: Path, shape: tuple[int, int, int] = (1, 28, 28)) -> Path
         precision="fp32",
         opset=20,
         files={"classifier": graphs["classifier"], "decoder": graphs["decoder"], "generator": graphs["generator"]},
+        pixels_any=any_size.describe(image),
         run=RunSpec(name="tiny", step=1, config={"data": "mnist"}),
     )
     write_manifest(folder, manifest)

@@ -19,6 +19,7 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from infoae.cli.classify import classify
+from infoae.cluster import placement
 from infoae.deploy import ray_batch
 from infoae.deploy.job import classify_files
 from infoae.errors import InfoAEError
@@ -123,6 +124,39 @@ def test_the_command(model: Path, inputs: list[str], tmp_path: Path) -> None:
     result = CliRunner().invoke(app, options)
     assert result.exit_code == 3, result.stderr
     assert json.loads(result.stdout)["num_rows"] == len(rows_of(tmp_path / "out")) == 565
+
+
+def test_labelled_nodes_alone_classify(
+    cluster: Any, model: Path, inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    from ray.data import ActorPoolStrategy
+
+    class Telling:
+        def __init__(self, work: Any) -> None:
+            from infoae.deploy.ray_batch import _ShardClassifier  # in the actor, where it is not replaced
+
+            self._classifier = _ShardClassifier(work)
+            (tmp_path / ray.get_runtime_context().get_node_id()).touch()
+
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            time.sleep(0.3)  # or the first actor would do all while others start
+            return self._classifier(batch)
+
+    monkeypatch.setattr(ray_batch, "_ShardClassifier", Telling)
+    # As many as all nodes have room for: two wait in vain where one node is labelled.
+    monkeypatch.setattr(ray_batch, "ActorPoolStrategy", lambda **_: ActorPoolStrategy(size=3))
+    monkeypatch.setattr(ray_batch, "SHARD_ROWS", 4)
+    node = cluster.add_node(num_cpus=1, labels=placement.CLASSIFIES)
+    try:
+        cluster.wait_for_nodes()
+        assert placement.classifiers("auto") == placement.Classifiers(1, placement.CLASSIFIES)
+        assert placement.classifiers("cuda") == placement.Classifiers(3, {})
+        ray_batch.classify_on_ray(inputs, model, tmp_path / "out")
+        assert [path.name for path in tmp_path.iterdir() if len(path.name) == 56] == [node.node_id]
+    finally:
+        cluster.remove_node(node)
+    assert placement.classifiers("auto") == placement.Classifiers(2, {})
 
 
 @pytest.mark.slow
