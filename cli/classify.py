@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,7 +91,7 @@ def classify(
     if ray and workers is not None:
         raise UsageError("--workers is for one machine: with --ray each actor decodes its own images")
     if fail_on_drift is not None:
-        _check_watched(model, fail_on_drift)
+        _check_watched(model)
     options: dict[str, Any] = {
         "null": null,
         "decoding": decode_options(value_range, background),
@@ -151,13 +150,11 @@ def classify(
         raise typer.Exit(3)
 
 
-def _check_watched(model: Path, bound: float) -> None:
-    """Raise InfoAEError, before anything is done, where no distance could ever be above the bound."""
+def _check_watched(model: Path) -> None:
+    """Raise InfoAEError, before anything is done, where there is nothing that images could be far from."""
     from infoae.deploy.bundle import Bundle
-    from infoae.errors import InfoAEError, UsageError
+    from infoae.errors import InfoAEError
 
-    if not math.isfinite(bound):
-        raise UsageError(f"--fail-on-drift {bound}: give a distance from 0, as 0.25")
     if Bundle.load(model).manifest.reference is None:
         raise InfoAEError(
             f"--fail-on-drift: bundle {model} does not say how its test images are answered; export it again"

@@ -16,7 +16,7 @@ from infoae import config, data
 from infoae.cli.classify import classify
 from infoae.deploy import sinks
 from infoae.deploy.drift import LARGE
-from infoae.errors import InfoAEError, Notice, UsageError
+from infoae.errors import InfoAEError, Notice
 from tests.helpers.bundles import add_reference, make_bundle
 
 
@@ -85,7 +85,8 @@ def test_what_cannot_be_watched_is_refused_before_it_begins(batches: dict[str, P
     result = run(*given, "--fail-on-drift", "0.25")
     assert isinstance(result.exception, InfoAEError)
     assert "does not say how its test images are answered; export it again" in str(result.exception)
-    assert isinstance(run(*given, "--fail-on-drift", "nan").exception, UsageError)
+    for bound in ("nan", "-1"):
+        assert run(*given, "--fail-on-drift", bound).exit_code == 2
     assert not (tmp_path / "x.csv").exists()
     result = run(*given, "--json")
     assert result.exit_code == 0

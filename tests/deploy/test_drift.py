@@ -97,14 +97,13 @@ def test_the_same_pictures_have_not_drifted_and_others_have(digits: ImageSet, cl
         assert f"drift {found.distance:.2f} in {found.quantity} (" in str(found)
 
 
-@pytest.mark.parametrize("count", [1, 50])
-def test_few_pictures_raise_no_false_alarm(count: int, digits: ImageSet, classifier: Classifier) -> None:
+def test_few_pictures_raise_no_false_alarm(digits: ImageSet, classifier: Classifier) -> None:
     answers, known = classifier.classify(digits.images), classifier.manifest.reference
     assert known is not None
     random = np.random.default_rng(0)
     far, plain = [], []
     for _ in range(1000):
-        rows = random.integers(0, len(answers), count)
+        rows = random.integers(0, len(answers), 50)
         counts = drift.counted(classifier.manifest, Answers(answers.probabilities[rows], answers.latent[rows]))
         found = drift.measured(classifier.manifest, counts)
         assert found is not None
@@ -112,16 +111,15 @@ def test_few_pictures_raise_no_false_alarm(count: int, digits: ImageSet, classif
         plain.append(drift.stability_index(np.array(counts.latent), np.array(known.counts.latent)))
     # Three quantities alarm once in 1,000 times each: more than 10 of 1,000 come once in 4,000 times.
     assert np.sum(np.array(far) > 0) <= 10
-    if count == 50:
-        assert np.sum(np.array(plain) > LARGE) > 100  # without what chance makes of 50
+    assert np.sum(np.array(plain) > LARGE) > 100  # without what chance makes of 50
 
 
 def test_a_distance_does_not_depend_on_how_many_pictures_there_are() -> None:
-    known, now, random = (100_000,) * 10, np.array([5, 15] * 5) / 100, np.random.default_rng(0)
+    known, now, random = (100_000,) * 10, np.array([4, 16] * 5) / 100, np.random.default_rng(0)
     expected = sum((share - 0.1) * math.log(share / 0.1) for share in now)
     for count in (200, 2000):
-        far = [drift.beyond_chance(tuple(random.multinomial(count, now)), known) for _ in range(20)]
-        assert np.mean(far) == pytest.approx(expected, rel=0.1)
+        far = [drift.beyond_chance(tuple(random.multinomial(count, now)), known) for _ in range(100)]
+        assert np.mean(far) == pytest.approx(expected, rel=0.06)  # not corrected it is 10 % more of 200 pictures
 
 
 def test_many_categories_are_drawn_a_few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

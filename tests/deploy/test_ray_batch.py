@@ -97,10 +97,9 @@ def test_a_resumed_job_keeps_its_limit_and_its_names(inputs: list[str], monkeypa
         run(["broken.npz", *inputs[2:4]], resume=True)
 
 
-def test_drift_counts_each_shard_once_however_often_the_job_is_stopped(
-    inputs: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundle = add_reference(Path("bundle"), PIXELS[:, None] if PIXELS.ndim == 3 else PIXELS)
+@pytest.mark.usefixtures("inputs")
+def test_drift_counts_each_shard_once_however_often_the_job_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = add_reference(Path("bundle"), PIXELS)
     dark = np.zeros((200, 28, 28), np.uint8)
     for name in ("a.npy", "b.npy", "c.npy"):
         np.save(name, dark)
