@@ -73,7 +73,7 @@ def test_the_last_bit_of_what_many_have_changes_no_bin() -> None:
     for other in (np.nextafter(one, np.float32(2)), np.nextafter(one, np.float32(0))):
         assert known.counted(probabilities * other, latent * other) == known.counts
     assert known.counts.confidence == (5, 95)
-    assert known.counted(probabilities - np.float32([0.01, 0]), latent * 0).confidence == (100, 0)
+    assert known.counted(probabilities - np.array([0.01, 0], np.float32), latent * 0).confidence == (100, 0)
 
 
 def test_the_index_is_the_sum_over_bins() -> None:
