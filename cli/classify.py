@@ -63,6 +63,15 @@ def classify(
             min=1, callback=at_most(MAX_THREADS), help="Threads that decode and classify. Default: one for each CPU."
         ),
     ] = None,
+    fail_on_drift: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="X",
+            help="Exit with 4 where the images are further than X from those that the bundle knows; 0.25 is usual. All "
+            "rows are written.",
+        ),
+    ] = None,
     ray: Annotated[
         bool,
         typer.Option(
@@ -73,7 +82,8 @@ def classify(
 ) -> None:
     """Label images with a bundle: one row for each image, in input order.
 
-    Exit code 0: all are labelled; 3: some are unreadable; 1: none could be used.
+    Exit code 0: all are labelled; 3: some are unreadable; 4: --fail-on-drift, and they have drifted; 1: none could be
+    used.
     """
     from infoae.errors import InfoAEError, UsageError
 
@@ -83,6 +93,8 @@ def classify(
         raise UsageError("--raw-csv is of CSV: with --ray the result is Parquet")
     if ray and workers is not None:
         raise UsageError("--workers is for one machine: with --ray each actor decodes its own images")
+    if fail_on_drift is not None:
+        _check_watched(model)
     options: dict[str, Any] = {
         "null": null,
         "decoding": decode_options(value_range, background),
@@ -117,6 +129,10 @@ def classify(
         f"{summary.images_per_second:,.0f} images/s",
         err=True,
     )
+    far = summary.drift
+    drifted = far is not None and fail_on_drift is not None and far.distance > fail_on_drift
+    if far is not None:
+        echo(f"{far}; above --fail-on-drift {fail_on_drift:g}" if drifted else far, err=True)
     if as_json:
         result = {
             "out": str(out),
@@ -126,9 +142,23 @@ def classify(
             "passed_over": summary.passed_over,
             "seconds": round(summary.seconds, 3),
             "images_per_second": round(summary.images_per_second, 1),
+            "drift": None if far is None else far.to_dict(),
         }
         print_json(result)
     if summary.num_failed == summary.num_rows:
         raise InfoAEError("not one input is readable: the result's error column says why")
+    if drifted:
+        raise typer.Exit(4)
     if summary.num_failed:
         raise typer.Exit(3)
+
+
+def _check_watched(model: Path) -> None:
+    """Raise InfoAEError, before anything is done, where there is nothing that images could be far from."""
+    from infoae.deploy.bundle import Bundle
+    from infoae.errors import InfoAEError
+
+    if Bundle.load(model).manifest.reference is None:
+        raise InfoAEError(
+            f"--fail-on-drift: bundle {model} does not say how its test images are answered; export it again"
+        )

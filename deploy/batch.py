@@ -12,7 +12,10 @@ import pyarrow as pa
 
 from infoae.cpus import available_cpus
 from infoae.data.decode import DEFAULTS, DecodeOptions
+from infoae.deploy import drift
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
+from infoae.deploy.drift import Drift
+from infoae.deploy.reference import Counts
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import KeyDigest, Part, Sink
 from infoae.errors import InfoAEError
@@ -25,7 +28,8 @@ class Summary:
     """What a job did: rows written in all, those with an error, those that an earlier attempt had done, seconds.
 
     `passed_over` counts the files that were no inputs, by reason; `peak` is the largest value of 16-bit grey images,
-    None if this attempt had none.
+    None if this attempt had none. `drift` is how far the readable images are from those that the bundle knows, None if
+    it knows none.
     """
 
     num_rows: int
@@ -34,6 +38,7 @@ class Summary:
     seconds: float
     passed_over: Counter[str] = field(default_factory=Counter)
     peak: int | None = None
+    drift: Drift | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -67,31 +72,36 @@ def classify_sources(
     start = time.monotonic()
     num_rows = num_resumed = sum(part.num_rows for part in parts)
     num_failed = sum(part.num_failed for part in parts)
+    seen = sum((part.seen for part in parts), Counts())
     check_errors(num_failed, num_rows, max_errors)
     passed_over: Counter[str] = Counter()
     peak: int | None = None
     options = classifier.manifest.decoding(options)
     blocks = after_parts(read_blocks(sources, block_size), parts)
 
-    def answered(block: Block) -> tuple[Decoded, pa.RecordBatch]:
+    def answered(block: Block) -> tuple[Decoded, pa.RecordBatch, Counts]:
         decoded = decode(block, classifier.manifest.image, options)
-        return decoded, rows.batch(decoded.keys, classifier.classify(decoded.images), decoded.errors)
+        answers = classifier.classify(decoded.images)
+        return decoded, rows.batch(decoded.keys, answers, decoded.errors), drift.counted(classifier.manifest, answers)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities in files; what cannot be read is a row with an error
-        for decoded, batch in ordered_map(answered, blocks, num_workers or available_cpus()):
+        for decoded, batch, counts in ordered_map(answered, blocks, num_workers or available_cpus()):
             passed_over += decoded.passed_over
             peak = largest(peak, decoded.peak)
             if not decoded.keys:
                 continue
             failed = len(decoded.keys) - len(decoded.images)
-            sink.write(batch, decoded.keys, failed)
+            sink.write(batch, decoded.keys, failed, counts)
             num_rows += len(decoded.keys)
             num_failed += failed
+            seen += counts
             advance(len(decoded.keys))
             check_errors(num_failed, num_rows, max_errors)
     check_any(num_rows, passed_over)
-    return Summary(num_rows, num_failed, num_resumed, time.monotonic() - start, passed_over, peak)
+    seconds = time.monotonic() - start
+    far = drift.measured(classifier.manifest, seen)
+    return Summary(num_rows, num_failed, num_resumed, seconds, passed_over, peak, far)
 
 
 def check_errors(num_failed: int, num_rows: int, max_errors: int | None) -> None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from infoae.data.decode import DecodeOptions
 from infoae.data.image_spec import ImageSpec
 from infoae.data.sound import SoundSpec
+from infoae.deploy.reference import Reference
 from infoae.errors import InfoAEError, one_line, shown
 from infoae.files import atomic_file
 
@@ -103,6 +104,8 @@ class Manifest(_Section):
     """Where the categories come from, if a person corrected the run."""
     accuracy: float | None = None
     parity: dict[str, Any] = {}
+    reference: Reference | None = None
+    """How the run's test images are answered; None in a bundle of an earlier infoae."""
 
     @model_validator(mode="after")
     def _one_name_each(self) -> Self:
@@ -123,6 +126,12 @@ class Manifest(_Section):
             for name, tensor in (*graph.inputs.items(), *graph.outputs.items()):
                 if name in sizes and tensor.shape[1:] != sizes[name]:
                     raise ValueError(f"{graph.file} has {name} {tensor.shape[1:]}, not {sizes[name]}")
+        return self
+
+    @model_validator(mode="after")
+    def _reference_is_of_the_categories(self) -> Self:
+        if self.reference is not None and len(self.reference.counts.occupancy) != self.num_categories:
+            raise ValueError(f"the reference must have {self.num_categories} categories")
         return self
 
     @property

@@ -30,9 +30,10 @@ from infoae.deploy.bundle import (
     write_checksums,
     write_manifest,
 )
-from infoae.deploy.classifier import Classifier
+from infoae.deploy.classifier import Answers, Classifier
 from infoae.deploy.graphs import Role, build_graphs, describe, missing
 from infoae.deploy.precision import CALIBRATION_IMAGES, Precision, to_fp16, to_int8
+from infoae.deploy.reference import Reference
 from infoae.deploy.triton import write_repository
 from infoae.deploy.verify import SAMPLE_IMAGES, Verification, accuracy_of, seen_by, verify
 from infoae.errors import InfoAEError, UsageError, one_line
@@ -121,13 +122,18 @@ def export_run(
             shown = seen_by(model, test)
             say(f"verifying against PyTorch on {len(shown)} test images")
             found = verify(Bundle.load(folder), model, shown, _bytes(plain["classifier"]))
-            if (
-                test.features is not None
-            ):  # the graph is verified; what it is good for shows on the pictures' own features
-                accuracy = accuracy_of(model.classify(test.features).numpy(), test, model.num_categories)
-                found = replace(found, accuracy=accuracy, torch_accuracy=accuracy)
+            if test.features is not None:
+                # The graph is verified; what it is good for shows on the pictures' own features.
+                answers = Answers(model.classify(test.features).numpy(), model.encode(test.features).numpy())
+                accuracy = accuracy_of(answers.probabilities, test, model.num_categories)
+                found = replace(found, accuracy=accuracy, torch_accuracy=accuracy, answers=answers)
             _write_sample(folder, model, shown.images[:SAMPLE_IMAGES], found.sample_tolerance)
-            manifest = manifest.model_copy(update={"accuracy": found.accuracy, "parity": found.to_dict()})
+            measured = {
+                "accuracy": found.accuracy,
+                "parity": found.to_dict(),
+                "reference": Reference.of(found.answers.probabilities, found.answers.latent),
+            }
+            manifest = manifest.model_copy(update=measured)
             write_manifest(folder, manifest)
             if triton:
                 write_repository(folder, manifest)

@@ -67,8 +67,13 @@ def classify_files(
 
 
 def describe(bundle: Bundle, rows: RowFormat, column: str | None, decoding: DecodeOptions) -> dict[str, Any]:
-    """Return what makes the rows of a job: two jobs that differ here must not be joined into one result."""
+    """Return what makes the rows of a job: two jobs that differ here must not be joined into one result.
+
+    "counted" says that its parts have counts, to tell how far the images are from those that the bundle knows.
+    """
     # The manifest too: it holds the names, which may change while the graph stays.
     model = [bundle.checksums[file] for file in (bundle.graph("classifier").file, MANIFEST)]
     job = {"model": model, "columns": list(rows.columns), "latent": rows.latent, "column": column}
+    if bundle.manifest.reference is not None:
+        job["counted"] = True
     return job if decoding == DEFAULTS else job | {"decoding": repr(decoding)}

@@ -32,14 +32,16 @@ from infoae.cluster import placement
 from infoae.cluster.connect import VARIABLE, Request, connected
 from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.data.unreadable import UnreadableImageError, unreadable
+from infoae.deploy import drift
 from infoae.deploy.batch import Summary, check_errors
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.job import describe
 from infoae.deploy.job_folder import JobFolder, open_job
+from infoae.deploy.reference import Counts
 from infoae.deploy.rows import RowFormat
 from infoae.errors import InfoAEError, one_line
-from infoae.files import atomic_file
+from infoae.files import atomic_file, write_json
 from infoae.inputs.archives import TarSource, ZipSource
 from infoae.inputs.arrays import ArrayFile
 from infoae.inputs.blocks import Block, Source, key_of
@@ -52,6 +54,8 @@ SHARD_ROWS = 8192
 """Single files are gathered into shards of so many; a container (array file, Parquet, tar) is a shard by itself."""
 
 _LOG = "_ray.log"
+DRIFT = "_drift.json"
+"""In the result: how far its images are from those that the bundle knows."""
 
 Shard = Block | Source
 
@@ -73,8 +77,9 @@ def classify_on_ray(
 ) -> Summary:
     """Classify `inputs` into the folder `out`, one Parquet file a shard, in input order by name.
 
-    Uses the cluster that Ray is connected to, else the one at RAY_ADDRESS, else one started here. The folder appears
-    when all is done. Raises InfoAEError as classify_files does.
+    `_drift.json` in it says how far the images are from those that the bundle knows. Uses the cluster that Ray is
+    connected to, else the one at RAY_ADDRESS, else one started here. The folder appears when all is done. Raises
+    InfoAEError as classify_files does.
     """
     model, out = model.resolve(), out.resolve()  # actors run in another folder
     bundle = Bundle.load(model)
@@ -91,6 +96,8 @@ def classify_on_ray(
         done = _finished(work, len(shards), folder, job, resume=resume)
         summary = _run(work, shards, done, max_errors)
         (folder.path / _LOG).unlink(missing_ok=True)
+        if summary.drift is not None:
+            write_json(folder.path / DRIFT, summary.drift.to_dict())
         folder.become_result()
     return summary
 
@@ -151,6 +158,7 @@ class _ShardClassifier:
         decoding = self._classifier.manifest.decoding(work.decoding)
         num_rows, num_failed, peak = 0, 0, None
         passed_over: Counter[str] = Counter()
+        seen = Counts()
         with (
             atomic_file(work.file(number)) as temporary,
             parquet.ParquetWriter(temporary, work.rows.schema, write_page_checksum=True) as writer,
@@ -158,12 +166,14 @@ class _ShardClassifier:
             for block in _blocks(shard, work.batch_size):
                 decoded = decode(block, image, decoding)
                 answers = self._classifier.classify(decoded.images)
+                seen += drift.counted(self._classifier.manifest, answers)
                 writer.write_batch(work.rows.batch(decoded.keys, answers, decoded.errors))
                 num_rows += len(block)
                 num_failed += len(block) - len(answers)
                 passed_over += decoded.passed_over
                 peak = largest(peak, decoded.peak)
             done = {"num_rows": num_rows, "num_failed": num_failed, "passed_over": passed_over, "peak": peak}
+            done["seen"] = seen.model_dump()
             writer.add_key_value_metadata({"done": json.dumps(done)})
         return done
 
@@ -171,9 +181,10 @@ class _ShardClassifier:
 def _run(work: _Work, shards: list[Shard], done: dict[int, dict[str, Any]], max_errors: int | None) -> Summary:
     """Classify the `shards` that are not `done` yet: what each gave, by number."""
     start = time.monotonic()
-    summary = Summary(0, 0, 0, 0.0)
+    summary, seen = Summary(0, 0, 0, 0.0), Counts()
     for shard in done.values():
         summary = _added(summary, shard)
+        seen += _seen(shard)
     summary = replace(summary, num_resumed=summary.num_rows)
     check_errors(summary.num_failed, summary.num_rows, max_errors)
     todo = [
@@ -183,9 +194,15 @@ def _run(work: _Work, shards: list[Shard], done: dict[int, dict[str, Any]], max_
         with closing(_pipeline(work, todo, summary.num_resumed)) as finished:
             for shard in finished:
                 summary = _added(summary, shard)
+                seen += _seen(shard)
                 check_errors(summary.num_failed, summary.num_rows, max_errors)
     check_any(summary.num_rows, summary.passed_over)
-    return replace(summary, seconds=time.monotonic() - start)
+    seconds = time.monotonic() - start
+    return replace(summary, seconds=seconds, drift=drift.measured(work.rows.manifest, seen))
+
+
+def _seen(shard: dict[str, Any]) -> Counts:
+    return Counts.model_validate(shard.get("seen", {}))  # a shard of an earlier infoae was not counted
 
 
 def _added(summary: Summary, shard: dict[str, Any]) -> Summary:

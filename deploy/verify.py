@@ -21,7 +21,7 @@ from infoae.data.decode import resized
 from infoae.data.image_spec import ImageSpec
 from infoae.deploy import any_size
 from infoae.deploy.bundle import Bundle
-from infoae.deploy.classifier import BATCH_SIZE
+from infoae.deploy.classifier import BATCH_SIZE, Answers
 from infoae.deploy.graphs import Role
 from infoae.deploy.onnx_session import open_session
 from infoae.deploy.precision import Precision
@@ -66,6 +66,8 @@ class Verification:
     torch_accuracy: float | None
     sample_tolerance: float
     """How far the answers for the first SAMPLE_IMAGES test images may lie from PyTorch's on another machine."""
+    answers: Answers
+    """Of the bundle for the test images."""
     speedup: float
     """Images a second of the classifier over those of its fp32 graph, here; 1 for fp32."""
     pixels_any: int | None
@@ -114,6 +116,7 @@ def verify(bundle: Bundle, model: CategoryModel, test: ImageSet, fp32: bytes) ->
         accuracy=accuracy_of(found["probabilities"], test, model.num_categories),
         torch_accuracy=accuracy_of(expected["probabilities"], test, model.num_categories),
         sample_tolerance=_sample_tolerance(expected, found, precision),
+        answers=Answers(**found),
         speedup=1.0 if precision is Precision.FP32 else _speedup(sessions["classifier"], fp32, test.images),
         pixels_any=None if resizing is None else any_size.check(bundle.read(resizing.file), bundle.manifest.image),
     )

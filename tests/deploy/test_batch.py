@@ -17,6 +17,7 @@ from PIL import Image
 
 from infoae.deploy.batch import after_parts, classify_sources
 from infoae.deploy.classifier import Classifier
+from infoae.deploy.reference import Counts
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import KeyDigest, Part
 from infoae.errors import InfoAEError
@@ -38,7 +39,8 @@ class Rows:
         self.batches: list[pa.RecordBatch] = []
         self.num_failed = 0
 
-    def write(self, rows: pa.RecordBatch, keys: Sequence[str], num_failed: int) -> None:
+    def write(self, rows: pa.RecordBatch, keys: Sequence[str], num_failed: int, seen: Counts) -> None:
+        assert seen == Counts()  # of a bundle that has no reference
         assert rows.column("path").to_pylist() == keys
         self.batches.append(rows)
         self.num_failed += num_failed

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from infoae import config, data
 from infoae.cli.app import app
 from infoae.data import ImageSet
-from infoae.deploy import Classifier, Generator, export, graphs, verify
+from infoae.deploy import Classifier, Generator, drift, export, graphs, verify
 from infoae.deploy.bundle import Bundle, write_checksums
 from infoae.deploy.export import Exported, export_run
 from infoae.deploy.precision import Precision
@@ -87,12 +87,15 @@ def test_the_bundle_says_what_the_run_says(exported: Exported, lively_run: Run, 
     np.testing.assert_allclose(answers.latent, model.encode(test_images.images), atol=1e-4)
     evaluation = json.loads((lively_run.path / "evaluation.json").read_text())
     manifest = Bundle.load(exported.path).manifest
+    assert manifest.reference is not None
     assert manifest.accuracy == evaluation["accuracy"]
     assert (manifest.run.name, manifest.run.step) == ("lively", evaluation["checkpoint_step"])
     assert manifest.run.config == lively_run.config().settings()
     assert manifest.parity["labels_different"] == 0
     assert len(manifest.parity["largest_difference"]) == 4
     assert max(manifest.parity["largest_difference"].values()) < 1e-4
+    assert drift.counted(manifest, answers) == manifest.reference.counts
+    assert manifest.reference.counts.occupancy == tuple(np.bincount(answers.labels, minlength=10))
     assert Generator(exported.path).generate(3, 5, seed=0).shape == (5, 1, 28, 28)
 
 

@@ -17,8 +17,10 @@ from pyarrow import parquet
 
 from infoae.deploy import ray_batch
 from infoae.deploy.bundle import Bundle, write_checksums, write_manifest
+from infoae.deploy.drift import LARGE
+from infoae.deploy.job import classify_files
 from infoae.errors import InfoAEError
-from tests.helpers.bundles import make_bundle
+from tests.helpers.bundles import add_reference, make_bundle
 from tests.helpers.inputs import PIXELS, png, write_tar
 
 
@@ -93,6 +95,32 @@ def test_a_resumed_job_keeps_its_limit_and_its_names(inputs: list[str], monkeypa
     write_checksums(Path("bundle"))
     with pytest.raises(InfoAEError, match="another model, names, columns, --column or inputs"):
         run(["broken.npz", *inputs[2:4]], resume=True)
+
+
+@pytest.mark.usefixtures("inputs")
+def test_drift_counts_each_shard_once_however_often_the_job_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = add_reference(Path("bundle"), PIXELS)
+    dark = np.zeros((200, 28, 28), np.uint8)
+    for name in ("a.npy", "b.npy", "c.npy"):
+        np.save(name, dark)
+    given = ["a.npy", "b.npy", "c.npy", "x.npy"]
+    finish = ray_batch._pipeline
+
+    def stopped(work: Any, todo: list[dict[str, Any]], resumed: int) -> Generator[dict[str, Any]]:
+        yield from finish(work, todo[:2], resumed)
+        raise InfoAEError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_batch, "_pipeline", stopped)
+        with pytest.raises(InfoAEError, match="stopped"):
+            run(given)
+    summary = run(given, resume=True)
+    assert (summary.num_rows, summary.num_resumed) == (602, 400)
+    whole = classify_files(given, bundle, Path("whole.csv")).drift
+    assert summary.drift == whole
+    assert whole is not None
+    assert whole.distance > LARGE
+    assert json.loads(Path("out/_drift.json").read_text()) == whole.to_dict()
 
 
 @pytest.mark.usefixtures("inputs")

@@ -13,6 +13,7 @@ from infoae.deploy import sinks
 from infoae.deploy.bundle import Manifest
 from infoae.deploy.classifier import Answers
 from infoae.deploy.formats import FORMATS
+from infoae.deploy.reference import Counts
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import KeyDigest, format_of, open_file
 from infoae.errors import UsageError
@@ -98,7 +99,7 @@ def test_a_part_is_stored_when_it_is_large_or_old(
     with open_file(path, format_of(path), rows.schema, JOB, resume=False) as sink:
         stored = []
         for key in "abcdef":
-            sink.write(rows.batch([key], Answers(PROBABILITIES[:1], LATENTS[:1]), [None]), [key], 0)
+            sink.write(rows.batch([key], Answers(PROBABILITIES[:1], LATENTS[:1]), [None]), [key], 0, Counts())
             stored.append(len(sink.parts))
     assert stored == expected
     assert [row["path"] for row in read(path)] == list("abcdef")
@@ -121,5 +122,5 @@ def test_rows_are_on_standard_output_at_once(manifest: Manifest, monkeypatch: py
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(seen)))
     sink = sinks.StandardOutput(FORMATS[".csv"], rows.schema)  # type: ignore[arg-type]
     assert seen.content == b'"path"\n'
-    sink.write(rows.batch(["a"], Answers(PROBABILITIES[:1], LATENTS[:1]), [None]), ["a"], 0)
+    sink.write(rows.batch(["a"], Answers(PROBABILITIES[:1], LATENTS[:1]), [None]), ["a"], 0, Counts())
     assert seen.content == b'"path"\n"a"\n'

@@ -26,6 +26,7 @@ from infoae.data.image_spec import ImageSpec
 from infoae.deploy import batch
 from infoae.deploy.classifier import Classifier
 from infoae.deploy.formats import FORMATS
+from infoae.deploy.reference import Counts
 from infoae.deploy.rows import RowFormat
 from infoae.files import CACHE as FOLDER
 from infoae.inputs import convert as converting
@@ -72,7 +73,7 @@ class _Rows:
         self.keys: list[str] = []
         self.reasons: list[str] = []
 
-    def write(self, rows: pa.RecordBatch, keys: Sequence[str], num_failed: int) -> None:
+    def write(self, rows: pa.RecordBatch, keys: Sequence[str], num_failed: int, seen: Counts) -> None:
         reasons = rows.column("error").drop_null().to_pylist()
         assert len(rows) == len(keys), "another number of rows than of inputs"
         assert len(reasons) == num_failed == rows.column("label").null_count, "another number of reasons than of errors"

@@ -20,6 +20,7 @@ from infoae.config import Config
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.formats import FORMATS
 from infoae.deploy.job_folder import DESCRIPTION, JobFolder
+from infoae.deploy.reference import Counts
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import open_file
 from infoae.errors import InfoAEError, Notice
@@ -141,7 +142,7 @@ def test_a_damaged_part_of_a_job_is_made_again(
         with open_file(out, FORMATS[ending], rows.schema, {}, resume=True) as sink:
             done = sum(part.num_rows for part in sink.parts)
             for key in keys[done:stop_at]:
-                sink.write(pa.record_batch([[key], ["unreadable"]], schema=rows.schema), [key], 1)
+                sink.write(pa.record_batch([[key], ["unreadable"]], schema=rows.schema), [key], 1, Counts())
                 sink.flush()
             if stop_at < len(keys):
                 raise InfoAEError("stopped")

@@ -237,6 +237,9 @@ def test_from_photographs_to_a_bundle_that_classifies_files(encoder: Path, photo
     assert "121 rows, 1 unreadable" in classified.stderr
     manifest = json.loads((tmp_path / "b" / "bundle.json").read_text())
     assert manifest["accuracy"] == json.loads((tmp_path / "runs/r/evaluation.json").read_text())["accuracy"]
+    # The reference is of the photographs' own features: enlarged from 16 pixels they would get other answers.
+    assert "drift 0.00" in classified.stderr
+    assert sum(manifest["reference"]["counts"]["occupancy"]) == 12
     assert [manifest["image"][side] for side in ("channels", "height", "width")] == [3, 32, 32]
     assert [manifest["drawn"][side] for side in ("channels", "height", "width")] == [3, 16, 16]
     paths = sorted(photos.glob("???.jpg"))

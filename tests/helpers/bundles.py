@@ -13,6 +13,7 @@ from infoae.data.image_spec import ImageSpec
 from infoae.deploy import any_size
 from infoae.deploy.bundle import (
     SAMPLE,
+    Bundle,
     GraphSpec,
     Manifest,
     RunSpec,
@@ -20,6 +21,8 @@ from infoae.deploy.bundle import (
     write_checksums,
     write_manifest,
 )
+from infoae.deploy.classifier import Classifier
+from infoae.deploy.reference import Reference
 from infoae.version import __version__
 
 CATEGORIES, LATENT, NOISE = 10, 8, 6
@@ -144,3 +147,12 @@ def _write(
         inputs={name: TensorSpec(dtype=_DTYPES[kind], shape=shape) for name, (kind, shape) in inputs.items()},
         outputs={name: TensorSpec(dtype=_DTYPES[kind], shape=shape) for name, (kind, shape) in outputs.items()},
     )
+
+
+def add_reference(folder: Path, images: NDArray[np.uint8]) -> Path:
+    """Let the bundle in `folder` know `images` (N, C, H, W), as if they had been the test images at export."""
+    answers = Classifier(folder, "cpu", num_threads=1).classify(images)
+    known = Reference.of(answers.probabilities, answers.latent)
+    write_manifest(folder, Bundle.load(folder).manifest.model_copy(update={"reference": known}))
+    write_checksums(folder)
+    return folder

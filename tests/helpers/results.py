@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from infoae.deploy.bundle import Bundle, Manifest
 from infoae.deploy.classifier import Answers
+from infoae.deploy.reference import Counts
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import format_of, open_file
 from infoae.errors import InfoAEError
@@ -47,7 +48,7 @@ def write(path: Path, rows: RowFormat, blocks: list[list[str]], *, resume: bool 
             errors = ["broken" if key.startswith("bad") else None for key in keys]
             chosen = np.arange(sum(error is None for error in errors)) % 2
             answers = Answers(PROBABILITIES[chosen], LATENTS[chosen])
-            sink.write(rows.batch(keys, answers, errors), keys, len(keys) - len(chosen))
+            sink.write(rows.batch(keys, answers, errors), keys, len(keys) - len(chosen), Counts())
         if stop:
             raise InfoAEError("stopped")
     return before

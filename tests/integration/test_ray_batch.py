@@ -23,7 +23,7 @@ from infoae.cluster import placement
 from infoae.deploy import ray_batch
 from infoae.deploy.job import classify_files
 from infoae.errors import InfoAEError
-from tests.helpers.bundles import make_bundle
+from tests.helpers.bundles import add_reference, make_bundle
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
@@ -49,7 +49,8 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("model") / "bundle")
+    folder = make_bundle(tmp_path_factory.mktemp("model") / "bundle")
+    return add_reference(folder, np.random.default_rng(1).integers(0, 256, (300, 28, 28), np.uint8))
 
 
 @pytest.fixture
@@ -97,7 +98,10 @@ def test_the_rows_of_one_machine_also_after_an_interruption(
     assert summary.num_resumed >= 8 * min(len(done), 7)
     assert done.items() <= {file.name: file.stat().st_mtime_ns for file in out.glob("part-*.parquet")}.items()
     plain = tmp_path / "plain.parquet"
-    classify_files(inputs, model, plain, columns="path,label,confidence,error")
+    whole = classify_files(inputs, model, plain, columns="path,label,confidence,error").drift
+    assert whole is not None
+    assert whole.num_images == 563
+    assert summary.drift == whole
     found, expected = rows_of(out), rows_of(plain)
     assert [row["path"] for row in found] == [row["path"] for row in expected]
     assert [row["label"] for row in found] == [row["label"] for row in expected]
