@@ -88,15 +88,22 @@ def answers_for(
                 reconstructions.append(picture, encode(picture))
         advance(len(chunk.paths))
     check_any(len(paths), passed_over)
-    arrays = (np.concatenate(each) for each in (tops, probabilities, latents, overs))
-    return Answered(paths, *arrays, passed_over)
+    return Answered(
+        paths,
+        np.concatenate(tops),
+        np.concatenate(probabilities),
+        np.concatenate(latents),
+        np.concatenate(overs),
+        passed_over,
+    )
 
 
 @torch.inference_mode()
 def _classified(model: CategoryModel, z: torch.Tensor) -> torch.Tensor:
     """Latents (B, Z) -> probabilities of over-categories (B, M) on the CPU, as `classify_over` gives them."""
     device = next(model.parameters()).device
-    return model.classifier(z.to(device)).softmax(1).float().cpu()
+    over: torch.Tensor = model.classifier(z.to(device)).softmax(1)
+    return over.float().cpu()
 
 
 def _reconstructed(model: CategoryModel, z: torch.Tensor) -> list[Image.Image]:
