@@ -146,7 +146,7 @@ def _status(run: Run, where: str, held: bool | None) -> Status:
         score=None if best is None else checkpoint.read(best).score,
         images_per_second=_mean(lines, metric_names.IMAGES_PER_SECOND),
         data_wait=_mean(lines, metric_names.DATA_WAIT),
-        seconds_left=None if steps is None else _seconds_a_step(lines, steps - at[0]),
+        seconds_left=None if steps is None else _seconds_of(steps - at[0], lines),
         losses={
             key.removeprefix(metric_names.of_loss("")): value
             for key, value in last.items()
@@ -185,14 +185,15 @@ def _mean(lines: deque[dict[str, Any]], name: str) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def _seconds_a_step(lines: deque[dict[str, Any]], steps: int) -> float | None:
+def _seconds_of(steps: int, lines: deque[dict[str, Any]]) -> float | None:
     """Return how long so many steps take, as the last ones did."""
     if not lines:
         return None
     first, last = lines[0], lines[-1]
     if first["step"] == last["step"]:
         first = {"step": 0, "seconds": 0.0}
-    return round(steps * (last["seconds"] - first["seconds"]) / (last["step"] - first["step"]), 1)
+    seconds: float = (last["seconds"] - first["seconds"]) / (last["step"] - first["step"])
+    return round(steps * seconds, 1)
 
 
 def _duration(seconds: float) -> str:

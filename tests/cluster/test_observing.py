@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 import ray.train
 import torch
 
-from infoae.cluster import observing
 from infoae.cluster.observing import Observer, WorkerLog, logged_as
 from infoae.cluster.ray_metrics import ALL, RayMetric
+from infoae.distributed import collectives
 from infoae.errors import InfoAEError, Notice
 from infoae.trainer import Moment
 
@@ -61,7 +62,7 @@ def test_gauges_are_of_each_logged_step_and_reports_are_rare(
     reports: list[dict[str, Any]] = []
     now = 1000.0
     monkeypatch.setattr(ray.train, "report", reports.append)
-    monkeypatch.setattr(observing.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     log = WorkerLog("mnist-4", 0)
     observer = Observer(log, torch.device("cpu"))
     for step in range(1, 7):  # 4 s each
@@ -96,8 +97,13 @@ def test_the_other_ranks_tell_of_their_own_reading_and_report_with_the_main_one(
     due: list[bool] = []
     answers = iter([True, False])
     monkeypatch.setattr(ray.train, "report", reports.append)
-    monkeypatch.setattr(observing.collectives, "is_main", lambda: False)
-    monkeypatch.setattr(observing.collectives, "any_rank", lambda flag, _: due.append(flag) or next(answers))
+
+    def any_rank(flag: bool, _: torch.device) -> bool:
+        due.append(flag)
+        return next(answers)
+
+    monkeypatch.setattr(collectives, "is_main", lambda: False)
+    monkeypatch.setattr(collectives, "any_rank", any_rank)
     observer = Observer(WorkerLog("mnist-4", 1), torch.device("cpu"))
     observer.logged(moment(1), METRICS)
     observer.logged(moment(2), METRICS)
