@@ -123,13 +123,12 @@ def _status(run: Run, where: str, held: bool | None) -> Status:
     newest, best = checkpoint.newest(run.checkpoints), checkpoint.best(run.checkpoints)
     saved = None if newest is None else checkpoint.read(newest)
     lines = deque((line for line in run.metrics() if metric_names.IMAGES_PER_SECOND in line), LINES)
-    at = max(
-        [(line["step"], line["epoch"]) for line in lines] + ([] if saved is None else [(saved.step, saved.epoch)]),
-        default=(0, 0),
-    )
-    steps = round(at[0] / at[1]) * config.train.epochs if at[1] else None
-    epoch = min(int(at[1]) + 1, config.train.epochs)
     last = lines[-1] if lines else {}
+    step = max(last.get("step", 0), 0 if saved is None else saved.step)
+    steps_per_epoch = round(last["step"] / last["epoch"]) if last else None
+    done = step // steps_per_epoch if steps_per_epoch else 0 if saved is None else saved.epoch
+    steps = steps_per_epoch * config.train.epochs if steps_per_epoch else None
+    epoch = min(done + 1, config.train.epochs)
     return Status(
         run=run.name,
         where=where,
@@ -140,13 +139,13 @@ def _status(run: Run, where: str, held: bool | None) -> Status:
         stage=schedule.stage(epoch - 1).name,
         epoch=epoch,
         epochs=config.train.epochs,
-        step=at[0],
+        step=step,
         steps=steps,
         saved_step=None if saved is None else saved.step,
         score=None if best is None else checkpoint.read(best).score,
         images_per_second=_mean(lines, metric_names.IMAGES_PER_SECOND),
         data_wait=_mean(lines, metric_names.DATA_WAIT),
-        seconds_left=None if steps is None else _seconds_of(steps - at[0], lines),
+        seconds_left=None if steps is None else _seconds_of(steps - step, lines),
         losses={
             key.removeprefix(metric_names.of_loss("")): value
             for key, value in last.items()

@@ -68,6 +68,13 @@ def test_where_how_fast_and_when_done(run: Run) -> None:
     )
 
 
+def test_a_checkpoint_amid_an_epoch_may_be_ahead_of_what_was_logged(run: Run) -> None:
+    save(run, 55)
+    found = status.of_run(run)
+    assert (found.step, found.steps, found.epoch, found.saved_step) == (55, 80, 2, 55)
+    assert found.seconds_left == pytest.approx(25 * 0.5)
+
+
 def test_a_run_that_has_just_begun_knows_no_rate(tmp_path: Path, tiny_config: Config) -> None:
     found = status.of_run(Run.create(tmp_path, "new", "smoke", tiny_config))
     assert (found.step, found.steps, found.epoch, found.saved_step) == (0, None, 1, None)

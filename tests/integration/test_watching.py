@@ -10,6 +10,7 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -41,7 +42,8 @@ def session() -> Iterator[Path]:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("RAY_metrics_report_interval_ms", "500")
         ray.init(address="local", num_cpus=2, include_dashboard=False)
-        yield Path(ray._private.worker._global_node.get_session_dir_path())
+        node: Any = ray._private.worker._global_node
+        yield Path(node.get_session_dir_path())
         ray.shutdown()
 
 
@@ -50,7 +52,7 @@ def scraping() -> Iterator[dict[str, dict[tuple[str, ...], set[float]]]]:
     """Yield all values that each of infoae's metrics has, by its tags, while the block goes on."""
     import ray
 
-    (node,) = ray.nodes()
+    (node,) = ray.nodes()  # type: ignore[no-untyped-call]
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     seen: dict[str, dict[tuple[str, ...], set[float]]] = defaultdict(lambda: defaultdict(set))
     tags = {metric.exported: metric.tags for metric in ray_metrics.ALL}
