@@ -25,7 +25,7 @@ RENAMED = {
     "loss/consensus": "loss/pseudo_label",
     "evaluation/labelled": "evaluation/pseudo_labelled",
 }
-TIMES = {"seconds", "images_per_second"}
+TIMES = {"seconds", "images_per_second", "data_wait"}
 OF_THE_FILE = {"format", "digest"}  # of checkpoint.json, which covers the seconds
 
 

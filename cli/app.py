@@ -22,6 +22,7 @@ from infoae.cli import (
     name,
     reproduce,
     sort,
+    status,
     train,
     tune,
 )
@@ -40,6 +41,7 @@ app.command("convert", cls=Command)(convert.convert)
 app.command("train", cls=Command)(train.train)
 app.command("reproduce", cls=Command)(reproduce.reproduce)
 app.command("tune", cls=Command)(tune.tune)
+app.command("status", cls=Command)(status.status)
 app.command("evaluate", cls=Command)(evaluate.evaluate)
 app.command("figures", cls=Command)(figures.figures)
 app.command("gallery", cls=Command)(gallery.gallery)

@@ -28,7 +28,7 @@ import ray
 from pyarrow import parquet
 from ray.data import ActorPoolStrategy, DataContext
 
-from infoae.cluster import placement
+from infoae.cluster import placement, ray_metrics
 from infoae.cluster.connect import VARIABLE, Request, connected
 from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.data.unreadable import UnreadableImageError, unreadable
@@ -113,6 +113,11 @@ class _Work:
     batch_size: int
     decoding: DecodeOptions
 
+    @property
+    def result(self) -> str:
+        """The name of what the folder becomes."""
+        return Path(self.folder).name.removeprefix(".").removesuffix(".partial")
+
     def file(self, number: int) -> Path:
         return Path(self.folder) / f"part-{number:06d}.parquet"
 
@@ -170,6 +175,8 @@ class _ShardClassifier:
                 writer.write_batch(work.rows.batch(decoded.keys, answers, decoded.errors))
                 num_rows += len(block)
                 num_failed += len(block) - len(answers)
+                ray_metrics.ROWS.add(len(block), result=work.result)
+                ray_metrics.ROW_ERRORS.add(len(block) - len(answers), result=work.result)
                 passed_over += decoded.passed_over
                 peak = largest(peak, decoded.peak)
             done = {"num_rows": num_rows, "num_failed": num_failed, "passed_over": passed_over, "peak": peak}

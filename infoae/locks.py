@@ -52,6 +52,24 @@ def held(lock: Path, what: Path) -> Iterator[None]:
         yield
 
 
+def is_held(lock: Path) -> bool | None:
+    """Return whether a process holds the file `lock`; None where that cannot be known. Nothing is made or kept."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: who asks too is not taken for a holder
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return False
+
+
 @contextmanager
 def waited_for(lock: Path) -> Iterator[None]:
     """Hold the file `lock` once no other process does; where there are no locks, at once."""

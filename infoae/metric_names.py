@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 IMAGES_PER_SECOND = "images_per_second"
+DATA_WAIT = "data_wait"
+"""Share of the time since the last logged step in which images were drawn and read, and nothing was computed."""
 DISCRIMINATOR_ACCURACY = "discriminator_accuracy"
 
 MUTUAL_INFORMATION = "mutual_information"

@@ -22,7 +22,7 @@ from infoae.loading import load_both
 from infoae.pseudolabels import pairs
 from infoae.reporting.bars import Bar
 from infoae.reporting.training import TrainingProgress
-from infoae.runs import images
+from infoae.runs import images, outcome
 from infoae.runs.run import CORRECTED, EVALUATION, Run
 from infoae.runs.storage import Storage
 
@@ -169,18 +169,19 @@ def refuse_stored(plan: Plan, storage: Storage) -> None:
 
 
 @contextmanager
-def started(plan: Plan) -> Iterator[Run]:
+def started(plan: Plan, storage: Storage | None = None) -> Iterator[Run]:
     """Make the folder of a new run, or take the one to go on with as it was; no other command writes to it meanwhile.
 
-    Either is `latest` from then on. Raises InfoAEError if another command writes to it, or its images are others than
-    those it was begun with.
+    Either is `latest` from then on, and what becomes of it is recorded, in the storage too. Raises InfoAEError if
+    another command writes to it, or its images are others than those it was begun with.
     """
     run = plan.resumed or Run.create(plan.runs, plan.name, plan.recipe, plan.config)
     with run.locked():
         images.keep(run, images.identify(plan.train.images), plan.config.data)
         if plan.resumed is not None:  # a kill may have come before it was
             run.point_latest()
-        yield run
+        with outcome.recorded(run, storage):
+            yield run
 
 
 def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None) -> None:

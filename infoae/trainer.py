@@ -51,13 +51,13 @@ class Moment:
 
 
 class Reporter(Protocol):
-    """Something that is told how training goes: a file, a progress bar, W&B."""
+    """Something that is told how training goes: a file, a progress bar, W&B. Only the main rank's hear of all."""
 
     def stepped(self, moment: Moment) -> None:
-        """A step is done."""
+        """A step is done, on every rank."""
 
     def logged(self, moment: Moment, metrics: Metrics) -> None:
-        """Metrics of one step."""
+        """Metrics of one step, on every rank: equal but for the times."""
 
     def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:
         """Measures at the end of an epoch, and samples (K * n, C, H, W) in [0, 1], n of each category in turn."""
@@ -91,6 +91,7 @@ class Trainer:
         self.pseudo_labels = PseudoLabels(run, self.schedule, self.partners, len(self.images), device)
         self._scored_partners: Ints | None = None  # the same in each epoch
         self.done, self.seconds = 0, 0.0
+        self._spent, self._waited = 0.0, 0.0  # seconds since metrics were last logged
         self.steps_per_epoch = steps_an_epoch(len(train), config.train.batch_size, config.train.min_steps_per_epoch)
         self.total_steps = config.train.epochs * self.steps_per_epoch
 
@@ -163,21 +164,24 @@ class Trainer:
         if pairs is not None:
             partners = pairs.draw(indices, self.config.seed, self.done)[share.slice]
         features = self._features_of(mine, partners)
+        images = torch.from_numpy(self.images[mine])
+        compared = None if pairs is None or features is not None else torch.from_numpy(self.images[partners])
+        self._waited += time.perf_counter() - started
         self.step.scale_learning_rates(self._decay())
         result = self.step(
-            torch.from_numpy(self.images[mine]),
+            images,
             self.done,
             self.schedule.stage(epoch),
             share.total,
-            None if pairs is None or features is not None else torch.from_numpy(self.images[partners]),
+            compared,
             self.pseudo_labels.of(mine, partners),
             features,
         )
         self.done += 1
         seconds = time.perf_counter() - started
         self.seconds += seconds
-        if collectives.is_main():
-            self._report(result, len(indices) / seconds, reporters)
+        self._spent += seconds
+        self._report(result, len(indices) / seconds, reporters)
 
     def _features_of(self, images: Ints, partners: Ints) -> Tensor | None:
         """Return the features of images and, where they are compared, of partners: (1 or 2, B, D), None of pixels."""
@@ -192,8 +196,12 @@ class Trainer:
         for reporter in reporters:
             reporter.stepped(moment)
         if self.done % self.config.train.log_every == 0 or self.done == self.total_steps:
-            metrics = result.metrics() | {metric_names.IMAGES_PER_SECOND: images_per_second}
-            self._write(metrics)
+            waiting = self._waited / self._spent
+            times = {metric_names.IMAGES_PER_SECOND: images_per_second, metric_names.DATA_WAIT: waiting}
+            metrics = result.metrics() | times
+            self._spent = self._waited = 0.0
+            if collectives.is_main():
+                self._write(metrics)
             for reporter in reporters:
                 reporter.logged(moment, metrics)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.pages import experiments, limits, methods, recipes, settings, speed
+from benchmarks.pages import experiments, limits, methods, ray_metrics, recipes, settings, speed
 from benchmarks.pages.results import Results
 
 TABLES: dict[str, Callable[[Results], list[str]]] = {
@@ -23,6 +23,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "mutations": experiments.mutations,
     "fuzzing": experiments.fuzzing,
     "limits": limits.table_of,
+    "ray-metrics": ray_metrics.table_of,
     "four-nodes": experiments.four_nodes,
     "few-labels": experiments.few_labels,
     "neighbours": experiments.neighbours,

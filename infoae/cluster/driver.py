@@ -25,7 +25,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from infoae import memory
-from infoae.cluster import connect, placement
+from infoae.cluster import connect, placement, ray_metrics
 from infoae.cluster.connect import Request
 from infoae.cluster.placement import Layout
 from infoae.cluster.worker import Channel, Ended, Job, work
@@ -37,7 +37,8 @@ from infoae.planning import Plan, describe_batch, find_neighbours, refuse_stored
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
 from infoae.results import Team, TrainingResult, counted
-from infoae.runs.run import Run
+from infoae.runs import outcome
+from infoae.runs.run import STATUS, Run
 from infoae.runs.storage import Storage
 from infoae.signals import stop_on_signal
 from infoae.trainer import Reporter
@@ -65,7 +66,7 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
             layout = placement.layout(request, plan.config.train.device)
             placement.check_nodes(None if storage else plan.runs.resolve())
         check_shares(len(plan.train), plan.config.train, layout.max_workers)
-        with started(plan) as trained:
+        with started(plan, storage) as trained:
             go_on = _go_on(trained.name, plan.runs, request, storage)
             find_neighbours(trained, plan, go_on)  # not by a worker: lost, it would begin anew
             with TrainingProgress(plan.config.method) as progress, connect.quiet(log):
@@ -131,6 +132,14 @@ def train(
     channel: Any = ray.remote(num_cpus=0)(Channel).options(scheduling_strategy=here).remote()
     if storage is not None:
         storage.push(trained)
+        storage.push_file(trained, STATUS)
+
+    def restarted(restarts: int, lost: str) -> None:
+        ray_metrics.RESTARTS.set(restarts, run=trained.name)
+        outcome.restarted(trained, storage, restarts, lost)
+
+    ray_metrics.RESTARTS.set(0, run=trained.name)
+    following.restarted = restarted
     training = in_thread(fitting(trained, plan.config, layout, storage, following.retries, channel))
     told = False
     while not training.done():
@@ -215,6 +224,8 @@ class Following:
     progress: TrainingProgress
     reporters: Sequence[Reporter]
     restarts: int = 0
+    restarted: Callable[[int, str], object] = lambda *_: None
+    """Told how often so far, and what was lost."""
     ended: Ended | None = None
     """What the main worker said last."""
     waiting_since: float | None = field(default_factory=time.monotonic)
@@ -239,6 +250,7 @@ class Following:
         if self.restarts < self.retries:
             self.restarts += 1
             self.progress.say(f"{what}; restart {self.restarts} of at most {self.retries}")
+            self.restarted(self.restarts, what)
 
     def _started(self, step: int, total_steps: int, team: Team) -> None:
         self.waiting_since = None

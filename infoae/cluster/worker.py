@@ -20,6 +20,7 @@ import torch
 from ray.util.placement_group import placement_group_table
 from torch import Tensor
 
+from infoae.cluster.observing import Observer, logged_as
 from infoae.config import recipes
 from infoae.device import resolve_precision
 from infoae.distributed import collectives
@@ -30,7 +31,7 @@ from infoae.results import Team
 from infoae.runs import checkpoint, environment
 from infoae.runs.run import Run
 from infoae.runs.storage import Storage
-from infoae.trainer import Metrics, Moment, Trainer
+from infoae.trainer import Metrics, Moment, Reporter, Trainer
 
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 NEWS_SECONDS = 0.3  # between steps that the command hears of
@@ -95,17 +96,18 @@ def _work(arguments: dict[str, Any]) -> None:
     config = recipes.parse(job.config, "the run's configuration")
     device = ray.train.torch.get_device()
     precision = common_precision(config.train.precision, device)
-    with _run_folder(job) as run:
+    with _run_folder(job) as run, logged_as(run.name, ray.train.get_context().get_world_rank()) as log:
         torchvision.prepare(config.features)  # this machine may not have it yet
         trainer = Trainer(run, config, load_training(config), device, precision)
         trainer.restore(checkpoint.newest(run.checkpoints))
-        reporters = []
+        log.step = trainer.done
+        reporters: list[Reporter] = [Observer(log, device)]
         if collectives.is_main():
             team = _team()
             run.write_config(config)  # only now: a checkpoint that cannot be read must leave the run as it was
             run.add_environment(environment.describe(device, precision, config.seed, trainer.done) | asdict(team))
             job.channel.put.remote("started", trainer.done, trainer.total_steps, team)
-            reporters = [_Forward(job, run)]
+            reporters.insert(0, _Forward(job, run))
         finished = trainer.fit(reporters, _stop_asked(job.channel))
         if collectives.is_main():
             ended = Ended(finished, trainer.done, trainer.total_steps, round(trainer.seconds, 1), team)

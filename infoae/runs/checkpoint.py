@@ -16,17 +16,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load as parse_tensors
-from safetensors.torch import save as to_bytes
-from torch import Tensor
 
 from infoae import metrics
 from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_folder, remove, remove_leftovers, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 2
 """Of format 1, of version 0.1, checkpoint.json has no digest of itself."""
@@ -70,6 +70,8 @@ class State:
 
 def save(folder: Path, checkpoint: Checkpoint, state: State) -> Path:
     """Write a checkpoint under `folder`, then remove what neither is nor decides the newest or best. Returns it."""
+    from safetensors.torch import save as to_bytes  # PyTorch, without which the rest of this module is read
+
     path = folder / _name(checkpoint.step)
     if not path.exists():
         with atomic_folder(path) as temporary:
@@ -183,6 +185,8 @@ def prune(folder: Path) -> None:
 
 
 def _tensors(path: Path, name: str, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    from safetensors.torch import load as parse_tensors
+
     file = path / f"{name}.safetensors"
     try:
         content = file.read_bytes()

@@ -38,6 +38,7 @@ ESTIMATOR = "estimator.safetensors"
 FIGURES = "figures"
 GALLERY = "gallery.html"
 GALLERY_PICTURES = "gallery-pictures"
+STATUS = "status.json"
 LOCK = ".lock"
 
 STATE_FILES = (CONFIG, ENVIRONMENT, IMAGES, METRICS, NEIGHBOURS, PSEUDO_LABELS, OLD_PSEUDO_LABELS, CATEGORIES)
@@ -55,6 +56,7 @@ CONTENTS = {
     NEIGHBOURS: "the nearest neighbours of each training image, where they are compared",
     PSEUDO_LABELS: "the pseudo-labels of all training images, a row for each time they were made",
     CATEGORIES: "the mutual information kept at each number of categories, where their number is found",
+    STATUS: "what the last command that trained it came to, and which workers were lost, for infoae status",
     EVALUATION: "the result of infoae evaluate",
     NAMES: "names of the categories, from infoae name",
     CORRECTED: "of a run from infoae correct: the run that was corrected, what was said, and its categories' numbers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from pyarrow import fs
 
 from infoae.errors import UnavailableError, UsageError, one_line
 from infoae.files import atomic_file, atomic_folder
-from infoae.runs.run import CHECKPOINTS, CONFIG, STATE_FILES, Run
+from infoae.runs.run import CHECKPOINTS, CONFIG, ENVIRONMENT, METRICS, STATE_FILES, STATUS, Run
 
 LAST = "checkpoint.json"  # a checkpoint counts once this is there: object storage cannot rename a folder
 
@@ -57,6 +58,38 @@ class Storage:
                 system.delete_dir(f"{root}/{CHECKPOINTS}/{name}")
         except OSError as error:
             raise UnavailableError(f"cannot write {self.uri}: {one_line(error)}") from None
+
+    def push_file(self, run: Run, name: str) -> None:
+        """Copy one file of the run's folder. Does nothing before the run itself is stored. Raises UnavailableError."""
+        if not self.holds(run.name):
+            return
+        system, root = self._open(run.name)
+        try:
+            _copy(run.path / name, f"{root}/{name}", system)
+        except OSError as error:
+            raise UnavailableError(f"cannot write {self.uri}: {one_line(error)}") from None
+
+    def glance(self, run: Run) -> bool:
+        """Copy what says how far the stored run is into the run's folder, with its times, and no weights.
+
+        Returns whether there is such a run. Raises UnavailableError.
+        """
+        if not self.holds(run.name):
+            return False
+        system, root = self._open(run.name)
+        try:
+            checkpoints = [f"{CHECKPOINTS}/{name}/{LAST}" for name in self._checkpoints(system, root)]
+            for name in (CONFIG, ENVIRONMENT, METRICS, STATUS, *checkpoints):
+                info = system.get_file_info(f"{root}/{name}")
+                if info.type == fs.FileType.File:
+                    copy = run.path / name
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    copy.write_bytes(_read(system, info.path))
+                    if info.mtime_ns:  # not every store has times
+                        os.utime(copy, ns=(info.mtime_ns, info.mtime_ns))
+        except OSError as error:
+            raise UnavailableError(f"cannot read {self.uri}: {one_line(error)}") from None
+        return True
 
     def fetch(self, run: Run) -> None:
         """Do what `pull` does, unless another command writes to the run's folder here. Raises UnavailableError."""

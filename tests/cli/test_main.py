@@ -27,6 +27,7 @@ def test_train_evaluate_and_figures_in_a_fresh_folder(tmp_path: Path) -> None:
     latest = tmp_path / "runs" / "latest"
     assert {path.name for path in latest.iterdir()} == {
         ".lock", "config.yaml", "environment.json", "images.json", "metrics.jsonl", "checkpoints", "evaluation.json",
+        "status.json",
     }  # fmt: skip
 
     evaluated = call("evaluate", "--json", cwd=tmp_path)

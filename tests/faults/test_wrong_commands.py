@@ -32,6 +32,7 @@ BASES: dict[str, list[str]] = {
     "train": ["--config", "smoke", "--dry-run"],
     "reproduce": ["nosuch"],
     "tune": ["--config", "nosuch"],
+    "status": ["nosuch"],
     "evaluate": ["nosuch"],
     "figures": ["nosuch"],
     "gallery": ["nosuch"],

@@ -89,7 +89,7 @@ def bytes_below(folder: Path, pattern: str = "*") -> dict[str, str]:
 def trained(folder: Path) -> Any:
     """Weights of each run, what was measured on the way, and that everything else is there."""
     runs = folder / "runs"
-    timed = ("seconds", "images_per_second")
+    timed = ("seconds", "images_per_second", "data_wait")
     lines = {
         str(path.relative_to(runs)): [
             {key: value for key, value in json.loads(line).items() if key not in timed}

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from infoae import planning
+from infoae import planning, status
 from infoae.cluster import connect, driver
 from infoae.cluster.connect import Request
 from infoae.errors import InfoAEError, UsageError
@@ -111,6 +111,9 @@ def test_a_killed_worker_costs_a_restart_and_no_metric(
     assert InfoAE.of_run(run, "newest").num_categories == 10
     assert result.to_dict()["accuracy"] > 0
     assert "workers were lost and training restarted 1 time" in "\n".join(result.describe())
+    found = status.of_run(run)
+    assert (found.state, found.restarts, found.starts, found.workers) == ("finished", 1, 2, 2)
+    assert re.match(r"worker [\d, ]+ was lost, 20\d\d-", found.lost or "")
     starts = json.loads((run.path / "environment.json").read_text())
     assert [entry["workers"] for entry in starts] == [2, 2]
     assert starts[1]["step"] in (6, 12)  # it went on from a checkpoint
@@ -127,6 +130,9 @@ def test_a_loss_that_is_not_finite_ends_it_with_its_message(ray_cluster: Any, tm
     with pytest.raises(InfoAEError, match=r"step 2: .* = nan.*lower optim\.learning_rate"):
         driver.run(broken, "disabled", Request(2, 2, 1, ray_cluster.address), None, 3)
     assert len(json.loads((tmp_path / "broken" / "environment.json").read_text())) == 1  # not tried again
+    found = status.of_run(Run(tmp_path / "broken"))
+    assert found.state == "failed"
+    assert re.search(r"step 2: .* = nan", found.error or "")
 
 
 def test_a_cluster_too_small_is_refused_at_once(ray_cluster: Any, tmp_path: Path) -> None:
