@@ -12,7 +12,7 @@ from typing import Any
 
 _POLICY = (
     "default-src 'none'; script-src 'sha256-{digest}' 'wasm-unsafe-eval'; style-src 'unsafe-inline'; "
-    "img-src data: blob: file: 'self'; connect-src 'none'; form-action 'none'; base-uri 'none'"
+    "img-src data: blob: file: 'self'; media-src file:; connect-src 'none'; form-action 'none'; base-uri 'none'"
 )
 """What the browser enforces: no script but ours runs, whatever a name or path holds, and nothing is fetched or sent."""
 

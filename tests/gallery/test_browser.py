@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from infoae.correcting.correct import correct
@@ -338,3 +339,25 @@ def test_a_part_is_put_into_another_category_and_back(
     assert (sizes[merged], sizes[target]) == (rows[second]["size"], rows[other]["size"] + rows[first]["size"])
     where.select_option(str(merged))
     assert desktop.locator("#download").is_disabled()
+
+
+def test_a_sound_is_played_from_its_file(visit: Callable[..., Opened], gallery: Made, tmp_path: Path) -> None:
+    data, text = content(gallery), gallery.written.page.read_text(encoding="utf-8")
+    there, gone = next(row["typical"][:2] for row in data["rows"] if len(row["typical"]) > 1)
+    data["paths"][there], data["paths"][gone] = str(tmp_path / "ein ton?.wav"), str(tmp_path / "gone.flac")
+    soundfile.write(data["paths"][there], np.sin(np.arange(8000) / 5), 8000)
+    before, after = text.split('id="data">')[0], text.split('id="data">')[1].split("</script>", 1)[1]
+    made = tmp_path / "sounds.html"
+    made.write_text("".join([before, 'id="data">', json.dumps(data).replace("<", "\\u003c"), "</script>", after]))
+    opened = visit(made)
+    assert opened.page.evaluate("document.querySelectorAll('audio').length") == 0
+    opened.page.click(f".picture[data-index='{there}']")
+    played = "new Promise((end) => { audio.onended = () => end(audio.duration); audio.play(); })"
+    played = f"(() => {{ const audio = document.querySelector('audio'); return {played}; }})()"
+    assert opened.page.evaluate(played) == pytest.approx(1.0, abs=0.01)
+    opened.page.click(f".picture[data-index='{gone}']")
+    opened.page.evaluate(
+        "document.querySelector('audio').load(); document.querySelector('audio').play().catch(() => {})"
+    )
+    opened.page.get_by_text("The browser cannot play this file.").wait_for()
+    opened.problems.clear()  # the browser says itself that there is no such file

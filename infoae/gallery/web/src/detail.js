@@ -50,6 +50,7 @@ function draw() {
       data.reconstructions.files.length ? figure("reconstructions", index, "Reconstruction") : null,
     ),
     element("p", { className: "path", textContent: path }),
+    sound(path),
     answers(data.categories[index], data.probabilities[index]),
     element("p", { className: "quiet", textContent: `${data.distances[index]}° from the mean latent of its category` }),
     element("div", { className: "actions" }, wrong, belongs),
@@ -64,6 +65,14 @@ function heading(text) {
   const leave = element("button", { type: "button", className: "close", textContent: "×", aria: { label: "Close" } });
   leave.addEventListener("click", close);
   return element("div", { className: "heading" }, element("h2", { textContent: text }), leave);
+}
+
+/** What plays the file that a spectrogram is of, where the page is opened as a file and can read it. */
+function sound(path) {
+  if (!/^\/[^#]*\.(wav|flac|ogg|oga|opus)$/i.test(path) || location.protocol !== "file:") return null;
+  const made = element("audio", { controls: true, preload: "none", src: `file://${path.split("/").map(encodeURIComponent).join("/")}` });
+  made.addEventListener("error", () => made.replaceWith(element("p", { className: "quiet", textContent: "The browser cannot play this file." })));
+  return made;
 }
 
 function figure(kind, index, caption) {
