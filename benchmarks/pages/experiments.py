@@ -241,3 +241,29 @@ def clicks(results: Results) -> list[str]:
         accuracy = [percent(found["accuracy"]), percent(found["corrected_accuracy"])]
         rows.append([f"`{found['command']}`", f"{found['pictures']:,}", accuracy[0], clicked, accuracy[1]])
     return results.source("clicks") + table(["sorted by", "pictures", "accuracy", "ten clicks", "accuracy after"], rows)
+
+
+def sorting(results: Results) -> list[str]:
+    """Stages of a sort of photographs, beside Pillow, and a second command once one in a hundred is new."""
+    found = results.json("sorting.json")
+    count, seconds = found["count"], found["seconds_per_1000"]
+    names = {"preparing": "preparing", "labelling": "labelling", "gallery": "gallery", "quality": "`--quality`"}
+    rows = []
+    for name, shown_as in names.items():
+        took = seconds[name]["clock"] * count / 1000
+        ratio = found["ratio_to_pillow"][name]["cpu"]
+        quarter, whole = found["peak_mib"][name]
+        rows.append([shown_as, f"{took:.0f} s", f"{ratio:.2f}", f"{quarter} / {whole} MiB"])
+    again = seconds["second"]["clock"] * count / 1000
+    share = again / found["seconds_in_all"]["clock"]
+    rows.append(["all", f"{found['seconds_in_all']['clock']:.0f} s", "", ""])
+    rows.append(
+        ["again, 1 % of them new", f"{again:.1f} s, {100 * share:.1f} % of that", "", f"{found['peak_mib']['second']} MiB"]
+    )
+    header = [
+        f"{count:,} photographs",
+        "time",
+        "CPU time to Pillow's reading",
+        f"peak of memory with {count // 4:,} / all",
+    ]
+    return results.source("sorting") + table(header, rows)

@@ -39,6 +39,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "unbalanced-tenth": experiments.unbalanced("unbalanced-tenth"),
     "choice": experiments.choice,
     "clicks": experiments.clicks,
+    "sorting": experiments.sorting,
     "score": experiments.score,
     "simple-clusterings-mnist": experiments.simple_clusterings("mnist"),
     "simple-clusterings-cifar10": experiments.simple_clusterings("cifar10"),
