@@ -257,9 +257,8 @@ def sorting(results: Results) -> list[str]:
     again = seconds["second"]["clock"] * count / 1000
     share = again / found["seconds_in_all"]["clock"]
     rows.append(["all", f"{found['seconds_in_all']['clock']:.0f} s", "", ""])
-    rows.append(
-        ["again, 1 % of them new", f"{again:.1f} s, {100 * share:.1f} % of that", "", f"{found['peak_mib']['second']} MiB"]
-    )
+    new = f"{again:.1f} s, {100 * share:.1f} % of that"
+    rows.append(["again, 1 % of them new", new, "", f"{found['peak_mib']['second']} MiB"])
     header = [
         f"{count:,} photographs",
         "time",
