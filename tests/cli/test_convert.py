@@ -84,7 +84,13 @@ def test_every_photo_is_there_once_well_mixed_and_labelled(photos: Path, tmp_pat
     summary = convert(photos, "--out", out, "--size", 16, "--labels", "folders", "--test", "0.25")
     assert [summary[key] for key in ("num_train", "num_test", "num_failed", "num_classes")] == [90, 30, 0, 4]
     assert summary["next"] == f"infoae train --data shards --data-root {out}"
-    assert sorted(path.name for path in out.iterdir()) == ["classes.txt", "test", "test_labels.npy", "train"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "classes.txt",
+        "decoding.json",
+        "test",
+        "test_labels.npy",
+        "train",
+    ]
     assert [path.name for path in out.parent.iterdir()] == ["data"]
     classes = converted(photos, 3, 16)
     train, test = stored(out, "train"), stored(out, "test")
@@ -112,7 +118,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(photos: Path,
 def test_without_classes_asked_for_there_are_none(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()  # empty, so it may be there
     assert convert(photos, "--out", tmp_path / "data", *GREY)["num_classes"] is None
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["test", "train"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["decoding.json", "test", "train"]
     assert data.load(Data(name="shards", root=tmp_path / "data"), "test").labels is None
 
 
@@ -160,7 +166,7 @@ def test_many_shards_and_buckets_that_are_too_large(tmp_path: Path, monkeypatch:
         counts = np.bincount(shard[:, 0, 0, 0], minlength=10)
         assert counts.min() > 5  # of 24 expected
     assert multiset(*shards, stored(tmp_path / "data", "test")) == multiset(pixels)
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["test", "train"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["decoding.json", "test", "train"]
 
 
 def test_every_order_is_as_likely(tmp_path: Path) -> None:

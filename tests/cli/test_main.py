@@ -145,11 +145,15 @@ def test_a_resume_that_fails_leaves_the_run_as_it_was(tmp_path: Path) -> None:
     with (folder / "metrics.jsonl").open("a") as metrics:
         metrics.write('{"step": 99}\n')  # what a resumed run drops
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    del before[folder / "status.json"]  # which is there to say that it failed
     result = call("train", "--resume", "r", "--epochs", "9", "--wandb", "offline", cwd=tmp_path)
     assert result.returncode == 1
     assert "optimizer.safetensors is damaged" in result.stderr
     assert result.stderr.count("\n") == 1
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    status = json.loads(after.pop(folder / "status.json"))
+    assert (status["state"], "optimizer.safetensors is damaged" in status["error"]) == ("failed", True)
+    assert after == before
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

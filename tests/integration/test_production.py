@@ -23,7 +23,7 @@ def test_a_run_in_production(lively_run: Run, tmp_path: Path) -> None:
     exported = CliRunner().invoke(app, ["export", str(run), "--onnx"])
     assert exported.exit_code == 0, exported.exception
     assert "labels                   10000 of 10000 test images as PyTorch's" in exported.stdout
-    assert exported.stdout.count("largest difference") == 4
+    assert exported.stdout.count("largest difference") == 5
 
     test = data.load(config.Data(), "test")
     assert test.labels is not None
