@@ -6,9 +6,14 @@ model = infoae.load("runs/latest")
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from infoae.version import __version__
+
+# From 1.29 on onnxruntime sends events to its makers, unless it is told before it is imported. Its thread that does so
+# also keeps a forked process from ending (gunicorn --preload). Whoever wants it sets 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from infoae.estimator.clusterer import InfoAEClusterer

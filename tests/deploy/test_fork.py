@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -115,12 +116,16 @@ def test_gunicorn_with_preload_answers(bundle: Path, tmp_path: Path) -> None:
         "--preload",
         "--workers",
         "2",
+        "--graceful-timeout",
+        str(10 * SECONDS),
         "--bind",
         f"127.0.0.1:{port}",
         "served:app",
     ]
     environment = os.environ | {"BUNDLE": str(bundle), "PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as server:
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, start_new_session=True
+    ) as server:
         try:
             labels = None
             end = time.monotonic() + SECONDS
@@ -136,5 +141,9 @@ def test_gunicorn_with_preload_answers(bundle: Path, tmp_path: Path) -> None:
                     time.sleep(0.2)
         finally:
             server.terminate()
-            server.communicate(timeout=SECONDS)
+            try:
+                server.communicate(timeout=SECONDS)  # gunicorn itself waits for its workers to end
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                raise
     assert labels == Classifier(bundle, "cpu").classify(IMAGES).labels.tolist()
