@@ -18,7 +18,7 @@ from infoae.data.shards import Shards
 from infoae.files import atomic_file
 from infoae.pseudolabels import knn, search_tasks
 from infoae.pseudolabels.neighbour_graph import COMPONENTS, varied_entries
-from infoae.pseudolabels.search_tasks import BLOCK, Search
+from infoae.pseudolabels.search_tasks import Search
 
 SHARE = 2  # a search takes no more than one part in so many of all memory, if nothing else is wanted
 RESULT = "neighbours"
@@ -63,7 +63,7 @@ def nearest_on_disk(
             if not search.path(stage.result, number).exists():
                 stage.task(search, number)
             if stage is search_tasks.STAGES[-1]:
-                advance(min(BLOCK, len(images) - number * BLOCK))
+                advance(len(search.block(number)))
     return _together(search)
 
 

@@ -65,6 +65,10 @@ class Search:
         """Return the images of a part."""
         return np.arange(part * PART, min((part + 1) * PART, self.num_images))
 
+    def block(self, number: int) -> Ints:
+        """Return the places of a block in the order of lists."""
+        return np.arange(number * BLOCK, min((number + 1) * BLOCK, self.num_images))
+
     def pixels(self) -> Shards:
         """Return the images, which are read where they are indexed."""
         return Shards(self.images).first(self.num_images)
@@ -140,7 +144,7 @@ def group(search: Search, part: int) -> None:
     grouped["rows"][positions], grouped["directions"][positions] = rows, directions
     if "planes" in grouped:
         axes, varied = torch.from_numpy(search.load("axes")), graph.varied_entries(search.augment)
-        for x, of, mine in zip(_read(search, rows), _split(positions), _split(directions), strict=True):
+        for x, of, mine in zip(_read(search, rows), _split(positions, READ), _split(directions, READ), strict=True):
             planes = graph.tangent_planes(x, search.rule.blur, axes, torch.from_numpy(mine), varied)
             grouped["planes"][of] = planes.numpy()
     for each in grouped.values():
@@ -154,7 +158,7 @@ def find_nearest(search: Search, block: int) -> None:
     places = search.load("places")
     lists = Lists(search.load("centres"), grouped["directions"], np.append(places[0], places[-1, -1]))
     candidates, wanted = graph.num_candidates(search.rule, search.augment, search.num_images - 1)
-    mine = np.arange(block * BLOCK, min((block + 1) * BLOCK, search.num_images))
+    mine = search.block(block)
     exact = knn.resolved(search.rule.search, search.num_images) == "exact"
     found = lists.closest(grouped["directions"][mine], candidates + 1, None if exact else knn.LOOKED_INTO)
     nearest = knn.without_itself(torch.from_numpy(found), torch.from_numpy(mine)).numpy()
@@ -230,10 +234,10 @@ def _local(mine: Ints, nearest: Ints) -> tuple[Ints, Tensor, Tensor]:
 def _read(search: Search, rows: Ints) -> Iterator[Tensor]:
     """Yield images (R, C, H, W)."""
     pixels = search.pixels()
-    return (torch.from_numpy(pixels[part]) for part in _split(rows))
+    return (torch.from_numpy(pixels[part]) for part in _split(rows, READ))
 
 
-def _split(values: Array, size: int = READ) -> list[Array]:
+def _split(values: Array, size: int) -> list[Array]:
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
