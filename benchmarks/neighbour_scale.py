@@ -3,10 +3,10 @@
     python benchmarks/neighbour_scale.py FOLDER [--sizes 60000 200000] [--threads 1] [--no-exact] [--out scale.json]
 
 Images are MNIST's, and copies of them, each changed by its own affine and elastic maps. They are written as shards into
-FOLDER, which keeps them for another call, as it does the parts of a search that was stopped. Each search is in a process
-of its own. Printed are its seconds (of the clock and of its CPUs), the most memory that it took for itself and with
-the pages of files that it had mapped, and the bytes on disk. Of MNIST's 60,000, it says which part of the five nearest
-by comparing all with all was found, and what that took in memory.
+FOLDER, which keeps them for another call, and the parts of a search that was stopped. Each search is in a process of
+its own. Printed are its seconds (of the clock and of its CPUs), the most memory that it took for itself and with the
+pages of files that it had mapped, and the bytes on disk. Of MNIST's 60,000, it says which part of the five nearest by
+comparing all with all was found, and what that took in memory.
 """
 
 from __future__ import annotations
