@@ -54,16 +54,15 @@ def nearest_on_disk(
 
     As `nearest_neighbours`, but with everything in `folder`, which must be of these images and settings alone. If it
     holds results of an earlier call, it goes on with what is left. `advance` is told of so many more images that are
-    done. Raises OSError where the disk does not play along.
+    done, each task being as many as any other. Raises OSError where the disk does not play along.
     """
     folder.mkdir(parents=True, exist_ok=True)
     search = Search(folder, _shards(folder / "images", images), len(images), rule, augment)
-    for stage in search_tasks.STAGES:
-        for number in range(stage.count(search)):
-            if not search.path(stage.result, number).exists():
-                stage.task(search, number)
-            if stage is search_tasks.STAGES[-1]:
-                advance(len(search.block(number)))
+    tasks = [(stage, number) for stage in search_tasks.STAGES for number in range(stage.count(search))]
+    for done, (stage, number) in enumerate(tasks):
+        if not search.path(stage.result, number).exists():
+            stage.task(search, number)
+        advance(len(images) * (done + 1) // len(tasks) - len(images) * done // len(tasks))
     return _together(search)
 
 

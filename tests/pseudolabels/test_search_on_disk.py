@@ -130,7 +130,7 @@ def test_a_search_that_was_stopped_goes_on_with_the_tasks_that_are_left(
         except KeyboardInterrupt:
             continue
     np.testing.assert_array_equal(found, expected)
-    assert sum(counts) == 250  # blocks that were done before count, too
+    assert sum(counts) == 250  # with tasks that were done before
     numbers = {"squares": 2, "axes": 1, "directions": 2, "centres": 1, "assigned": 2, "places": 1, "grouped": 2}
     tasks = [(result, number) for result, count in (numbers | {"found": 4}).items() for number in range(count)]
     assert begun == [task for task in tasks for _ in range(2)]
@@ -194,7 +194,8 @@ def test_a_run_keeps_neighbours_found_on_disk_as_others(shards: Shards, tmp_path
         assert not (run.path / NEIGHBOUR_SEARCH).exists()
     np.testing.assert_array_equal(kept["disk"]["neighbours"], kept["memory"]["neighbours"])
     assert kept["disk"]["source"] != kept["memory"]["source"]
-    assert counts == [250, 70, 70, 70, 40]
+    assert sum(counts) == 2 * 250
+    assert set(counts[1:]) == {16, 17}  # for each of fifteen tasks
     assert [each.partition(", in parts on disk")[1:] for each in said] == [
         ("", ""),
         (", in parts on disk", "; in memory they would take 0.0029 GB (neighbours.memory)"),
