@@ -34,7 +34,7 @@ class Lists:
         faiss.omp_set_num_threads(torch.get_num_threads())
         self._centres = faiss.IndexFlatIP(centres.shape[1])
         self._centres.add(centres)
-        self._count, self._width = centres.shape
+        self._count, self._width = len(centres), int(centres.shape[1])
         self._vectors = np.empty((0, self._width), np.float32) if vectors is None else vectors
         self._starts = np.zeros(self._count + 1, np.int64) if starts is None else starts
 
@@ -80,7 +80,8 @@ class Lists:
             yield cosines, np.where(found < 0, found, found + start)
 
     def _among(self, queries: Floats, lists: Ints, count: int) -> Iterator[tuple[Floats, Ints]]:
-        index = faiss.IndexIVFFlat(self._centres, self._width, self._count, faiss.METRIC_INNER_PRODUCT)
+        # faiss's types are those of C++, its functions in Python take arrays.
+        index: Any = faiss.IndexIVFFlat(self._centres, self._width, self._count, faiss.METRIC_INNER_PRODUCT)
         index.nprobe = lists.shape[1]
         for places, of in self._pieces(np.unique(lists)):
             piece = np.array(self._vectors[places])

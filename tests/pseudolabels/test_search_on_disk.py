@@ -72,10 +72,9 @@ def test_all_lists_hold_the_exact_graph(
 
 @pytest.mark.usefixtures("small_parts")
 def test_images_in_memory_are_searched_like_shards(shards: Shards, tmp_path: Path) -> None:
-    found, expected = (
-        nearest_on_disk(tmp_path / name, images, Neighbours(search="approximate"), Augment())
-        for name, images in {"of-array": shards[:], "of-shards": shards}.items()
-    )
+    rule = Neighbours(search="approximate")
+    found = nearest_on_disk(tmp_path / "of-array", shards[:], rule, Augment())
+    expected = nearest_on_disk(tmp_path / "of-shards", shards, rule, Augment())
     np.testing.assert_array_equal(found, expected)
 
 
