@@ -27,12 +27,15 @@ RESULT = "neighbours"
 def bytes_in_memory(shape: tuple[int, ...], rule: Neighbours, augment: Augment) -> int:
     """Return about what `nearest_neighbours` takes at most, of images of `shape` (N, C, H, W).
 
-    These themselves, blurred as float32 in parts and together, and tangent planes three times for a while.
+    These themselves, blurred as float32 in parts and together, tangent planes three times for a while, and cosines of
+    some with all or faiss's copy of the vectors.
     """
     num_images, pixels = shape[0], int(np.prod(shape[1:]))
     varied = int(varied_entries(augment).sum())
     planes = 3 * (varied + 1) * 4 * COMPONENTS if varied else 0
-    return num_images * (pixels + 8 * pixels + (4 * pixels if rule.distortion else 0) + 4 * COMPONENTS + planes)
+    distorted = 4 * pixels if rule.distortion else 0
+    compared = knn.ROWS if knn.resolved(rule.search, num_images) == "exact" else COMPONENTS
+    return num_images * (pixels + 8 * pixels + distorted + 4 * COMPONENTS + planes + 4 * compared)
 
 
 def is_needed(shape: tuple[int, ...], rule: Neighbours, augment: Augment) -> bool:

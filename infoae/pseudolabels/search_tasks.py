@@ -27,7 +27,7 @@ from infoae.pseudolabels.lists_on_disk import Lists
 
 PART = 32_768  # images of a task that reads them in their order
 BLOCK = 8192  # images of a task that searches, in the order of lists
-AT_ONCE = 500  # images whose candidates are compared by tangent distance at once: 1.4 kB for each pair
+AT_ONCE = 100  # images whose candidates are compared at once: 14 MB of tangent planes, which a processor's cache holds
 READ = graph.BLURRED  # images that are read at once
 
 Ints = NDArray[np.int64]

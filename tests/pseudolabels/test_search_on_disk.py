@@ -162,7 +162,7 @@ def peak_of_memory(found: list[int]) -> Iterator[None]:
 
 
 def test_memory_does_not_grow_with_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By what 4,000 take beyond 1,000: by the estimate 34 MB, in memory more than half of that, on disk a fraction."""
+    """By what 4,000 take beyond 1,000: by the estimate 35 MB, in memory more than half of that, on disk a fraction."""
     images = np.asarray(data.load(Data(limit=4000), "train").images)
     rule = Neighbours(search="approximate")
     monkeypatch.setattr(knn, "FEW", 100)
@@ -170,7 +170,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(search_tasks, name, size)
     monkeypatch.setattr(lists_on_disk, "PIECE_BYTES", 200_000)
     estimate = search_on_disk.bytes_in_memory((3000, *images.shape[1:]), rule, Augment())
-    assert estimate == pytest.approx(34e6, rel=0.02)
+    assert estimate == pytest.approx(35e6, rel=0.02)
     nearest_on_disk(tmp_path / "first", images[:200], rule, Augment())  # libraries take memory when first used
     on_disk, in_memory = list[int](), list[int]()
     for count in (1000, 4000):
@@ -197,7 +197,7 @@ def test_a_run_keeps_neighbours_found_on_disk_as_others(shards: Shards, tmp_path
     assert set(counts[1:]) == {16, 17}  # for each of fifteen tasks
     assert [each.partition(", in parts on disk")[1:] for each in said] == [
         ("", ""),
-        (", in parts on disk", "; in memory they would take 0.0029 GB (neighbours.memory)"),
+        (", in parts on disk", "; in memory they would take 0.0039 GB (neighbours.memory)"),
     ]
 
 
@@ -207,8 +207,8 @@ def test_a_run_keeps_neighbours_found_on_disk_as_others(shards: Shards, tmp_path
         (100_000, None, 10**6, False),  # as ever, whatever the machine has
         (100_001, None, 2.2e9, True),
         (100_001, None, 2.4e9, False),  # of which half is enough
-        (1000, 0.011, 10**12, True),
-        (1000, 0.012, 10**6, False),
+        (1000, 0.015, 10**12, True),
+        (1000, 0.016, 10**6, False),
     ],
 )
 def test_the_disk_is_used_where_memory_does_not_do(
