@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from infoae.config import Augment, Neighbours
 from infoae.data.shards import Shards
+from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_file
 from infoae.pseudolabels import knn
 from infoae.pseudolabels import neighbour_graph as graph
@@ -52,9 +54,16 @@ class Search:
         return self.folder / f"{result}-{number:06}.npy"
 
     def load(self, result: str, number: int = 0) -> Array:
-        """Return a task's result."""
-        loaded: Array = np.load(self.path(result, number), allow_pickle=False)
-        return loaded
+        """Return a task's result. Raises InfoAEError if its file is damaged."""
+        return self.reading(self.path(result, number), lambda path: np.load(path, allow_pickle=False))
+
+    def reading(self, path: Path, read: Callable[[Path], Array]) -> Array:
+        """Return what `read` makes of a file. Raises InfoAEError if that is nothing."""
+        try:
+            return read(path)
+        except Exception as error:  # whatever NumPy makes of the file
+            advice = f"remove {self.folder}, it is made again"
+            raise InfoAEError(f"{path} is missing or damaged ({one_line(error)}): {advice}") from None
 
     def save(self, result: str, number: int, value: Array) -> None:
         """Keep a task's result: it is there whole or not at all."""
@@ -252,4 +261,5 @@ def _grouped(search: Search) -> dict[str, tuple[tuple[int, ...], type]]:
 
 
 def _open_grouped(search: Search, mode: Any) -> dict[str, Any]:
-    return {name: np.lib.format.open_memmap(search.folder / name, mode) for name in _grouped(search)}
+    mapped = partial(np.lib.format.open_memmap, mode=mode)
+    return {name: search.reading(search.folder / name, mapped) for name in _grouped(search)}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -134,6 +135,19 @@ def test_a_search_that_was_stopped_goes_on_with_the_tasks_that_are_left(
     tasks = [(result, number) for result, count in (numbers | {"found": 4}).items() for number in range(count)]
     assert begun == [task for task in tasks for _ in range(2)]
     assert len(STAGES) == len(numbers) + 1
+
+
+@pytest.mark.parametrize("name", ["axes-000000.npy", "planes"])
+@pytest.mark.usefixtures("small_parts")
+def test_a_damaged_part_is_one_clear_line(
+    name: str, shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lists, "closest", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        nearest_on_disk(tmp_path / "search", shards, Neighbours(), Augment())
+    (tmp_path / "search" / name).write_bytes(b"nothing")
+    with pytest.raises(InfoAEError, match=rf"{name} is missing or damaged .*: remove .*search, it is made again"):
+        nearest_on_disk(tmp_path / "search", shards, Neighbours(), Augment())
 
 
 @contextmanager
