@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from infoae import objective
+from infoae import objective, ram
 from infoae.category_model import CategoryModel
 from infoae.config import Config, Train
 from infoae.distributed.collectives import Share
@@ -78,10 +77,7 @@ def check(config: Config, device: torch.device) -> None:
     """Raise UsageError if the networks and their optimizer do not fit into memory. Nothing of that size is made."""
     count = num_parameters(config)
     needed = count * BYTES_A_PARAMETER
-    if device.type == "cuda":
-        there = torch.cuda.get_device_properties(device).total_memory
-    else:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else ram.total()
     if needed > there:
         raise UsageError(
             f"these networks have {count:,} parameters, which take {needed / 1e9:,.1f} GB with their optimizer; "

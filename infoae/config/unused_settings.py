@@ -32,7 +32,7 @@ _USES = (
         "objective.pairs neighbours, and objective.weights.mutual_information above 0",
     ),
     _Use(
-        ("neighbours.blur", "neighbours.distortion"),
+        ("neighbours.blur", "neighbours.distortion", "neighbours.memory"),
         lambda config: config.compares_neighbours() and config.neighbours.source == "pixels",
         "objective.pairs neighbours, objective.weights.mutual_information above 0, and neighbours.source pixels",
     ),

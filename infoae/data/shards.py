@@ -37,6 +37,7 @@ class Shards:
 
     def __init__(self, folder: Path) -> None:
         """Look at the header of each shard. Raises InfoAEError if there is none, or naming the first that is unfit."""
+        self.folder = folder
         self._paths = sorted(path for path in folder.glob("*.npy") if not is_hidden(path.name))
         if not self._paths:
             raise InfoAEError(f"no shards in {folder}: .npy files of uint8 images (N, H, W) or (N, C, H, W) needed")

@@ -37,6 +37,11 @@ def described(search: NeighbourSearch, num_vectors: int) -> str:
     return "by faiss " + (f"(more than {MANY:,})" if search == "auto" else "(neighbours.search approximate)")
 
 
+def num_lists(num_vectors: int) -> int:
+    """Return how many lists so many vectors are kept in."""
+    return int(LISTS * num_vectors**0.5)
+
+
 def closest(directions: Tensor, count: int, search: NeighbourSearch = "auto") -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the rows (R,) of parts of `directions`, and of those closest to each (R, count), nearest first.
 
@@ -60,7 +65,7 @@ def _among_near(directions: Tensor, parts: Sequence[Tensor], count: int) -> Iter
     vectors, width = directions.contiguous().numpy(), directions.shape[1]
     faiss.omp_set_num_threads(torch.get_num_threads())
     centres = faiss.IndexFlatIP(width)
-    index = faiss.IndexIVFFlat(centres, width, int(LISTS * len(vectors) ** 0.5), faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexIVFFlat(centres, width, num_lists(len(vectors)), faiss.METRIC_INNER_PRODUCT)
     index.cp.max_points_per_centroid = LEARNT_FROM
     index.train(vectors)
     index.add(vectors)
@@ -73,7 +78,11 @@ def _among_near(directions: Tensor, parts: Sequence[Tensor], count: int) -> Iter
         lacking = (found < 0).any(1)  # the lists near an outlier may hold fewer than are asked for
         if lacking.any():
             found[lacking] = index.search(vectors[rows[lacking]], count + 1, params=everywhere)[1]
-        found = torch.from_numpy(found)
-        others = found != part[:, None]
-        others[others.all(1), -1] = False  # where it is not among them itself, the last is one too many
-        yield part, found[others].view(-1, count)
+        yield part, without_itself(torch.from_numpy(found), part)
+
+
+def without_itself(found: Tensor, rows: Tensor) -> Tensor:
+    """Return those of `found` (R, S + 1) that are others than each of the `rows` (R,), in their order: (R, S)."""
+    others = found != rows[:, None]
+    others[others.all(1), -1] = False  # where it is not among them itself, the last is one too many
+    return found[others].view(len(rows), -1)

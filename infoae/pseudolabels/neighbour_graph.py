@@ -44,23 +44,19 @@ def nearest_neighbours(
     if available < count:
         raise ValueError(f"{count} neighbours need as many other images, not {available}")
     x = torch.from_numpy(np.require(images, requirements="W"))
-    points = torch.cat([part.flatten(1) for part in _blurred(x, rule.blur)])
+    points = torch.cat([part.flatten(1) for part in blurred_parts(x, rule.blur)])
     axes = torch.linalg.eigh(points.T @ points)[1][:, -COMPONENTS:]  # in ascending order of squares
     directions = F.normalize(points @ axes)
-    varied = _varied(augment)
-    planes = _planes(x, rule.blur, axes, directions, varied) if varied.any() else None
-    sharper = torch.cat(list(_blurred(x, DISTORTION_BLUR))) if rule.distortion else None
-    wanted = min(max(count, DISTORTED), available) if rule.distortion else count
-    candidates = min(max(wanted, CANDIDATES), available) if planes is not None else wanted
+    varied = varied_entries(augment)
+    planes = tangent_planes(x, rule.blur, axes, directions, varied) if varied.any() else None
+    sharper = torch.cat(list(blurred_parts(x, DISTORTION_BLUR))) if rule.distortion else None
+    candidates, wanted = num_candidates(rule, augment, available)
     found = [torch.empty(0, count, dtype=torch.int64)]
     for mine, nearest in closest(directions, candidates, rule.search):
         if planes is not None:
-            nearest = nearest.gather(1, _closeness(directions, planes, mine, nearest).topk(wanted).indices)
+            nearest = by_tangent_distance(directions, planes, mine, nearest, wanted)
         if sharper is not None:
-            from infoae.pseudolabels.image_distortion import distances  # numba takes a while to import
-
-            apart = distances(sharper, mine, nearest, varied, rule.distortion)
-            nearest = nearest.gather(1, apart.topk(count, largest=False).indices)
+            nearest = by_distortion(sharper, mine, nearest, rule, augment)
         found.append(nearest)
         advance(len(mine))
     return torch.cat(found).numpy().astype(np.int32)
@@ -85,23 +81,45 @@ def nearest_by_features(
     return torch.cat(found).numpy().astype(np.int32)
 
 
-def _blurred(x: Tensor, blur: float) -> Iterator[Tensor]:
+def num_candidates(rule: Neighbours, augment: Augment, available: int) -> tuple[int, int]:
+    """Return how many are taken by angle, and how many of these by tangent distance, of so many other images."""
+    wanted = min(max(rule.num_kept(), DISTORTED), available) if rule.distortion else rule.num_kept()
+    return min(max(wanted, CANDIDATES), available) if varied_entries(augment).any() else wanted, wanted
+
+
+def by_tangent_distance(directions: Tensor, planes: Tensor, mine: Tensor, others: Tensor, count: int) -> Tensor:
+    """Return the nearest (R, count) of the `others` (R, S) of the rows `mine` (R,), nearest first.
+
+    `directions` (N, D) and `planes` (N, D, T), from `tangent_planes`, are of all rows.
+    """
+    return others.gather(1, _closeness(directions, planes, mine, others).topk(count).indices)
+
+
+def by_distortion(sharper: Tensor, mine: Tensor, others: Tensor, rule: Neighbours, augment: Augment) -> Tensor:
+    """Return those kept (R, P) of the `others` (R, S) of `mine` (R,), rows of `sharper` (N, C, H, W), nearest first."""
+    from infoae.pseudolabels.image_distortion import distances  # numba takes a while to import
+
+    apart = distances(sharper, mine, others, varied_entries(augment), rule.distortion)
+    return others.gather(1, apart.topk(rule.num_kept(), largest=False).indices)
+
+
+def blurred_parts(x: Tensor, blur: float) -> Iterator[Tensor]:
     """uint8 (N, C, H, W) -> float32 parts of it, blurred."""
     parts = (part.float() for part in x.split(BLURRED))
     return (blurred(part, blur) if blur else part for part in parts)
 
 
-def _varied(augment: Augment) -> Tensor:
+def varied_entries(augment: Augment) -> Tensor:
     """Return which entries of an affine map (2, 3) `augment` draws."""
     linear, shift = bool(augment.degrees or augment.scale or augment.shear), bool(augment.translate or augment.crop)
     return torch.tensor([[linear, linear, shift or bool(augment.time_shift)], [linear, linear, shift]])
 
 
-def _planes(x: Tensor, blur: float, axes: Tensor, directions: Tensor, varied: Tensor) -> Tensor:
+def tangent_planes(x: Tensor, blur: float, axes: Tensor, directions: Tensor, varied: Tensor) -> Tensor:
     """Return orthonormal directions (N, D, T) in which images move with each varied entry of a map and in strength."""
     changes = STEP * torch.eye(6).view(6, 2, 3)[varied.reshape(6)]
     tangents = []
-    for part in _blurred(x, blur):
+    for part in blurred_parts(x, blur):
         moved = [warped(part, _map(change, part)) - warped(part, _map(-change, part)) for change in changes]
         tangents.append(torch.stack([each.flatten(1) @ axes for each in moved], 2))
     planes: Tensor = torch.linalg.qr(torch.cat([torch.cat(tangents), directions[:, :, None]], 2))[0]

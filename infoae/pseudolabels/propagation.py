@@ -11,6 +11,7 @@ Ints = NDArray[np.int64]
 Neighbours = NDArray[np.integer[Any]]
 
 WALK = 200  # steps
+CHUNK = 100_000  # images whose neighbours are looked at at once
 
 
 def anchors(labels: Ints, neighbours: Neighbours, hops: int) -> Ints:
@@ -23,7 +24,7 @@ def anchors(labels: Ints, neighbours: Neighbours, hops: int) -> Ints:
     count = np.bincount(labels[known], minlength=1)  # of no images, if there are none with a label
     enough = np.ones(len(count), bool)
     for _ in range(hops):
-        known = known & (known[neighbours] & (labels[neighbours] == labels[:, None])).all(1)
+        known = np.concatenate([_agreed(labels, known, neighbours, part) for part in _parts(len(labels))])
         enough &= 2 * np.bincount(labels[known], minlength=len(count)) >= count
         kept[~known & enough[labels]] = -1
     return kept
@@ -40,6 +41,17 @@ def propagate(anchored: Ints, neighbours: Neighbours, num_categories: int, agree
     ends, unknown = one_hot[anchored], np.flatnonzero(anchored < 0)
     links = neighbours[unknown]
     for _ in range(WALK):
-        ends[unknown] = ends[links].mean(1)
+        ends[unknown] = np.concatenate([ends[links[part]].mean(1) for part in _parts(len(unknown))])
     ended = ends.sum(1)
     return np.where(ends.max(1) >= agreement * np.where(ended > 0, ended, np.inf), ends.argmax(1), -1)
+
+
+def _agreed(labels: Ints, known: NDArray[np.bool_], neighbours: Neighbours, part: slice) -> NDArray[np.bool_]:
+    """Return which images of a part are known, and their neighbours too and with the same label."""
+    near = neighbours[part]
+    agreed: NDArray[np.bool_] = known[part] & (known[near] & (labels[near] == labels[part, None])).all(1)
+    return agreed
+
+
+def _parts(count: int) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, max(1, count), CHUNK)]

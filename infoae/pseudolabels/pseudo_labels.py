@@ -86,7 +86,7 @@ class PseudoLabels:
             config, pairs = self._schedule.config, self._partners.pairs
             if self.version == 1:
                 nearest = None if pairs is None else pairs.nearest[:, : config.neighbours.merging_count]
-                votes = vote.of_heads(model, inputs, nearest, criteria_of(config.pseudo_labels))
+                votes = vote.of_heads(model, inputs, nearest, criteria_of(config.pseudo_labels), self._run.path)
             else:
                 votes = [vote.of_classifier(model, inputs)]
             drawn_from = None if pairs is None else pairs.drawn_from

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from infoae import metrics
 from infoae.category_model import CategoryModel
@@ -17,6 +19,8 @@ from infoae.pseudolabels import joint, merging
 from infoae.pseudolabels.joint import Inputs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from infoae.data.shards import Shards
 
 Ints = NDArray[np.int64]
@@ -24,7 +28,9 @@ Floats = NDArray[np.float64]
 Neighbours = NDArray[np.integer[Any]]
 
 SAME = 2 / 3  # of the larger of two matched categories, that has to be in both for them to be the same
-CHUNK = 10_000  # images that are read and encoded at once; the answers of all are held, 2 kB an image with ten heads
+CHUNK = 10_000  # images that are read and encoded at once
+HELD_BYTES = 2 * 10**9
+"""Of the answers of all, 2 kB an image with ten heads; more of them are mapped from a file on disk."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +48,17 @@ def of_heads(
     images: Inputs | Shards,
     neighbours: Neighbours | None,
     criteria: Sequence[MergingCriterion] = ("mutual_information",),
+    scratch: Path | None = None,
 ) -> list[Votes]:
     """Return the votes of the heads of `model`, by each of the `criteria` of merging.
 
     Images (N, C, H, W) or features (N, D), and the indices of the neighbours of each (N, P), or None where its partner
     is its augmented twin. Each head's over-categories are merged (`merging`) by its answers for images and for all
-    their partners: kinds of the same thing may have few links, which a part of the pairs could miss.
+    their partners: kinds of the same thing may have few links, which a part of the pairs could miss. Where answers are
+    many, they lie in a file without a name in the folder `scratch`, the system's own if not given.
     """
     chunks = _chunks(len(images))
-    answers = torch.cat([model.classify_heads(images[chunk]) for chunk in chunks])
+    answers = _answers(model, images, chunks, scratch)
     nearest = [None if neighbours is None else neighbours[chunk] for chunk in chunks]
     joints = [_joint(model, answers, images, *rows) for rows in zip(chunks, nearest, strict=True)]
     found = []
@@ -72,9 +80,24 @@ def _chunks(count: int) -> list[Ints]:
     return np.array_split(np.arange(count), -(-count // CHUNK))
 
 
+def _answers(model: CategoryModel, images: Inputs | Shards, chunks: Sequence[Ints], scratch: Path | None) -> Tensor:
+    """Return the answers (N, H, M) of all heads."""
+    first = model.classify_heads(images[chunks[0]])
+    shape = (len(images), *first.shape[1:])
+    if first[0].nbytes * len(images) <= HELD_BYTES:
+        answers = torch.empty(shape, dtype=first.dtype)
+    else:
+        with tempfile.TemporaryFile(dir=scratch) as file:  # which is there as long as it is mapped
+            answers = torch.from_numpy(np.memmap(file, first.numpy().dtype, "w+", shape=shape))
+    answers[chunks[0]] = first
+    for chunk in chunks[1:]:
+        answers[chunk] = model.classify_heads(images[chunk])
+    return answers
+
+
 def _joint(
     model: CategoryModel,
-    answers: torch.Tensor,
+    answers: Tensor,
     images: Inputs | Shards,
     chunk: Ints,
     neighbours: Neighbours | None,

@@ -27,6 +27,7 @@ ENVIRONMENT = "environment.json"
 IMAGES = "images.json"
 METRICS = "metrics.jsonl"
 NEIGHBOURS = "neighbours.npz"
+NEIGHBOUR_SEARCH = "neighbour-search"
 PSEUDO_LABELS = "pseudo_labels.npy"
 OLD_PSEUDO_LABELS = "consensus.npy"  # in runs of version 0.1
 CATEGORIES = "categories.json"
@@ -54,6 +55,7 @@ CONTENTS = {
     METRICS: "a line of losses every few steps, and of measures at the end of each epoch",
     CHECKPOINTS: "the newest and the best step: weights, optimizer, and a checkpoint.json with the score",
     NEIGHBOURS: "the nearest neighbours of each training image, where they are compared",
+    NEIGHBOUR_SEARCH: "parts of a search for them on disk, until it is done",
     PSEUDO_LABELS: "the pseudo-labels of all training images, a row for each time they were made",
     CATEGORIES: "the mutual information kept at each number of categories, where their number is found",
     STATUS: "what the last command that trained it came to, and which workers were lost, for infoae status",

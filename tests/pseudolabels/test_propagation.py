@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,14 @@ from hypothesis import strategies as st
 
 from infoae.pseudolabels import propagation
 from tests.helpers.synthetic import ring
+
+
+@pytest.fixture(autouse=True, scope="module", params=[7, 100_000])
+def chunk(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Images in several chunks, and in one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(propagation, "CHUNK", request.param)
+        yield
 
 
 @pytest.mark.parametrize("hops", [1, 2, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -64,16 +65,21 @@ def test_three_heads_in_ten_cannot_keep_an_image_out_and_four_can() -> None:
     assert (labels[40:] == votes[0, 40:]).all()
 
 
-@pytest.mark.parametrize("chunk", [70, 10_000])
+@pytest.mark.parametrize(("chunk", "held"), [(70, 10**9), (70, 100), (10_000, 10**9)])
 @pytest.mark.parametrize("twins", [False, True])
 def test_heads_that_mix_things_up_do_not_vote(
-    chunk: int, twins: bool, make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+    chunk: int, held: int, twins: bool, make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three heads of known answers: two alike, one that mixes categories up; read at once, or in three chunks.
+
+    The answers of all are held in memory, or are too many and lie on disk.
 
     Each image is its own neighbour, or has a twin for which the answers are the same.
     """
     monkeypatch.setattr(vote, "CHUNK", chunk)
+    monkeypatch.setattr(vote, "HELD_BYTES", held)
+    mapped = Mock(wraps=np.memmap)
+    monkeypatch.setattr(np, "memmap", mapped)
     model = make_trainer(recipes.load("smoke", WITH_HEADS)).step.model
     truth = np.arange(200) % 10
     good, bad = np.eye(20)[truth], np.eye(20)[truth // 5]
@@ -93,6 +99,7 @@ def test_heads_that_mix_things_up_do_not_vote(
     monkeypatch.setattr(joint, "of_partners", lambda _, mine, of: joint.of_answers(mine, classify_again(of)))
     (votes,) = vote.of_heads(model, images, None if twins else np.arange(200)[:, None])
     assert asked == list(range(200))
+    assert mapped.call_count == (held == 100)
     assert votes.mutual_information == pytest.approx(np.log([10, 10, 2]))
     labels = vote.labels_by_vote(votes, vote.same_categories(votes, 10), 0.7)
     assert (labels >= 0).all()

@@ -1,0 +1,262 @@
+"""Neighbours in parts on disk: the same as in memory, in memory that does not grow, going on where they stopped."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from infoae import data, ram
+from infoae.config import Augment, Config, Data, Neighbours, recipes
+from infoae.data import ImageSet
+from infoae.data.shards import Shards
+from infoae.errors import InfoAEError
+from infoae.pseudolabels import knn, lists_on_disk, pairs, search_on_disk, search_tasks
+from infoae.pseudolabels.lists_on_disk import Lists
+from infoae.pseudolabels.neighbour_graph import nearest_neighbours
+from infoae.pseudolabels.search_on_disk import nearest_on_disk
+from infoae.pseudolabels.search_tasks import STAGES, Search
+from infoae.runs.run import NEIGHBOUR_SEARCH, NEIGHBOURS, Run
+
+ANGLE_ALONE = Augment(degrees=0, translate=0, scale=0, shear=0)
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts, blocks and pieces of which even 300 images have several, and lists that even so few are searched by."""
+    for name, size in {"PART": 130, "BLOCK": 70, "AT_ONCE": 30, "READ": 50}.items():
+        monkeypatch.setattr(search_tasks, name, size)
+    monkeypatch.setattr(lists_on_disk, "PIECE_BYTES", 4 * 50 * 90)
+    monkeypatch.setattr(knn, "FEW", 100)
+
+
+@pytest.fixture
+def shards(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> Shards:
+    """250 images of three shards that hold 300."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for number, images in enumerate(np.split(np.asarray(mnist[0].images), [40, 220])):
+        np.save(folder / f"{number}.npy", images)
+    return Shards(folder).first(250)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(
+    ("rule", "augment"),
+    [
+        ({}, Augment()),
+        ({"search": "approximate"}, Augment()),
+        ({"search": "approximate", "distortion": 1, "merging_count": 9}, Augment()),
+        ({"search": "approximate", "blur": 0}, ANGLE_ALONE),
+    ],
+)
+def test_all_lists_hold_the_exact_graph(
+    rule: dict[str, Any],
+    augment: Augment,
+    shards: Shards,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(knn, "LOOKED_INTO", 10**6)
+    found = nearest_on_disk(tmp_path / "search", shards, Neighbours(**rule), augment)
+    expected = nearest_neighbours(shards[:], Neighbours(**rule | {"search": "exact"}), augment)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_images_in_memory_are_searched_like_shards(shards: Shards, tmp_path: Path) -> None:
+    rule = Neighbours(search="approximate")
+    found = nearest_on_disk(tmp_path / "of-array", shards[:], rule, Augment())
+    expected = nearest_on_disk(tmp_path / "of-shards", shards, rule, Augment())
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("looked_into", [1, 3])
+def test_lists_near_a_vector_are_looked_into_and_more_where_they_hold_too_few(looked_into: int) -> None:
+    """Against cosines with all vectors of so many lists nearest to each, one query after the other."""
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(400, 50)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    centres = Lists.learn(vectors, 20)
+    of = (vectors @ centres.T).argmax(1)
+    np.testing.assert_array_equal(Lists(centres).nearest(vectors, 1)[:, 0], of)
+    order = of.argsort(kind="stable")
+    vectors, of = vectors[order], of[order]
+    lists = Lists(centres, vectors, np.searchsorted(of, np.arange(21)))
+    count, widened = 25, 0
+    for query, found in zip(vectors[:50], lists.closest(vectors[:50], count, looked_into), strict=True):
+        near = (-(centres @ query)).argsort(kind="stable")
+        into = looked_into
+        while np.isin(of, near[:into]).sum() < count:
+            into *= 2
+            widened += 1
+        cosines = np.where(np.isin(of, near[:into]), vectors @ query, -2)
+        assert found.tolist() == (-cosines).argsort(kind="stable")[:count].tolist()
+    assert widened > 0 or looked_into == 3
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_search_that_was_stopped_goes_on_with_the_tasks_that_are_left(
+    shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped again and again, as each task is about to keep what it has made: so each begins twice."""
+    rule = Neighbours(search="approximate")
+    expected = nearest_on_disk(tmp_path / "unbroken", shards, rule, Augment())
+    begun, save, stopped_at = list[tuple[str, int]](), Search.save, set[tuple[str, int]]()
+
+    def stopping(search: Search, result: str, number: int, value: NDArray[Any]) -> None:
+        begun.append((result, number))
+        if (result, number) not in stopped_at:
+            stopped_at.add((result, number))
+            raise KeyboardInterrupt
+        save(search, result, number, value)
+
+    monkeypatch.setattr(Search, "save", stopping)
+    counts: list[int] = []
+    while True:
+        counts.clear()
+        try:
+            found = nearest_on_disk(tmp_path / "stopped", shards, rule, Augment(), counts.append)
+            break
+        except KeyboardInterrupt:
+            continue
+    np.testing.assert_array_equal(found, expected)
+    assert sum(counts) == 250  # with tasks that were done before
+    numbers = {"squares": 2, "axes": 1, "directions": 2, "centres": 1, "assigned": 2, "places": 1, "grouped": 2}
+    tasks = [(result, number) for result, count in (numbers | {"found": 4}).items() for number in range(count)]
+    assert begun == [task for task in tasks for _ in range(2)]
+    assert len(STAGES) == len(numbers) + 1
+
+
+@pytest.mark.parametrize("name", ["axes-000000.npy", "planes"])
+@pytest.mark.usefixtures("small_parts")
+def test_a_damaged_part_is_one_clear_line(
+    name: str, shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lists, "closest", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        nearest_on_disk(tmp_path / "search", shards, Neighbours(), Augment())
+    (tmp_path / "search" / name).write_bytes(b"nothing")
+    with pytest.raises(InfoAEError, match=rf"{name} is missing or damaged .*: remove .*search, it is made again"):
+        nearest_on_disk(tmp_path / "search", shards, Neighbours(), Augment())
+
+
+@contextmanager
+def peak_of_memory(found: list[int]) -> Iterator[None]:
+    """Append how many bytes of anonymous memory were taken at most beyond those at the beginning."""
+    ended = threading.Event()
+
+    def taken() -> int:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
+
+    before, peak = taken(), [0]
+
+    def watch() -> None:
+        while not ended.wait(0.002):
+            peak[0] = max(peak[0], taken() - before)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watching.join()
+        found.append(peak[0])
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what 4,000 take beyond 1,000: by the estimate 35 MB, in memory more than half of that, on disk a fraction."""
+    images = np.asarray(data.load(Data(limit=4000), "train").images)
+    rule = Neighbours(search="approximate")
+    monkeypatch.setattr(knn, "FEW", 100)
+    for name, size in {"PART": 500, "BLOCK": 500, "AT_ONCE": 20, "READ": 100}.items():
+        monkeypatch.setattr(search_tasks, name, size)
+    monkeypatch.setattr(lists_on_disk, "PIECE_BYTES", 200_000)
+    estimate = search_on_disk.bytes_in_memory((3000, *images.shape[1:]), rule, Augment())
+    assert estimate == pytest.approx(35e6, rel=0.02)
+    nearest_on_disk(tmp_path / "first", images[:200], rule, Augment())  # libraries take memory when first used
+    on_disk, in_memory = list[int](), list[int]()
+    for count in (1000, 4000):
+        with peak_of_memory(on_disk):
+            nearest_on_disk(tmp_path / str(count), images[:count], rule, Augment())
+        with peak_of_memory(in_memory):
+            nearest_neighbours(images[:count], rule, Augment())
+    assert on_disk[1] - on_disk[0] < estimate / 3
+    assert in_memory[1] - in_memory[0] > estimate / 2
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_run_keeps_neighbours_found_on_disk_as_others(shards: Shards, tmp_path: Path) -> None:
+    said, counts = list[str](), list[int]()
+    kept = {}
+    for name, memory in {"memory": None, "disk": 0.001}.items():
+        run = Run.create(tmp_path / "runs", name, "test", Config())
+        pairs.find(run, shards, Neighbours(memory=memory), Augment(), counts.append, said.append)
+        kept[name] = np.load(run.path / NEIGHBOURS)
+        assert not (run.path / NEIGHBOUR_SEARCH).exists()
+    np.testing.assert_array_equal(kept["disk"]["neighbours"], kept["memory"]["neighbours"])
+    assert kept["disk"]["source"] != kept["memory"]["source"]
+    assert sum(counts) == 2 * 250
+    assert set(counts[1:]) == {16, 17}  # for each of fifteen tasks
+    assert [each.partition(", in parts on disk")[1:] for each in said] == [
+        ("", ""),
+        (", in parts on disk", "; in memory they would take 0.0039 GB (neighbours.memory)"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "memory", "machine", "needed"),
+    [
+        (100_000, None, 10**6, False),  # as ever, whatever the machine has
+        (100_001, None, 2.2e9, True),
+        (100_001, None, 2.4e9, False),  # of which half is enough
+        (1000, 0.015, 10**12, True),
+        (1000, 0.016, 10**6, False),
+    ],
+)
+def test_the_disk_is_used_where_memory_does_not_do(
+    number: int, memory: float | None, machine: float, needed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ram, "total", lambda: machine)
+    assert search_on_disk.is_needed((number, 1, 28, 28), Neighbours(memory=memory), Augment()) == needed
+
+
+@pytest.mark.parametrize("version", ["v2", "v1"])
+def test_a_container_has_the_memory_of_its_narrowest_group(version: str, tmp_path: Path) -> None:
+    controllers, name = ("", "memory.max") if version == "v2" else ("memory", "memory.limit_in_bytes")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(f"4:cpu:/elsewhere\n3:{controllers}:/outer/inner\n")
+    inner = tmp_path / "sys/fs/cgroup" / controllers / "outer/inner"
+    inner.mkdir(parents=True)
+    unlimited = ram.total(tmp_path)
+    assert unlimited > 2**27
+    (inner / name).write_text("max\n" if version == "v2" else "9223372036854771712\n")
+    assert ram.total(tmp_path) == unlimited
+    (inner.parent / name).write_text("1000000\n")
+    assert ram.total(tmp_path) == 1_000_000
+
+
+def test_neighbours_are_mapped_and_damage_is_seen(make_trainer: Callable[..., Any], tiny_config: Config) -> None:
+    config = recipes.replaced(tiny_config, {"objective.pairs": "neighbours"}, "test")
+    trainer = make_trainer(config)
+    nearest = trainer.partners.pairs.nearest
+    assert isinstance(nearest.base, np.memmap)
+    path = trainer.run.path / NEIGHBOURS
+    np.testing.assert_array_equal(nearest, np.load(path)["neighbours"])
+    content = bytearray(path.read_bytes())
+    place = content.find(nearest.tobytes())
+    content[place] ^= 1  # still the number of an image
+    path.write_bytes(content)
+    with pytest.raises(InfoAEError, match=r"damaged \(neighbours\.npy is not what was written\)"):
+        make_trainer(config)
