@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks import (
     classify,
     few_labels,
+    latency,
     neighbour_search,
     neighbours,
     pseudo_labels,
@@ -25,8 +29,10 @@ from benchmarks import (
 from infoae import data
 from infoae.config import recipes
 from infoae.data import ImageSet, load
+from infoae.deploy.bundle import Bundle
 from infoae.pseudolabels import knn
 from infoae.runs.run import PSEUDO_LABELS, Run
+from tests.helpers.bundles import make_bundle
 from tests.helpers.settings import SMALL, TINY
 
 
@@ -68,6 +74,43 @@ def test_classify_measures_every_way(lively_run: Run, tmp_path: Path) -> None:
     )
     assert all(value > 0 for value in result["images_per_second"].values())
     assert 0 < result["seconds_to_first_label"] < 30
+
+
+def test_latency_is_of_threads_that_ask_at_once() -> None:
+    together, asked = threading.Barrier(4, timeout=60), []
+
+    def ask() -> None:
+        together.wait()  # is passed only by four threads at once
+        asked.append(threading.get_ident())
+
+    seconds = latency.closed_loop(ask, 4, 5)
+    assert seconds.shape == (4, 5)
+    assert (seconds > 0).all()
+    assert sorted(asked.count(thread) for thread in set(asked)) == [6, 6, 6, 6]
+
+
+def test_latency_tells_percentiles_and_their_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loops: list[tuple[int, int]] = []
+
+    def loop(ask: Callable[[], object], num_threads: int, requests: int) -> NDArray[np.float64]:
+        ask()
+        loops.append((num_threads, requests))
+        return len(loops) ** 2 * np.arange(101).reshape(1, -1) / 1000  # p50 of 0.05 and p99 of 0.099 of that square
+
+    monkeypatch.setattr(latency, "closed_loop", loop)
+    bundle = Bundle.load(make_bundle(tmp_path / "bundle"))
+    found = latency.measure(bundle, np.zeros((40, 1, 28, 28), np.uint8), 2, "cpu")
+    assert [(row["batch"], row["threads"]) for row in found["rows"]] == [
+        (1, 1), (1, 8), (1, 32), (32, 1), (32, 8), (32, 32)
+    ]  # fmt: skip
+    assert loops[:12] == [(1, 2000)] * 6 + [(8, 250)] * 6
+    first = found["rows"][0]
+    # Ways take turns: the classifier is the first and fourth loop, the session the second and fifth.
+    assert first["classifier"] == {"p50_ms": pytest.approx(50 * (1 + 16) / 2), "p99_ms": pytest.approx(99 * 17 / 2)}
+    assert first["session"]["p50_ms"] == pytest.approx(50 * (4 + 25) / 2)
+    ratio = round((1 / 4 + 16 / 25) / 2, 3)
+    assert first["classifier/session"] == {"p50": ratio, "p99": ratio}
+    assert len(latency.lines(found)) == 6 * 5
 
 
 @pytest.mark.parametrize(
