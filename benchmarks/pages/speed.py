@@ -77,6 +77,18 @@ def classify(results: Results) -> list[str]:
     return results.source("classify", "classify-h100-256", "classify-h100-4096") + table(["", *named], rows)
 
 
+def latency(results: Results) -> list[str]:
+    """How long requests wait where threads share one Classifier, beside onnxruntime's session alone."""
+    header = ["images a request", "threads", "p50", "p99"]
+    header += [f"{q} against a session{of}" for of in ("", " of one thread") for q in ("p50", "p99")]
+    rows = []
+    for row in results.json("latency.json")["rows"]:
+        own = (f"{row['classifier'][q]:.2f} ms" for q in ("p50_ms", "p99_ms"))
+        ratios = (row[f"classifier/{of}"][q] for of in ("session", "session of one thread") for q in ("p50", "p99"))
+        rows.append([str(row["batch"]), str(row["threads"]), *own, *(f"{ratio:.2f}" for ratio in ratios)])
+    return results.source("latency") + table(header, rows)
+
+
 def train_h100(results: Results) -> list[str]:
     """Training on one GPU: what the benchmark printed."""
     text = (results.folder / "train-h100.txt").read_text(encoding="utf-8").rstrip("\n")

@@ -20,6 +20,7 @@ from benchmarks import (
     neighbour_search,
     neighbours,
     pseudo_labels,
+    quality,
     same_training,
     scaling,
     score,
@@ -272,6 +273,30 @@ def test_pseudo_labels_reads_a_run(
         "1 hops, anchors",
         "1 hops, propagated",
     ]
+
+
+def test_quality_finds_what_it_changed_and_planted(
+    mnist: tuple[ImageSet, ImageSet],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (10, 1, 28, 28), np.uint8)
+    np.save(tmp_path / "noise.npy", noise)
+    monkeypatch.setattr(quality, "CHANGED", 30)
+    monkeypatch.setattr(quality, "PLANTED", 5)
+    monkeypatch.setattr(data, "load", lambda _, split: mnist[split == "test"])
+    options = ["--mnist", str(make_bundle(tmp_path / "bundle")), "--others", str(tmp_path / "noise.npy")]
+    options += ["--count", "200", "--many", "200", "--out", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", ["quality.py", *options])
+    quality.main()
+    found = json.loads((tmp_path / "out.json").read_text())["MNIST"]
+    assert all(found["near-duplicates"][name]["recall"] > 0.8 for name in quality.SAME)
+    assert found["near-duplicates"]["none added"] < 3
+    assert found["outliers"]["others"]["precision at 5"] == 1
+    assert found["faults"]["cut off"]["damaged"] == found["faults"]["a fifth as bright"]["dark"] == 1
+    assert found["faults"]["as they are"] == {"blurred": 0, "dark": 0, "damaged": 0}
+    assert "seconds to group" in capsys.readouterr().out
 
 
 def test_same_training_sees_every_bit(lively_run: Run, tmp_path: Path) -> None:
