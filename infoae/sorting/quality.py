@@ -85,11 +85,7 @@ def _measured(picture: Encoded) -> tuple[str | None, float, float, NDArray[np.ui
     return None, float(brightness), float(sharpness), np.asarray(resized)
 
 
-def columns(
-    paths: Sequence[str],
-    measures: Measures,
-    latents: NDArray[Any] | None = None,
-) -> dict[str, list[Any]]:
+def columns(paths: Sequence[str], measures: Measures, latents: NDArray[Any] | None = None) -> dict[str, list[Any]]:
     """Return the columns of N pictures by name: `damaged` (why, or None), `dark`, `blurred`, `duplicate_of`, `outlier`.
 
     `duplicate_of` is the path of the first picture alike, else None. `outlier` needs `latents` (N, Z), NaN where there
