@@ -22,7 +22,7 @@ from infoae.deploy.onnx_session import open_session
 BATCHES, THREADS = (1, 32), (1, 8, 32)
 REQUESTS = 2000
 """Of a round of one way, over its threads."""
-PERCENTILES = (50, 99)
+FIGURES = ("p50", "p99", "mean")
 Ask = Callable[[NDArray[np.uint8]], object]
 
 
@@ -48,10 +48,11 @@ def closed_loop(ask: Callable[[], object], num_threads: int, requests: int) -> N
 
 
 def measure(bundle: Bundle, images: NDArray[np.uint8], rounds: int, device: str) -> dict[str, Any]:
-    """Return percentiles of one Classifier and of onnxruntime's session alone, for each batch and number of threads.
+    """Return percentiles and mean of one Classifier and of onnxruntime's session alone, for each batch and threads.
 
-    The ways take turns; a ratio is the median of the rounds' ratios, Classifier against session. `images` are uint8 (N,
-    C, H, W), N at least the largest batch.
+    The ways take turns; a ratio is the median of the rounds' ratios, Classifier against session. In a closed loop the
+    ratio of means is the inverse of that of answers a second. `images` are uint8 (N, C, H, W), N at least the largest
+    batch.
     """
     classifier = Classifier(bundle, device)
     ways: dict[str, Ask] = {
@@ -75,10 +76,11 @@ def _run(session: Any, images: NDArray[np.uint8]) -> None:
 
 def _compared(ways: dict[str, Ask], images: NDArray[np.uint8], threads: int, rounds: int) -> dict[str, Any]:
     requests = -(-REQUESTS // threads)
-    seconds = {name: np.empty((rounds, len(PERCENTILES))) for name in ways}
+    seconds = {name: np.empty((rounds, len(FIGURES))) for name in ways}
     for each in range(rounds):
         for name, ask in ways.items():
-            seconds[name][each] = np.percentile(closed_loop(partial(ask, images), threads, requests), PERCENTILES)
+            found = closed_loop(partial(ask, images), threads, requests)
+            seconds[name][each] = *np.percentile(found, (50, 99)), found.mean()
     row = {name: _named(np.median(1000 * values, axis=0), "_ms") for name, values in seconds.items()}
     own = seconds.pop("classifier")
     ratios = {f"classifier/{name}": _named(np.median(own / values, axis=0)) for name, values in seconds.items()}
@@ -86,7 +88,7 @@ def _compared(ways: dict[str, Ask], images: NDArray[np.uint8], threads: int, rou
 
 
 def _named(values: NDArray[np.float64], unit: str = "") -> dict[str, float]:
-    return {f"p{q}{unit}": round(float(value), 3) for q, value in zip(PERCENTILES, values, strict=True)}
+    return {f"{figure}{unit}": round(float(value), 3) for figure, value in zip(FIGURES, values, strict=True)}
 
 
 def lines(result: dict[str, Any]) -> list[str]:

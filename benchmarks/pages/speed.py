@@ -79,13 +79,13 @@ def classify(results: Results) -> list[str]:
 
 def latency(results: Results) -> list[str]:
     """How long requests wait where threads share one Classifier, beside onnxruntime's session alone."""
-    header = ["images a request", "threads", "p50", "p99"]
-    header += [f"{q} against a session{of}" for of in ("", " of one thread") for q in ("p50", "p99")]
+    figures = ("p50", "p99", "mean")
+    header = ["images a request", "threads", *figures, *(f"{figure} against a session" for figure in figures)]
     rows = []
     for row in results.json("latency.json")["rows"]:
-        own = (f"{row['classifier'][q]:.2f} ms" for q in ("p50_ms", "p99_ms"))
-        ratios = (row[f"classifier/{of}"][q] for of in ("session", "session of one thread") for q in ("p50", "p99"))
-        rows.append([str(row["batch"]), str(row["threads"]), *own, *(f"{ratio:.2f}" for ratio in ratios)])
+        own = [f"{row['classifier'][f'{figure}_ms']:.2f} ms" for figure in figures]
+        ratios = [f"{row['classifier/session of one thread'][figure]:.2f}" for figure in figures]
+        rows.append([str(row["batch"]), str(row["threads"]), *own, *ratios])
     return results.source("latency") + table(header, rows)
 
 
