@@ -19,19 +19,20 @@ from infoae.deploy import Classifier
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.onnx_session import open_session
 
-BATCHES, THREADS = (1, 32), (1, 8, 32)
-REQUESTS = 2000
-"""Of a round of one way, over its threads."""
-FIGURES = ("p50", "p99", "mean")
+THREADS = (1, 8, 32)
+REQUESTS = {1: 40_000, 32: 4_000}
+"""Of each number of images, those of a round over all threads: each thread has to work for many turns of a core."""
+FIGURES = ("p50_ms", "p99_ms", "requests_per_second")
 Ask = Callable[[NDArray[np.uint8]], object]
 
 
-def closed_loop(ask: Callable[[], object], num_threads: int, requests: int) -> NDArray[np.float64]:
-    """Return the seconds of each request (num_threads, requests): each thread calls `ask` so often.
+def closed_loop(ask: Callable[[], object], num_threads: int, requests: int) -> tuple[NDArray[np.float64], float]:
+    """Return the seconds of each request (num_threads, requests), and of all: each thread calls `ask` so often.
 
     All begin together, after one call each that is not counted.
     """
-    begin = Barrier(num_threads)
+    begin = Barrier(num_threads, lambda: starts.append(time.perf_counter()))
+    starts: list[float] = []
 
     def client(_: int) -> list[float]:
         ask()
@@ -44,15 +45,15 @@ def closed_loop(ask: Callable[[], object], num_threads: int, requests: int) -> N
         return seconds
 
     with ThreadPoolExecutor(num_threads) as clients:
-        return np.array(list(clients.map(client, range(num_threads))))
+        seconds = np.array(list(clients.map(client, range(num_threads))))
+    return seconds, time.perf_counter() - starts[0]
 
 
 def measure(bundle: Bundle, images: NDArray[np.uint8], rounds: int, device: str) -> dict[str, Any]:
-    """Return percentiles and mean of one Classifier and of onnxruntime's session alone, for each batch and threads.
+    """Return figures of one Classifier and of onnxruntime's session alone, for each batch and number of threads.
 
-    The ways take turns; a ratio is the median of the rounds' ratios, Classifier against session. In a closed loop the
-    ratio of means is the inverse of that of answers a second. `images` are uint8 (N, C, H, W), N at least the largest
-    batch.
+    The ways take turns; a ratio is the median of the rounds' ratios, Classifier against session. `images` are uint8 (N,
+    C, H, W), N at least the largest batch.
     """
     classifier = Classifier(bundle, device)
     ways: dict[str, Ask] = {
@@ -61,10 +62,9 @@ def measure(bundle: Bundle, images: NDArray[np.uint8], rounds: int, device: str)
         "session of one thread": partial(_run, open_session(bundle, "classifier", device, num_threads=1)),
     }
     return {
-        "requests": REQUESTS,
         "rows": [
-            {"batch": batch, "threads": threads} | _compared(ways, images[:batch], threads, rounds)
-            for batch in BATCHES
+            {"batch": batch, "threads": threads} | _compared(ways, images[:batch], threads, rounds, requests // threads)
+            for batch, requests in REQUESTS.items()
             for threads in THREADS
         ],
     }
@@ -74,21 +74,22 @@ def _run(session: Any, images: NDArray[np.uint8]) -> None:
     session.run(["probabilities", "latent"], {"images": images})
 
 
-def _compared(ways: dict[str, Ask], images: NDArray[np.uint8], threads: int, rounds: int) -> dict[str, Any]:
-    requests = -(-REQUESTS // threads)
-    seconds = {name: np.empty((rounds, len(FIGURES))) for name in ways}
+def _compared(
+    ways: dict[str, Ask], images: NDArray[np.uint8], threads: int, rounds: int, requests: int
+) -> dict[str, Any]:
+    figures = {name: np.empty((rounds, len(FIGURES))) for name in ways}
     for each in range(rounds):
         for name, ask in ways.items():
-            found = closed_loop(partial(ask, images), threads, requests)
-            seconds[name][each] = *np.percentile(found, (50, 99)), found.mean()
-    row = {name: _named(np.median(1000 * values, axis=0), "_ms") for name, values in seconds.items()}
-    own = seconds.pop("classifier")
-    ratios = {f"classifier/{name}": _named(np.median(own / values, axis=0)) for name, values in seconds.items()}
+            seconds, whole = closed_loop(partial(ask, images), threads, requests)
+            figures[name][each] = *np.percentile(1000 * seconds, (50, 99)), seconds.size / whole
+    row = {name: _named(np.median(values, axis=0)) for name, values in figures.items()}
+    own = figures.pop("classifier")
+    ratios = {f"classifier/{name}": _named(np.median(own / values, axis=0)) for name, values in figures.items()}
     return row | ratios
 
 
-def _named(values: NDArray[np.float64], unit: str = "") -> dict[str, float]:
-    return {f"{figure}{unit}": round(float(value), 3) for figure, value in zip(FIGURES, values, strict=True)}
+def _named(values: NDArray[np.float64]) -> dict[str, float]:
+    return {figure: round(float(value), 3) for figure, value in zip(FIGURES, values, strict=True)}
 
 
 def lines(result: dict[str, Any]) -> list[str]:

@@ -79,12 +79,13 @@ def classify(results: Results) -> list[str]:
 
 def latency(results: Results) -> list[str]:
     """How long requests wait where threads share one Classifier, beside onnxruntime's session alone."""
-    figures = ("p50", "p99", "mean")
-    header = ["images a request", "threads", *figures, *(f"{figure} against a session" for figure in figures)]
+    figures = ("p50", "p99", "requests a second")
+    header = ["images a request", "threads", *figures, *(f"{figure}, against a session" for figure in figures)]
     rows = []
     for row in results.json("latency.json")["rows"]:
-        own = [f"{row['classifier'][f'{figure}_ms']:.2f} ms" for figure in figures]
-        ratios = [f"{row['classifier/session of one thread'][figure]:.2f}" for figure in figures]
+        p50, p99, rate = row["classifier"].values()
+        ratios = [f"{ratio:.2f}" for ratio in row["classifier/session"].values()]
+        own = [f"{p50:.2f} ms", f"{p99:.2f} ms", f"{rate:,.0f}"]
         rows.append([str(row["batch"]), str(row["threads"]), *own, *ratios])
     return results.source("latency") + table(header, rows)
 

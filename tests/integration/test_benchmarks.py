@@ -84,7 +84,8 @@ def test_latency_is_of_threads_that_ask_at_once() -> None:
         together.wait()  # is passed only by four threads at once
         asked.append(threading.get_ident())
 
-    seconds = latency.closed_loop(ask, 4, 5)
+    seconds, whole = latency.closed_loop(ask, 4, 5)
+    assert seconds.sum(axis=1).max() <= whole
     assert seconds.shape == (4, 5)
     assert (seconds > 0).all()
     assert sorted(asked.count(thread) for thread in set(asked)) == [6, 6, 6, 6]
@@ -93,10 +94,10 @@ def test_latency_is_of_threads_that_ask_at_once() -> None:
 def test_latency_tells_percentiles_and_their_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loops: list[tuple[int, int]] = []
 
-    def loop(ask: Callable[[], object], num_threads: int, requests: int) -> NDArray[np.float64]:
+    def loop(ask: Callable[[], object], num_threads: int, requests: int) -> tuple[NDArray[np.float64], float]:
         ask()
         loops.append((num_threads, requests))
-        return len(loops) ** 2 * np.arange(101).reshape(1, -1) / 1000  # p50 and mean 0.05, p99 0.099 of that square
+        return len(loops) ** 2 * np.arange(101).reshape(1, -1) / 1000, len(loops)  # p50 0.05, p99 0.099 of that square
 
     monkeypatch.setattr(latency, "closed_loop", loop)
     bundle = Bundle.load(make_bundle(tmp_path / "bundle"))
@@ -104,13 +105,14 @@ def test_latency_tells_percentiles_and_their_ratios(tmp_path: Path, monkeypatch:
     assert [(row["batch"], row["threads"]) for row in found["rows"]] == [
         (1, 1), (1, 8), (1, 32), (32, 1), (32, 8), (32, 32)
     ]  # fmt: skip
-    assert loops[:12] == [(1, 2000)] * 6 + [(8, 250)] * 6
+    assert loops[:12] == [(1, 40_000)] * 6 + [(8, 5_000)] * 6
     first = found["rows"][0]
     # Ways take turns: the classifier is the first and fourth loop, the session the second and fifth.
-    assert first["classifier"] == {"p50_ms": 50 * (1 + 16) / 2, "p99_ms": 99 * 17 / 2, "mean_ms": 50 * 17 / 2}
+    rate = 101 * (1 + 1 / 4) / 2
+    assert first["classifier"] == {"p50_ms": 50 * 17 / 2, "p99_ms": 99 * 17 / 2, "requests_per_second": rate}
     assert first["session"]["p50_ms"] == pytest.approx(50 * (4 + 25) / 2)
     ratio = round((1 / 4 + 16 / 25) / 2, 3)
-    assert first["classifier/session"] == {"p50": ratio, "p99": ratio, "mean": ratio}
+    assert first["classifier/session"] == {"p50_ms": ratio, "p99_ms": ratio, "requests_per_second": (2 + 5 / 4) / 2}
     assert len(latency.lines(found)) == 6 * 5
 
 
