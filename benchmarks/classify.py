@@ -1,10 +1,12 @@
 """Images per second of classification, each way to do it, in one run on one machine.
 
     python benchmarks/classify.py runs/latest [--device cuda] [--rounds 5] [--million] [--out docs/results]
+    python benchmarks/classify.py runs/latest --latency [--device cuda] [--rounds 5] [--out docs/results]
 
 All take turns, so that a machine whose speed drifts slows all of them; a ratio is the median of the rounds' ratios.
 Batches of one size (256 by default) and every CPU for each, the GPU instead with --device cuda. Images start and
-answers end in main memory. Rates of commands leave their start out, which is measured by itself.
+answers end in main memory. Rates of commands leave their start out, which is measured by itself. --latency measures how
+long single requests wait instead, from 1, 8 and 32 threads that share one Classifier or one session of onnxruntime.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks import latency
 from infoae import data
 from infoae.cpus import available_cpus
 from infoae.deploy import Classifier
@@ -168,11 +171,8 @@ def measure(
             rates[name].append(way())
         starts.append(start_seconds(bundle.path, bundle.manifest.image.shape))
     result: dict[str, Any] = {
-        "run": run.name,
-        "device": torch.cuda.get_device_name() if device == Device.CUDA else "cpu",
+        **_situation(run, rounds, device),
         "batch_size": batch_size,
-        "cpus": available_cpus(),
-        "rounds": rounds,
         "images_per_second": {name: round(statistics.median(values), 1) for name, values in rates.items()},
         "ratios": {
             f"{above}/{below}": round(_ratio(rates[above], rates[below]), 3)
@@ -194,6 +194,18 @@ def measure(
     return result
 
 
+def measure_latency(run: Run, rounds: int, device: str, folder: Path) -> dict[str, Any]:
+    """Return what benchmarks.latency measures of a run's bundle, with its test images."""
+    bundle = Bundle.load(export_run(run, folder / "bundle").path)
+    images = data.load(run.config().data, "test").images
+    return _situation(run, rounds, device) | latency.measure(bundle, np.asarray(images), rounds, device)
+
+
+def _situation(run: Run, rounds: int, device: str) -> dict[str, Any]:
+    name = torch.cuda.get_device_name() if device == Device.CUDA else "cpu"
+    return {"run": run.name, "device": name, "cpus": available_cpus(), "rounds": rounds}
+
+
 def _ratio(above: list[float], below: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
@@ -206,9 +218,19 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     parser.add_argument("--million", action="store_true", help="also classify a million images and watch the memory")
-    parser.add_argument("--out", type=Path, help="folder for classify.json")
+    parser.add_argument("--latency", action="store_true", help="measure how long requests wait, and nothing else")
+    parser.add_argument("--out", type=Path, help="folder for classify.json, or latency.json")
     arguments = parser.parse_args()
     torch.set_num_threads(available_cpus())
+    if arguments.latency:
+        with tempfile.TemporaryDirectory() as folder:
+            run = Run.open(arguments.run)
+            result = measure_latency(run, arguments.rounds, arguments.device, Path(folder))
+        print(f"run {result['run']}, {result['device']}, {result['cpus']} CPUs, medians of {result['rounds']} rounds")
+        print("\n".join(latency.lines(result)))
+        if arguments.out is not None:
+            write_json(arguments.out / "latency.json", result)
+        return
     with tempfile.TemporaryDirectory() as folder:
         given = arguments.rounds, arguments.repeats, arguments.million, arguments.device, arguments.batch_size
         result = measure(Run.open(arguments.run), *given, Path(folder))

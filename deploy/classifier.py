@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +81,7 @@ class Classifier:
         self._num_threads = 1 if self.device == "cuda" else num_threads or available_cpus()
         # Each starts its threads as they are needed.
         self._pools = PerProcess(partial(ThreadPoolExecutor, self._num_threads, "infoae-classifier"))
+        self._pool_is_taken = PerProcess(Lock)
         self._check_sample(bundle)
 
     def classify(self, images: NDArray[np.uint8]) -> Answers:
@@ -106,13 +108,18 @@ class Classifier:
             finally:
                 starts.clear()  # if this one failed, the others need not go on
 
-        # One batch, or one thread, needs no pool: the caller's thread computes.
+        # One batch, or one thread, needs no pool: the caller's thread computes. So it does while another caller has the
+        # pool: the CPUs are busy then, and handing batches over to wait in line costs half the answers a second.
+        taken = self._pool_is_taken.get()
         threads = range(min(len(starts), self._num_threads))
+        shared = len(threads) > 1 and taken.acquire(blocking=False)
         try:
-            for _ in self._pools.get().map(run, threads) if len(threads) > 1 else map(run, threads):
+            for _ in self._pools.get().map(run, threads) if shared else map(run, threads[:1]):
                 pass
         finally:
             starts.clear()  # nor after Ctrl-C
+            if shared:
+                taken.release()
         return Answers(probabilities, latent)
 
     def _checked(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -77,6 +77,19 @@ def classify(results: Results) -> list[str]:
     return results.source("classify", "classify-h100-256", "classify-h100-4096") + table(["", *named], rows)
 
 
+def latency(results: Results) -> list[str]:
+    """How long requests wait where threads share one Classifier, beside onnxruntime's session alone."""
+    figures = ("p50", "p99", "requests a second")
+    header = ["images a request", "threads", *figures, *(f"{figure}, against a session" for figure in figures)]
+    rows = []
+    for row in results.json("latency.json")["rows"]:
+        p50, p99, rate = row["classifier"].values()
+        ratios = [f"{ratio:.2f}" for ratio in row["classifier/session"].values()]
+        own = [f"{p50:.2f} ms", f"{p99:.2f} ms", f"{rate:,.0f}"]
+        rows.append([str(row["batch"]), str(row["threads"]), *own, *ratios])
+    return results.source("latency") + table(header, rows)
+
+
 def train_h100(results: Results) -> list[str]:
     """Training on one GPU: what the benchmark printed."""
     text = (results.folder / "train-h100.txt").read_text(encoding="utf-8").rstrip("\n")

@@ -32,6 +32,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "scaling-avx2": speed.scaling_avx2,
     "network": speed.network,
     "classify": speed.classify,
+    "latency": speed.latency,
     "train-h100": speed.train_h100,
     "auto": experiments.auto,
     "unbalanced": experiments.unbalanced("unbalanced"),

@@ -23,7 +23,7 @@ def check(out: Path) -> str:
 
     Raises InfoAEError where the machine is at its end.
     """
-    table = parquet.read_table(out / LABELS, columns=["path", "file", "category", "latent"])
+    table = parquet.read_table(out / LABELS, columns=["path", "file", "latent"])
     files = table.column("file").to_pylist()
     pictures = Counter(files)
     rows = [row for row, file in enumerate(files) if pictures[file] == 1]
@@ -31,8 +31,7 @@ def check(out: Path) -> str:
     paths = table.column("path").to_pylist()
     with Bar("looking for faults", "pictures", len(rows)) as bar:
         measures = quality.measured([Path(os.fsdecode(files[row])) for row in rows], available_cpus(), bar.advance)
-    categories = table.column("category").fill_null(-1).to_numpy()
-    found = quality.columns(paths, measures, _latents(table.column("latent").combine_chunks()), categories)
+    found = quality.columns(paths, measures, _latents(table.column("latent").combine_chunks()))
     with atomic_file(out / QUALITY) as temporary:
         csv.write_csv(pa.table({"path": paths} | found), temporary)
     counts = {name: sum(value not in (None, False) for value in values) for name, values in found.items()}

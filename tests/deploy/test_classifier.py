@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -137,6 +138,34 @@ def test_many_threads_get_the_same_answers(classifier: Classifier) -> None:
 def test_wrong_arrays_are_refused(classifier: Classifier, images: np.ndarray, message: str) -> None:
     with pytest.raises(InfoAEError, match=message):
         classifier.classify(images)
+
+
+def test_a_caller_computes_itself_while_another_has_the_pool(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = Classifier(bundle, "cpu", batch_size=7, num_threads=2)
+    run_session, begun, go_on = infoae.sessions.run_session, threading.Event(), threading.Event()
+    names: list[str] = []
+
+    def run(*given: Any) -> list[Any]:
+        names.append(threading.current_thread().name)
+        if names[-1].startswith("infoae-classifier"):
+            begun.set()
+            assert go_on.wait(60)
+        return run_session(*given)
+
+    monkeypatch.setattr("infoae.deploy.classifier.run_session", run)
+    images = np.random.default_rng(3).integers(0, 256, (50, 1, 28, 28), np.uint8)
+    with ThreadPoolExecutor(1, "first") as first, ThreadPoolExecutor(1, "second") as second:
+        slow = first.submit(classifier.classify, images)
+        assert begun.wait(60)
+        try:
+            answers = second.submit(classifier.classify, images[:20]).result(timeout=30)
+        finally:
+            go_on.set()
+        assert "second_0" in names
+        np.testing.assert_array_equal(answers.probabilities, slow.result().probabilities[:20])
+    names.clear()
+    classifier.classify(images)  # the pool is free again
+    assert all(name.startswith("infoae-classifier") for name in names)
 
 
 def test_wrong_answers_on_the_sample_are_refused(tmp_path: Path) -> None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks import (
     classify,
     few_labels,
+    latency,
     neighbour_search,
     neighbours,
     pseudo_labels,
+    quality,
     same_training,
     scaling,
     score,
@@ -25,8 +30,10 @@ from benchmarks import (
 from infoae import data
 from infoae.config import recipes
 from infoae.data import ImageSet, load
+from infoae.deploy.bundle import Bundle
 from infoae.pseudolabels import knn
 from infoae.runs.run import PSEUDO_LABELS, Run
+from tests.helpers.bundles import make_bundle
 from tests.helpers.settings import SMALL, TINY
 
 
@@ -68,6 +75,45 @@ def test_classify_measures_every_way(lively_run: Run, tmp_path: Path) -> None:
     )
     assert all(value > 0 for value in result["images_per_second"].values())
     assert 0 < result["seconds_to_first_label"] < 30
+
+
+def test_latency_is_of_threads_that_ask_at_once() -> None:
+    together, asked = threading.Barrier(4, timeout=60), []
+
+    def ask() -> None:
+        together.wait()  # is passed only by four threads at once
+        asked.append(threading.get_ident())
+
+    seconds, whole = latency.closed_loop(ask, 4, 5)
+    assert seconds.sum(axis=1).max() <= whole
+    assert seconds.shape == (4, 5)
+    assert (seconds > 0).all()
+    assert sorted(asked.count(thread) for thread in set(asked)) == [6, 6, 6, 6]
+
+
+def test_latency_tells_percentiles_and_their_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loops: list[tuple[int, int]] = []
+
+    def loop(ask: Callable[[], object], num_threads: int, requests: int) -> tuple[NDArray[np.float64], float]:
+        ask()
+        loops.append((num_threads, requests))
+        return len(loops) ** 2 * np.arange(101).reshape(1, -1) / 1000, len(loops)  # p50 0.05, p99 0.099 of that square
+
+    monkeypatch.setattr(latency, "closed_loop", loop)
+    bundle = Bundle.load(make_bundle(tmp_path / "bundle"))
+    found = latency.measure(bundle, np.zeros((40, 1, 28, 28), np.uint8), 2, "cpu")
+    assert [(row["batch"], row["threads"]) for row in found["rows"]] == [
+        (1, 1), (1, 8), (1, 32), (32, 1), (32, 8), (32, 32)
+    ]  # fmt: skip
+    assert loops[:12] == [(1, 40_000)] * 6 + [(8, 5_000)] * 6
+    first = found["rows"][0]
+    # Ways take turns: the classifier is the first and fourth loop, the session the second and fifth.
+    rate = 101 * (1 + 1 / 4) / 2
+    assert first["classifier"] == {"p50_ms": 50 * 17 / 2, "p99_ms": 99 * 17 / 2, "requests_per_second": rate}
+    assert first["session"]["p50_ms"] == pytest.approx(50 * (4 + 25) / 2)
+    ratio = round((1 / 4 + 16 / 25) / 2, 3)
+    assert first["classifier/session"] == {"p50_ms": ratio, "p99_ms": ratio, "requests_per_second": (2 + 5 / 4) / 2}
+    assert len(latency.lines(found)) == 6 * 5
 
 
 @pytest.mark.parametrize(
@@ -229,6 +275,30 @@ def test_pseudo_labels_reads_a_run(
         "1 hops, anchors",
         "1 hops, propagated",
     ]
+
+
+def test_quality_finds_what_it_changed_and_planted(
+    mnist: tuple[ImageSet, ImageSet],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (10, 1, 28, 28), np.uint8)
+    np.save(tmp_path / "noise.npy", noise)
+    monkeypatch.setattr(quality, "CHANGED", 30)
+    monkeypatch.setattr(quality, "PLANTED", 5)
+    monkeypatch.setattr(data, "load", lambda _, split: mnist[split == "test"])
+    options = ["--mnist", str(make_bundle(tmp_path / "bundle")), "--others", str(tmp_path / "noise.npy")]
+    options += ["--count", "200", "--many", "200", "--out", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", ["quality.py", *options])
+    quality.main()
+    found = json.loads((tmp_path / "out.json").read_text())["MNIST"]
+    assert all(found["near-duplicates"][name]["recall"] > 0.8 for name in quality.SAME)
+    assert found["near-duplicates"]["none added"] < 3
+    assert found["outliers"]["others"]["precision at 5"] == 1
+    assert found["faults"]["cut off"]["damaged"] == found["faults"]["a fifth as bright"]["dark"] == 1
+    assert found["faults"]["as they are"] == {"blurred": 0, "dark": 0, "damaged": 0}
+    assert "seconds to group" in capsys.readouterr().out
 
 
 def test_same_training_sees_every_bit(lively_run: Run, tmp_path: Path) -> None:

@@ -49,63 +49,6 @@ def test_large_pictures_are_looked_at_on_one_scale() -> None:
     assert found.brightness[0] == found.brightness[1]
 
 
-def test_the_hash_is_that_of_the_cosine_transform(digits: Images) -> None:
-    thumbnails = quality.measured([encoded(Image.fromarray(digit)) for digit in digits]).thumbnails
-    place = np.arange(32)
-    basis = np.cos(np.pi * np.outer(np.arange(8), 2 * place + 1) / 64)
-    for thumbnail, code in zip(thumbnails, quality.perceptual_hashes(thumbnails), strict=True):
-        waves = (basis @ thumbnail.astype(float) @ basis.T).ravel()
-        assert np.unpackbits(code).tolist() == (waves > np.median(waves)).tolist()
-
-
-def slow_first_alike(thumbnails: Images) -> list[int]:
-    bits = np.unpackbits(quality.perceptual_hashes(thumbnails), axis=1)
-    first: list[int] = []
-    for row in range(len(thumbnails)):
-        alike = [
-            other
-            for other in range(row)
-            if first[other] < 0
-            and (bits[row] != bits[other]).sum() <= 7
-            and np.corrcoef(thumbnails[row].ravel(), thumbnails[other].ravel())[0, 1] >= 0.95
-        ]
-        first.append(alike[0] if alike else -1)
-    return first
-
-
-def test_near_duplicates_are_those_of_comparing_all_with_all(digits: Images) -> None:
-    rng = np.random.default_rng(0)
-    thumbnails = np.stack([np.asarray(Image.fromarray(digit).resize((32, 32))) for digit in np.tile(digits, (5, 1, 1))])
-    noise = rng.normal(0, rng.uniform(0, 40, len(thumbnails))[:, None, None], thumbnails.shape)
-    thumbnails = (thumbnails + noise).clip(0, 255).astype(np.uint8)
-    expected = slow_first_alike(thumbnails)
-    assert 20 < sum(row >= 0 for row in expected) < 180
-    assert quality.first_alike(thumbnails).tolist() == expected
-
-
-def test_plain_pictures_are_alike_if_they_are_of_one_grey() -> None:
-    greys = np.array([10, 200, 10, 11, 0], np.uint8)
-    thumbnails = np.broadcast_to(greys[:, None, None], (5, 32, 32)).copy()
-    assert quality.first_alike(thumbnails).tolist() == [-1, -1, 0, 0, -1]
-    assert quality.first_alike(thumbnails[:0]).tolist() == []
-
-
-def test_an_outlier_is_far_from_its_category_against_the_others() -> None:
-    rng = np.random.default_rng(0)
-    categories = np.repeat([3, 5, 9], [50, 50, 4])
-    latents = rng.normal(size=(104, 6)) + categories[:, None] * 100.0
-    latents[7] += 20
-    latents[103] += 20  # of a category too small to say
-    scores = quality.outlier_scores(latents, categories)
-    assert scores[7] > 3 * quality.OUTLIER
-    assert (np.delete(scores, 7) < 1.2 * quality.OUTLIER).all()
-    distances = np.linalg.norm(latents[50:100] - latents[50:100].mean(axis=0), axis=1)
-    median = np.median(distances)
-    expected = 0.6745 * (distances - median) / np.median(abs(distances - median))
-    np.testing.assert_allclose(scores[50:100], expected)
-    assert (scores[100:] == 0).all()
-
-
 def test_each_column_names_the_picture_made_so(tmp_path: Path) -> None:
     photograph = Image.fromarray(np.random.default_rng(1).integers(0, 256, (25, 25, 3), np.uint8)).resize((300, 300), 0)
     made: dict[str, bytes] = {
@@ -121,8 +64,7 @@ def test_each_column_names_the_picture_made_so(tmp_path: Path) -> None:
     steps: list[int] = []
     measures = quality.measured([tmp_path / name for name in made], advance=steps.append)
     assert sum(steps) == len(made)
-    latents, categories = np.zeros((6, 2)), np.zeros(6, int)
-    found: dict[str, list[Any]] = quality.columns(list(made), measures, latents, categories)
+    found: dict[str, list[Any]] = quality.columns(list(made), measures, np.zeros((6, 2)))
     told = {name: [row for row, value in zip(made, values, strict=True) if value] for name, values in found.items()}
     assert told == {
         "damaged": ["cut.png", "text.png"],
@@ -133,3 +75,18 @@ def test_each_column_names_the_picture_made_so(tmp_path: Path) -> None:
     }
     assert found["duplicate_of"][1] == "own.png"
     assert found["blurred"][-2:] == [None, None]
+
+
+def test_the_outlier_is_the_picture_of_another_kind(digits: Images) -> None:
+    rng = np.random.default_rng(0)
+    moved = [np.roll(digit, rng.integers(-3, 4, 2), (0, 1)) for digit in np.tile(digits, (5, 1, 1))]
+    moved[150] = rng.integers(0, 256, (28, 28), np.uint8)
+    measures = quality.measured([encoded(Image.fromarray(digit)) for digit in moved])
+    latents = rng.normal(size=(200, 4))
+    latents[20] = np.nan
+    paths = [f"{row}.png" for row in range(200)]
+    found = quality.columns(paths, measures, latents)["outlier"]
+    assert found[20] is None
+    assert found[150] is True
+    assert sum(bool(told) for told in found) < 6
+    assert "outlier" not in quality.columns(paths, measures)
