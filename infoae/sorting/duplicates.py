@@ -47,7 +47,7 @@ def first_alike(thumbnails: Thumbnails, among: NDArray[np.bool_] | None = None) 
     first[rows] = rows[once[of]]
     first[rows[once]] = -1
     distinct = rows[np.sort(once)]
-    plain = in_parts(lambda part: part.std(axis=(1, 2)) < 1, thumbnails[distinct])
+    plain = in_parts(lambda part: part.std(axis=(1, 2)), thumbnails[distinct]) < 1
     for some, found in (
         (distinct[plain], _of_one_grey(thumbnails[distinct[plain]])),
         (distinct[~plain], _first_alike(thumbnails[distinct[~plain]])),
@@ -119,7 +119,7 @@ def _alike(
     residual: NDArray[np.floating], tenth: NDArray[np.floating], its_tenth: NDArray[np.floating]
 ) -> NDArray[np.bool_]:
     bound = np.minimum(RESIDUAL, RATIO * np.minimum(tenth, its_tenth))
-    return residual <= np.maximum(COPY, bound)
+    return np.asarray(residual <= np.maximum(COPY, bound))
 
 
 def _candidates(vectors: Vectors) -> NDArray[np.int64]:
@@ -129,7 +129,7 @@ def _candidates(vectors: Vectors) -> NDArray[np.int64]:
     count = min(CANDIDATES, len(vectors) - 1)
     lists = f"IVF{int(4 * len(vectors) ** 0.5)}," if len(vectors) > MANY else ""
     index = faiss.index_factory(vectors.shape[1], f"{lists}Flat", faiss.METRIC_INNER_PRODUCT)
-    if lists:
+    if isinstance(index, faiss.IndexIVF):
         index.nprobe, index.cp.max_points_per_centroid = 32, 64  # as infoae.pseudolabels.knn
         index.train(vectors)
     index.add(vectors)
@@ -168,7 +168,7 @@ def _blur(shift: float, zoom: float) -> Vectors:
     """Return the weights (13, 32) of pixels at each place, a Gaussian around it."""
     places = (THUMBNAIL - 1) / 2 + zoom * _PLACES + shift
     weights = np.exp(-0.5 * ((np.arange(THUMBNAIL) - places[:, None]) / _BLUR) ** 2)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
 def _of_length_one(vectors: Vectors) -> Vectors:
