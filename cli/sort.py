@@ -38,7 +38,8 @@ def sort(
     minutes: Annotated[
         float | None,
         typer.Option(
-            metavar="M", help="Train no longer than about this. Default: as long as the recipe says, which is best."
+            metavar="M",
+            help="Train no longer than about this, once a recipe is chosen. Default: as long as it says, which is best.",
         ),
     ] = None,
     config: Annotated[
