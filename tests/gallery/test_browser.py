@@ -350,7 +350,10 @@ def test_a_sound_is_played_from_its_file(visit: Callable[..., Opened], gallery: 
     made = tmp_path / "sounds.html"
     made.write_text("".join([before, 'id="data">', json.dumps(data).replace("<", "\\u003c"), "</script>", after]))
     opened = visit(made)
-    assert opened.page.evaluate("document.querySelectorAll('audio').length") == 0
+    other = next(index for index in range(len(data["paths"])) if index not in (there, gone))
+    opened.page.click(f".picture[data-index='{other}']")
+    assert opened.page.locator("#detail audio").count() == 0
+    assert "null" not in opened.page.locator("#detail").inner_text()
     opened.page.click(f".picture[data-index='{there}']")
     played = "new Promise((end) => { audio.onended = () => end(audio.duration); audio.play(); })"
     played = f"(() => {{ const audio = document.querySelector('audio'); return {played}; }})()"

@@ -41,7 +41,7 @@ function draw() {
   belongs.value = exampleOf(path) ?? "";
   belongs.addEventListener("change", () => setExample(path, belongs.value === "" ? null : Number(belongs.value)));
   const near = data.neighbours[index];
-  byId("detail").replaceChildren(
+  const parts = [
     heading("Picture"),
     element(
       "div",
@@ -56,7 +56,8 @@ function draw() {
     element("div", { className: "actions" }, wrong, belongs),
     near.length ? element("h3", { textContent: "Nearest in latent space" }) : null,
     element("div", { className: "pictures wrap" }, ...near.map((other) => thumbnail(other, 72))),
-  );
+  ];
+  byId("detail").replaceChildren(...parts.filter((part) => part !== null));
   const first = byId("detail").querySelector(".picture");
   if (first) first.tabIndex = 0;
 }
