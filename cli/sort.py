@@ -39,7 +39,7 @@ def sort(
         float | None,
         typer.Option(
             metavar="M",
-            help="Train no longer than about this, once a recipe is chosen. Default: as long as it says, which is best.",
+            help="Train no longer than about this, once a recipe is chosen. Default: as long as it says.",
         ),
     ] = None,
     config: Annotated[
