@@ -211,7 +211,7 @@ def looked_at(opened: Any) -> int:
 
 def test_the_map_shows_pictures_and_a_click_opens_one(desktop: Any) -> None:
     desktop.click("nav [data-view=map]")
-    desktop.wait_for_function("document.querySelector('#viewer canvas')")
+    desktop.wait_for_selector("#viewer canvas", state="attached")
     desktop.wait_for_timeout(1500)
     assert looked_at(desktop) > 10_000
     box = desktop.locator("#viewer").bounding_box()
@@ -236,7 +236,7 @@ def put(opened: Any, file: Path) -> None:
 
 def drop(opened: Any, file: Path) -> None:
     put(opened, file)
-    opened.wait_for_function("(name) => document.querySelector('#detail .path')?.textContent === name", arg=file.name)
+    opened.locator("#detail .path").get_by_text(file.name, exact=True).wait_for()
 
 
 def test_a_dropped_picture_gets_what_python_gives_it(desktop: Any, gallery: Made, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_file_is_shown_as_if_it_had_been_clicked(
 ) -> None:
     desktop.locator(".name").nth(3).fill("typed before")
     how(desktop, write(tmp_path, given))
-    desktop.wait_for_function("document.querySelector('#changes').textContent.includes('corrections.json')")
+    desktop.locator("#changes", has_text="corrections.json").wait_for()
     assert desktop.locator("#changes").inner_text() == (
         "9 corrections from corrections.json, 2 of pictures that are not on this page"
     )
