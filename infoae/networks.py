@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from infoae.config import Model, Norm
+from infoae.patches import PatchConv2d, PatchConvTranspose2d
 from infoae.polyphase import PhaseConv2d, PhaseConvTranspose2d
 
 
@@ -36,13 +38,44 @@ class Features(nn.Sequential):
 
     num_features: int
 
+    def of_several(self, images: Sequence[Tensor]) -> Tensor:
+        """Return the features of several batches as of one.
+
+        The first layer, which mixes no images, sees them apart: only those that were generated need a gradient there.
+        """
+        first, *others = self
+        x = torch.cat([first(each) for each in images])
+        for layer in others:
+            x = layer(x)
+        return x
+
+
+class Flatten(nn.Flatten):
+    """Features (B, C, H, W) -> (B, C H W), whose gradient lies in memory as the features do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (B, C, H, W) as (B, C H W)."""
+        return super().forward(_AsItLies.apply(x) if self.training and x.device.type == "cpu" else x)
+
+
+class _AsItLies(torch.autograd.Function):
+    """Nothing forward; backward the gradient is brought to channels_last: next to x, two layouts cost ten times."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:  # noqa: ARG004
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        return gradients[0].contiguous(memory_format=torch.channels_last)
+
 
 class ConvFeatures(Features):
     """Architecture `dcgan`: strided convolutions."""
 
     def __init__(self, channels: int, image_size: int, width: int, norm: Norm = "batch") -> None:
         sizes = stage_sizes(image_size)
-        super().__init__(*_convolutions(channels, stage_channels(width, len(sizes) - 1), norm, 0.2), nn.Flatten())
+        super().__init__(*_convolutions(channels, stage_channels(width, len(sizes) - 1), norm, 0.2), Flatten())
         self.num_features = stage_channels(width, len(sizes) - 1)[-1] * sizes[-1] ** 2
 
 
@@ -55,7 +88,7 @@ class FullyConnectedFeatures(Features):
         linear = nn.Linear(widths[-1] * sizes[-1] ** 2, num_features, bias=norm != "batch")
         super().__init__(
             *_convolutions(channels, widths, norm, 0.1),
-            nn.Flatten(),
+            Flatten(),
             _spectral(linear) if norm == "spectral" else linear,
             *([nn.BatchNorm1d(num_features)] if norm == "batch" else []),
             nn.LeakyReLU(0.1, inplace=True),
@@ -75,11 +108,7 @@ def _convolutions(channels: int, widths: Sequence[int], norm: Norm, slope: float
     before = channels
     for stage, after in enumerate(widths):
         normalised = norm == "batch" and stage > 0
-        conv = (
-            nn.Conv2d(before, after, kernel_size=4, stride=2, padding=1, bias=not normalised)
-            if stage
-            else PhaseConv2d(before, after)
-        )
+        conv = PatchConv2d(before, after, bias=not normalised) if stage else PhaseConv2d(before, after)
         layers.append(_spectral(conv) if norm == "spectral" else conv)
         if normalised:
             layers.append(nn.BatchNorm2d(after))
@@ -103,6 +132,11 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return latents (B, Z) of x: images (B, C, H, W) in [0, 1], or features of images (B, F)."""
         z: Tensor = self.latent(x if x.ndim == 2 else self.features(x))
+        return z
+
+    def of_several(self, images: Sequence[Tensor]) -> Tensor:
+        """Return the latents (B, Z) of several batches as of one."""
+        z: Tensor = self.latent(self.features.of_several(images))
         return z
 
 
@@ -152,7 +186,7 @@ class Decoder(nn.Module):
         layers.append(nn.Unflatten(1, (widths[0], sizes[0], sizes[0])))
         for (before, after), padding in zip(pairwise(widths), odd, strict=True):
             layers += [
-                nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, output_padding=padding, bias=False),
+                PatchConvTranspose2d(before, after, padding),
                 nn.BatchNorm2d(after),
                 nn.ReLU(inplace=True),
             ]

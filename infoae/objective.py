@@ -17,6 +17,7 @@ from infoae import losses
 from infoae.config import Objective
 from infoae.distributed.collectives import Subset
 from infoae.model import InfoAE
+from infoae.networks import Encoder
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,9 @@ def adversarial_stage(
         z_cycle = model.encoder(x_gen)  # first, so that the running statistics are rather those of real images
         z, *z_twin = model.encoder(torch.cat(real)).split(len(batch.x))
     else:
+        assert isinstance(model.encoder, Encoder)  # what sees images
         images = [batch.x, x_gen, *real[1:]]
-        z, z_cycle, *z_twin = model.encoder(torch.cat(images)).split([len(each) for each in images])
+        z, z_cycle, *z_twin = model.encoder.of_several(images).split([len(each) for each in images])
 
     # Losses on latents, of all samples.
     terms: dict[str, Tensor] = {}

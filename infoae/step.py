@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.optim.swa_utils import AveragedModel
 
 from infoae import metric_names, objective
+from infoae.average import Average
 from infoae.category_model import CategoryModel
 from infoae.config import Config
 from infoae.distributed import collectives
@@ -25,8 +24,6 @@ from infoae.objective import Batch
 from infoae.random_streams import Stream, generator
 from infoae.runs.checkpoint import State
 from infoae.stages import Stage
-
-Tensors: TypeAlias = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,15 +61,15 @@ class Step:
     def __init__(self, model: CategoryModel, config: Config, device: torch.device, precision: torch.dtype) -> None:
         self.config, self.device, self.precision = config, device, precision
         self.method = method_of(config)
-        if collectives.size() > 1:
-            synchronise(model)
+        synchronise(model)
         self.model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         betas = (config.optim.beta1, config.optim.beta2)
         self._players = tuple(_Player(side, _adam(side, betas)) for side in self.method.sides(model, config))
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+        self._running_statistics = running_statistics(self.model)
         self.average = None
         if config.optim.ema_decay:
-            self.average = AveragedModel(model, multi_avg_fn=_averager(config.optim.ema_decay), use_buffers=True)
+            self.average = Average(model, config.optim.ema_decay)
 
     def __call__(
         self,
@@ -102,7 +99,7 @@ class Step:
                 self.scaler.step(player.optimizer)
         self.scaler.update()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update()
         return StepResult(measured, discriminator_accuracy)
 
     def draw(
@@ -130,7 +127,7 @@ class Step:
         """
         micro_batches = collectives.micro_batches(share.total, self.config.train.micro_batch_size)
         # Each micro-batch moves the running statistics from where they were, the step by the mean of what they move.
-        running = running_statistics(self.model) if micro_batches else {}
+        running = self._running_statistics if micro_batches else {}
         before = [statistic.clone() for statistic in running.values()]
         for player in self._players:
             player.optimizer.zero_grad()
@@ -180,6 +177,11 @@ class Step:
         if objective_value is not None:
             scaled = self.scaler.scale(objective_value * weight)
             scaled.backward(inputs=side.parameters, retain_graph=retain_graph)
+
+    @property
+    def num_bytes(self) -> int:
+        """How much the gradients of all parameters take."""
+        return sum(parameter.nbytes for parameter in self.model.parameters())
 
     def scale_learning_rates(self, factor: float) -> None:
         """Take `factor` times the configured learning rates from now on."""
@@ -252,17 +254,3 @@ class Step:
 def _adam(side: Side, betas: tuple[float, float]) -> torch.optim.Optimizer:
     groups = [{"params": parameters, "lr": rate} for parameters, rate in side.groups]
     return torch.optim.Adam(groups, betas=betas, fused=True)
-
-
-def _averager(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Average over the last 1 / (1 - decay) steps, fewer at the start so that the first weights are forgotten."""
-
-    @torch.no_grad()
-    def update(averages: Tensors, values: Tensors, num_averaged: Tensor | int) -> None:
-        if not averages[0].is_floating_point():  # a call has tensors of one type
-            torch._foreach_copy_(averages, values)
-            return
-        seen = float(num_averaged)
-        torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + seen) / (10 + seen)))
-
-    return update

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from infoae import metric_names
 from infoae.config import Config
+from infoae.cpus import FreeCpus, available_cpus
 from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import batches, steps_an_epoch
-from infoae.distributed import collectives
+from infoae.distributed import collectives, local_group
 from infoae.errors import InfoAEError
 from infoae.evaluation import evaluate
 from infoae.files import naming
@@ -31,6 +33,9 @@ from infoae.runs import checkpoint
 from infoae.runs.checkpoint import Checkpoint
 from infoae.runs.run import METRICS, Run
 from infoae.step import Step, StepResult
+
+NEARLY_FREE = 0.4
+"""Of a CPU, what other programs may take of it for it to be free."""
 
 Metrics = dict[str, float]
 Ints = NDArray[np.int64]
@@ -48,6 +53,8 @@ class Moment:
     """To be seen until the end, each epoch anew."""
     images_per_second: float
     """Of all workers together."""
+    processes: int = 1
+    """That share each batch on this machine."""
 
 
 class Reporter(Protocol):
@@ -89,6 +96,8 @@ class Trainer:
         self.step = Step(method_of(config).build(config), config, device, precision)
         self.partners = Partners(run, self.schedule, self.images, self.features, device)
         self.pseudo_labels = PseudoLabels(run, self.schedule, self.partners, len(self.images), device)
+        self._free_cpus = FreeCpus(min(available_cpus(), torch.get_num_threads()))
+        self._processes = 1
         self._scored_partners: Ints | None = None  # the same in each epoch
         self.done, self.seconds = 0, 0.0
         self._spent, self._waited = 0.0, 0.0  # seconds since metrics were last logged
@@ -131,18 +140,35 @@ class Trainer:
         """
         stopped = False
         while self.done < self.total_steps and not stopped and not self._stops_early():
-            epoch, position = divmod(self.done, self.steps_per_epoch)
-            for indices in self._batches(epoch)[position:]:
-                self._take_step(epoch, indices, reporters)
-                stopped = collectives.any_rank(should_stop(), self.step.device)
-                if stopped:
-                    break
-                if self._save_is_due() and collectives.is_main():
-                    self._save(None, reporters)
+            epoch = self.done // self.steps_per_epoch
+            self._processes = self._number_of_processes()
+            work = partial(self._take_steps, reporters, should_stop)
+            stopped = local_group.run(self._processes, work, self.step.num_bytes)
             score = self._finish_epoch(epoch, reporters) if self.done % self.steps_per_epoch == 0 else None
             if collectives.is_main():  # the others wait for it in their next step
                 self._save(score, reporters)
         return self.done == self.total_steps or self._stops_early()
+
+    def _number_of_processes(self) -> int:
+        """Return how many processes share the batches of the next epoch."""
+        train = self.config.train
+        if not local_group.possible(self.step.device):
+            return 1
+        most = train.processes
+        if most == "auto":
+            most = int(self._free_cpus.since_last_asked() + NEARLY_FREE)
+        return local_group.size_for(train.batch_size, train.micro_batch_size, most)
+
+    def _take_steps(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool]) -> bool:
+        """Train to the end of the epoch, or until `should_stop` after a step on any rank: returns whether it did."""
+        epoch, position = divmod(self.done, self.steps_per_epoch)
+        for indices in self._batches(epoch)[position:]:
+            self._take_step(epoch, indices, reporters if local_group.is_first() else ())
+            if collectives.any_rank(should_stop(), self.step.device):
+                return True
+            if self._save_is_due() and collectives.is_main():
+                self._save(None, reporters)
+        return False
 
     def _batches(self, epoch: int) -> list[Ints]:
         train = self.config.train
@@ -279,4 +305,6 @@ class Trainer:
         epoch = -(-self.done // self.steps_per_epoch)
         images_a_step = len(self.images) / steps_an_epoch(len(self.images), self.config.train.batch_size)
         left = round((self.total_steps - self.done) * images_a_step)
-        return Moment(self.done, self.total_steps, epoch, self.config.train.epochs, left, images_per_second)
+        return Moment(
+            self.done, self.total_steps, epoch, self.config.train.epochs, left, images_per_second, self._processes
+        )

@@ -61,7 +61,7 @@ class Killer(Recorder):
 def state(step: Step) -> dict[str, Tensor]:
     tensors = {f"model.{name}": value for name, value in step.model.state_dict().items()}
     if step.average is not None:
-        tensors |= {f"average.{name}": value for name, value in step.average.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in step.average.module.state_dict().items()}
     return tensors | {f"optimizer.{name}": value for name, value in step.state().tensors["optimizer"].items()}
 
 

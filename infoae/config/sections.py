@@ -24,7 +24,16 @@ from infoae.config.kinds import (
     Units,
     Weight,
 )
-from infoae.limits import MAX_BLOCKS, MAX_DISTORTION, MAX_HEADS, MAX_HOPS, MAX_IMAGE_SIZE, MAX_STEPS, MAX_UNITS
+from infoae.limits import (
+    MAX_BLOCKS,
+    MAX_DISTORTION,
+    MAX_HEADS,
+    MAX_HOPS,
+    MAX_IMAGE_SIZE,
+    MAX_STEPS,
+    MAX_THREADS,
+    MAX_UNITS,
+)
 
 
 class Model(Section):
@@ -275,6 +284,9 @@ class Train(Section):
     """Number format (autocast); auto takes bf16 where the hardware has it, fp16 on older GPUs, fp32 elsewhere."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
+    processes: Annotated[int, Field(ge=1), AtMost(MAX_THREADS)] | Literal["auto"] = "auto"
+    """Processes that share each batch on the CPUs of this machine, with the result of one up to the order of sums; auto
+    takes one for each CPU that other programs leave free when an epoch begins. Workers of a cluster have one each."""
     save_every: PositiveInt | None = None
     """Steps between checkpoints within an epoch, beside the one at its end: at most so much is lost with a worker."""
     log_every: PositiveInt = 20

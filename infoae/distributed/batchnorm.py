@@ -62,7 +62,8 @@ def synchronise(model: nn.Module) -> None:
 @torch.no_grad()
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean (C,), variance (C,) and number of values a channel (), over the ranks' x (B, C, ...)."""
-    mean, var = torch.batch_norm_update_stats(x.float(), None, None, 0.0)  # far faster than var_mean on the CPU
+    unused = torch.zeros(2, x.shape[1], device=x.device)  # whose type is that of the result
+    mean, var = torch.batch_norm_update_stats(x, unused[0], unused[1], 0.0)  # far faster than var_mean on the CPU
     mean, count = mean.double(), x.numel() // x.shape[1]  # in fp32 the difference of two squares would lose digits
     sums = sum_over_ranks(torch.cat([mean * count, (var + mean.square()) * count, mean.new_full((1,), count)]))
     total = sums[-1]

@@ -1,9 +1,11 @@
 """Several processes that train one model: who this one is, its share of a batch, and what is summed over all of them.
 
+They are a process group, or a group of this machine (`local_group`).
+
 Every rank draws the whole batch's order, noise and augmentation and computes its own share of it; losses, gradients
 and whatever mixes the samples of a batch are summed, so W ranks compute what one would, up to the order of summation.
 Ranks that have micro-batches of their own mix no samples, and sum losses and gradients alone.
-Without a process group everything here is the identity.
+Without other processes everything here is the identity.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from infoae.distributed import local_group
+
 _alone = False
 
 
 def size() -> int:
-    """Return how many ranks' samples are mixed; 1 without a process group, and within `alone`."""
-    return dist.get_world_size() if dist.is_initialized() and not _alone else 1
+    """Return how many ranks' samples are mixed; 1 without other ranks, and within `alone`."""
+    return 1 if _alone else _rank_and_ranks()[1]
 
 
 @contextmanager
@@ -38,7 +42,7 @@ def alone() -> Iterator[None]:
 
 def is_main() -> bool:
     """Return whether this rank writes what is written once: metrics, checkpoints, evaluations."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return _rank_and_ranks()[0] == 0
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     For what is small and waited for. On the CPU each rank gathers the values and sums them itself: gloo then sends them
     around once and not twice.
     """
+    if (local := local_group.here()) is not None:
+        return torch.stack(local.exchange(value)).sum(0)
     if value.device.type != "cpu":
         dist.all_reduce(value)
         return value
@@ -113,6 +119,8 @@ def micro_batches(total: int, size: int | None) -> list[Share]:
 
 
 def _rank_and_ranks() -> tuple[int, int]:
+    if (local := local_group.here()) is not None:
+        return local.rank, local.size
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
@@ -156,6 +164,10 @@ def gather(value: Tensor) -> tuple[Tensor, slice]:
     """Return the rows (B, ...) of all ranks in their order, without gradient, and which are those of `value`."""
     if size() == 1:
         return value, slice(0, len(value))
+    if (local := local_group.here()) is not None:
+        parts = local.exchange(value)
+        start = sum(len(part) for part in parts[: local.rank])
+        return torch.cat(parts), slice(start, start + len(value))
     counts = torch.zeros(size(), dtype=torch.int64, device=value.device)
     counts[dist.get_rank()] = len(value)
     counts = sum_over_ranks(counts)
@@ -207,11 +219,14 @@ def sum_in_place(tensors: list[Tensor]) -> Callable[[], None]:
     if size() == 1 or not tensors:
         return lambda: None
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    work = dist.all_reduce(flat, async_op=True)
-    assert work is not None
+    in_group = local_group.here() is not None
+    if in_group:
+        flat = sum_over_ranks(flat)
+    work = None if in_group else dist.all_reduce(flat, async_op=True)
 
     def finish() -> None:
-        work.wait()
+        if work is not None:
+            work.wait()
         parts = flat.split([tensor.numel() for tensor in tensors])
         torch._foreach_copy_(tensors, [part.view(to.shape) for part, to in zip(parts, tensors, strict=True)])
 

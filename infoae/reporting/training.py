@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 from infoae import metric_names
+from infoae.cpus import available_cpus
 from infoae.evaluation.health import Watch
 from infoae.reporting.bars import Bar
 from infoae.results import Team, counted
@@ -40,6 +41,7 @@ class TrainingProgress(Bar):
         self._last_line = -math.inf  # the first at once
         self._rate = 0.0
         self._workers, self._team = 1, ""
+        self._processes = 1
 
     def staffed(self, team: Team, restarts: int) -> None:
         """Show from now on who trains."""
@@ -50,6 +52,9 @@ class TrainingProgress(Bar):
         # A moving average: single steps vary too much to read.
         self._rate = moment.images_per_second if not self._rate else 0.9 * self._rate + 0.1 * moment.images_per_second
         self.label = f"epoch {moment.epoch}/{moment.total_epochs}"
+        if moment.processes != self._processes:
+            self._processes = moment.processes
+            self.say(f"{moment.processes} of {available_cpus()} CPUs are free: so many processes share each batch")
         self.done, self.total = moment.step, moment.total_steps
         self.show(self._rates(), self._losses)
 

@@ -1,0 +1,224 @@
+"""Processes of one machine that share a batch out as ranks, forked from the one that trains.
+
+An operation of networks this small is too little work to be split over threads; a group splits the samples. What mixes
+samples is exchanged in shared memory (`exchange`, which `collectives` sums). Whoever waits is asleep, so that another
+program on the machine takes no more than its own time. A group lasts as long as one call of `run`: the processes begin
+with all that this one holds, see the same batches and update their own weights alike, and end.
+"""
+
+from __future__ import annotations
+
+import mmap
+import multiprocessing
+import signal
+import socket
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import combinations
+from multiprocessing.connection import Connection
+from typing import TypeAlias, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from infoae.errors import InfoAEError
+
+T = TypeVar("T")
+Sockets: TypeAlias = dict[tuple[int, int], tuple[socket.socket, socket.socket]]
+"""The two ends of what connects two ranks."""
+
+SAMPLES = 32
+"""Fewer of a batch are not worth a process."""
+ROOM = 2**28
+"""Bytes that a rank can show the others at once, next to what is asked for: memory only as far as it is used."""
+_PATIENCE = 60.0  # seconds that the others have to end, once this one has
+
+
+class _GoneError(Exception):
+    """Another process of the group has ended."""
+
+
+class LocalGroup:
+    """This process among those of its group."""
+
+    def __init__(self, rank: int, sockets: Sockets, memory: mmap.mmap) -> None:
+        self.rank, self._memory = rank, memory
+        self._peers: dict[int, socket.socket] = {}
+        for ranks, ends in sockets.items():
+            for owner, other, end in zip(ranks, ranks[::-1], ends, strict=True):
+                if owner == rank:
+                    self._peers[other] = end
+                else:
+                    end.close()  # or nobody would see that its owner has ended
+        self.size = len(self._peers) + 1
+        self._room = len(memory) // (2 * self.size)
+        self._turn = 0
+
+    def exchange(self, value: Tensor) -> list[Tensor]:
+        """Return the `value` (N, ...) of each rank, by rank; only N may differ.
+
+        Asleep until all have come. What is returned is shared memory, overwritten in the exchange after the next.
+        """
+        value = value.detach().contiguous()
+        if value.nbytes > self._room:
+            raise InfoAEError(f"{value.nbytes} bytes to share at once, more than {self._room}: lower train.batch_size")
+        self._turn = 1 - self._turn  # two in turn, since a rank may be one exchange ahead of another, but no more
+        self._shown(self.rank, value, len(value)).copy_(value)
+        count = len(value).to_bytes(8, "little")
+        counts = {self.rank: len(value)}
+        try:
+            for peer in self._peers.values():
+                peer.sendall(count)
+            for rank, peer in self._peers.items():
+                counts[rank] = int.from_bytes(received := peer.recv(8, socket.MSG_WAITALL), "little")
+                if not received:
+                    raise _GoneError
+        except ConnectionError:
+            raise _GoneError from None
+        return [self._shown(rank, value, counts[rank]) for rank in range(self.size)]
+
+    def _shown(self, rank: int, like: Tensor, count: int) -> Tensor:
+        shape = (count, *like.shape[1:])
+        offset = (2 * rank + self._turn) * self._room
+        values = like.new_empty(shape, device="meta").numel()
+        if not values:
+            return like.new_empty(shape)
+        return torch.frombuffer(self._memory, dtype=like.dtype, count=values, offset=offset).view(shape)
+
+    def leave(self) -> None:
+        """Let the others see that this one has ended."""
+        for peer in self._peers.values():
+            peer.close()
+
+
+_mine: LocalGroup | None = None
+
+
+def here() -> LocalGroup | None:
+    """Return the group that this process is in."""
+    return _mine
+
+
+def is_first() -> bool:
+    """Return whether this process goes on when a group ends."""
+    return _mine is None or _mine.rank == 0
+
+
+def possible(device: torch.device) -> bool:
+    """Return whether processes can share a batch: where they can be forked, and no GPU does the work or could.
+
+    PyTorch takes no gradients in a process that was forked from one that has seen a GPU.
+    """
+    alone = not dist.is_initialized() and not torch.accelerator.is_available()
+    return device.type == "cpu" and sys.platform.startswith("linux") and alone
+
+
+def size_for(batch_size: int, micro_batch_size: int | None, most: int) -> int:
+    """Return how many processes, at most `most`, should share a batch.
+
+    They compute what one would: they have whole micro-batches, equally many, or share a single one.
+    """
+    most = max(1, min(most, batch_size // SAMPLES))
+    parts = max(1, round(batch_size / micro_batch_size)) if micro_batch_size else 1
+    return most if parts == 1 else max(size for size in range(1, most + 1) if parts % size == 0)
+
+
+def run(size: int, work: Callable[[], T], room: int = 0) -> T:
+    """Let `size` processes compute `work`, of which this one is rank 0; returns what this one's returns.
+
+    The others end there. `room` are bytes that a rank has to show at once. Raises what any of them raised, and
+    InfoAEError if one was killed.
+    """
+    if size == 1:
+        return work()
+    sockets = {ranks: socket.socketpair() for ranks in combinations(range(size), 2)}
+    memory = mmap.mmap(-1, 2 * size * (room + ROOM))
+    threads = torch.get_num_threads()
+    others = [_Other(rank, sockets, memory, work, max(1, threads // size)) for rank in range(1, size)]
+    try:
+        with _member(LocalGroup(0, sockets, memory), max(1, threads // size)):
+            return work()
+    except _GoneError:
+        raise _why(others) from None
+    finally:
+        torch.set_num_threads(threads)
+        for other in others:
+            other.end()
+
+
+@contextmanager
+def _member(group: LocalGroup, threads: int) -> Iterator[None]:
+    global _mine
+    _mine = group
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        _mine = None
+        group.leave()
+
+
+class _Other:
+    """Another process of the group, as the first one knows it."""
+
+    def __init__(
+        self, rank: int, sockets: Sockets, memory: mmap.mmap, work: Callable[[], object], threads: int
+    ) -> None:
+        context = multiprocessing.get_context("fork")
+        self.raised, raised = context.Pipe(duplex=False)
+        arguments = (rank, sockets, memory, work, threads, raised)
+        self.process = context.Process(target=_compute, args=arguments, daemon=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of other threads, which it does not need
+            self.process.start()
+        raised.close()
+
+    def end(self) -> None:
+        self.process.join(_PATIENCE)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.raised.close()
+
+
+def _compute(
+    rank: int, sockets: Sockets, memory: mmap.mmap, work: Callable[[], object], threads: int, raised: Connection
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears of it, and tells the others
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with _member(LocalGroup(rank, sockets, memory), threads):
+            try:
+                work()
+            except _GoneError:
+                pass
+            except Exception as error:  # before the others see that this one has ended
+                raised.send(error)
+    except ConnectionError:
+        pass  # the first process has ended, and nobody wants to know
+
+
+def _why(others: list[_Other]) -> Exception:
+    """Return what ended a group: what one of them raised, or that it was killed."""
+    for other in others:
+        if other.raised.poll() and not isinstance(found := _received(other.raised), EOFError):
+            return found
+    codes = []
+    for other in others:
+        other.process.join(1)
+        codes.append(other.process.exitcode)
+    code = next((code for code in codes if code), None)
+    return InfoAEError(
+        f"one of {len(others) + 1} processes that train together was ended (exit code {code}): is memory short?"
+    )
+
+
+def _received(raised: Connection) -> Exception:
+    try:
+        found: Exception = raised.recv()
+    except EOFError as error:
+        return error
+    return found
