@@ -135,7 +135,7 @@ def run(size: int, work: Callable[[], T], room: int = 0) -> T:
     if size == 1:
         return work()
     sockets = {ranks: socket.socketpair() for ranks in combinations(range(size), 2)}
-    memory = mmap.mmap(-1, 2 * size * (room + ROOM))
+    memory = mmap.mmap(-1, 2 * size * (ROOM + room // mmap.PAGESIZE * mmap.PAGESIZE))
     threads = torch.get_num_threads()
     others = [_Other(rank, sockets, memory, work, max(1, threads // size)) for rank in range(1, size)]
     try:
