@@ -3,8 +3,9 @@
     python benchmarks/train.py [--steps 30] [--rounds 3]
 
 The plain loop is the same six networks, losses and sizes as a user would write them: fp32, torch's own convolutions, a
-torchvision DataLoader, each side's own pass through the critics, nothing frozen. Both take turns, so that a machine
-whose speed drifts slows both; the ratio of the medians is what counts.
+torchvision DataLoader, each side's own pass through the critics, nothing frozen. infoae trains as it does for a user:
+with as many processes as there are CPUs, which begin anew in each round. Both take turns, so that a machine whose speed
+drifts slows both; the median of the rounds' ratios is what counts.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import argparse
 import resource
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count, islice
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -25,14 +28,18 @@ from torchvision.transforms import ToTensor
 from infoae import data, losses
 from infoae.augment import augmented
 from infoae.config import Config, recipes
+from infoae.cpus import available_cpus
 from infoae.data.sampler import batches
 from infoae.device import resolve_device, resolve_precision
+from infoae.distributed import collectives, local_group
 from infoae.methods.registry import method_of
 from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
 from infoae.planning import with_image_shape
-from infoae.polyphase import PhaseConv2d, PhaseConvTranspose2d
 from infoae.step import Step
+
+Turn: TypeAlias = Callable[[int], int]
+"""Trains so many steps, and returns their images."""
 
 # What the plain loop does not do is left out of both.
 ALIKE = [
@@ -44,6 +51,7 @@ ALIKE = [
     "pseudo_labels.anchor_hops=0",
     "stages.pseudo_label_epochs=0",
 ]
+WARM_UP = 3  # steps
 
 
 class PillowImages(torch.utils.data.Dataset[Tensor]):
@@ -61,26 +69,35 @@ class PillowImages(torch.utils.data.Dataset[Tensor]):
         return image
 
 
-def plain_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[int]:
-    """Train as a user would write it; yield the images of each step."""
+def loader(run: Config, images: Tensor) -> torch.utils.data.DataLoader[Tensor]:
+    """Return what a user would load batches with."""
+    return torch.utils.data.DataLoader(PillowImages(images), run.train.batch_size, shuffle=True)
+
+
+def with_torchs_own_layers(model: nn.Module) -> None:
+    """Let layers that infoae computes in a way of its own be computed by PyTorch."""
+    for layer in model.modules():
+        for kind in (nn.Conv2d, nn.ConvTranspose2d, nn.Flatten):
+            if isinstance(layer, kind):
+                layer.forward = partial(kind.forward, layer)  # type: ignore[method-assign]
+
+
+def plain_steps(
+    run: Config, images: Tensor, device: torch.device, precision: torch.dtype = torch.float32
+) -> Iterator[int]:
+    """Train as a user would write it, in autocast below fp32; yield the images of each step."""
     torch.manual_seed(0)
     model = InfoAE(run.model).to(device)
-    for layer in model.modules():
-        if isinstance(layer, PhaseConv2d):
-            layer.forward = partial(nn.Conv2d.forward, layer)  # type: ignore[method-assign]
-        if isinstance(layer, PhaseConvTranspose2d):
-            layer.forward = partial(nn.ConvTranspose2d.forward, layer)  # type: ignore[method-assign]
+    with_torchs_own_layers(model)
     weights, augment = run.objective.weights, torch.Generator().manual_seed(0)
     betas = (run.optim.beta1, run.optim.beta2)
     model_parameters, critic_parameters = (side.parameters for side in method_of(run).sides(model, run))
     model_optimizer = torch.optim.Adam(model_parameters, run.optim.learning_rate, betas)
     critic_optimizer = torch.optim.Adam(critic_parameters, run.optim.critic_learning_rate, betas)
-    loader: torch.utils.data.DataLoader[Tensor] = torch.utils.data.DataLoader(
-        PillowImages(images), run.train.batch_size, shuffle=True
-    )
-    while True:
-        for x in loader:
-            x = x.to(device)
+    autocast = partial(torch.autocast, device.type, precision, enabled=precision != torch.float32)
+    for x in endless(loader(run, images)):
+        x = x.to(device)
+        with autocast():
             u = torch.rand(len(x), run.model.noise_dim, device=device) * 2 - 1
             c = torch.randint(model.num_over_categories, (len(x),), device=device)
             z_gen = model.generator(u, F.one_hot(c, model.num_over_categories).float())
@@ -106,35 +123,86 @@ def plain_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[i
                 + weights.encoder_adversarial * losses.real(model.self_critic(*fake)).mean()
                 + weights.mutual_information * losses.mutual_information(model.classifier(z), model.classifier(z_twin))
             )
-            model_optimizer.zero_grad()
-            model_loss.backward()
-            model_optimizer.step()
-            critic_optimizer.zero_grad()
-            critic_loss.backward()
-            critic_optimizer.step()
-            yield len(x)
+        model_optimizer.zero_grad()
+        model_loss.backward()
+        model_optimizer.step()
+        critic_optimizer.zero_grad()
+        critic_loss.backward()
+        critic_optimizer.step()
+        yield len(x)
 
 
-def infoae_steps(run: Config, images: Tensor, device: torch.device) -> Iterator[int]:
-    """Train as infoae does; yield the images of each step."""
-    torch.manual_seed(0)
-    step = Step(InfoAE(run.model), run, device, resolve_precision("auto", device))
-    stage = schedule_of(run).stages[-1]
-    index = epoch = 0
+def endless(batches_of: torch.utils.data.DataLoader[Tensor]) -> Iterator[Tensor]:
     while True:
-        for indices in batches(run.seed, epoch, len(images), run.train.batch_size):
-            step(images[torch.from_numpy(indices)], index, stage)
-            index += 1
-            yield len(indices)
-        epoch += 1
+        yield from batches_of
 
 
-def images_per_second(steps: Iterator[int], count: int, device: torch.device) -> float:
+def turns_of(steps: Iterator[int]) -> Turn:
+    """Return what takes so many of `steps`, which yield their images."""
+    return lambda number: sum(islice(steps, number))
+
+
+def infoae_turns(run: Config, images: Tensor, device: torch.device) -> Turn:
+    """Return what trains as infoae does, each time with processes that last as long."""
+    torch.manual_seed(0)
+    step = Step(method_of(run).build(run), run, device, resolve_precision("auto", device))
+    stage = schedule_of(run).stages[-1]
+    of_all_epochs = (batches(run.seed, epoch, len(images), run.train.batch_size) for epoch in count())
+    order = enumerate(indices for epoch in of_all_epochs for indices in epoch)
+
+    def take(number: int) -> int:
+        taken = list(islice(order, number))
+
+        def train() -> None:
+            for index, indices in taken:
+                share = collectives.share(len(indices))
+                step(images[torch.from_numpy(indices[share.slice])], index, stage, share.total)
+
+        local_group.run(processes(run, device), train, step.num_bytes)
+        return sum(len(indices) for _, indices in taken)
+
+    return take
+
+
+def processes(run: Config, device: torch.device) -> int:
+    """Return how many processes share a batch where no other program runs."""
+    if not local_group.possible(device):
+        return 1
+    most = run.train.processes
+    if most == "auto":
+        most = min(available_cpus(), torch.get_num_threads())
+    return local_group.size_for(run.train.batch_size, run.train.micro_batch_size, most)
+
+
+def images_per_second(turn: Turn, device: torch.device, steps: int) -> float:
     started = time.perf_counter()
-    images = sum(next(steps) for _ in range(count))
+    images = turn(steps)
     if device.type == "cuda":
         torch.cuda.synchronize()
     return images / (time.perf_counter() - started)
+
+
+def in_turns(rates: dict[str, Callable[[int], float]], steps: int, rounds: int) -> dict[str, list[float]]:
+    """Return the images per second of each round's `steps`, of each that is named."""
+    for rate in rates.values():
+        rate(WARM_UP)
+    found: dict[str, list[float]] = {name: [] for name in rates}
+    for _ in range(rounds):
+        for name, rate in rates.items():
+            found[name].append(rate(steps))
+    return found
+
+
+def ratios(rates: dict[str, list[float]], peer: str) -> list[float]:
+    """Return infoae's images per second against those of a peer, of each round."""
+    return [ours / theirs for ours, theirs in zip(rates["infoae"], rates[peer], strict=True)]
+
+
+def described(run: Config, device: torch.device) -> str:
+    """Return what infoae trains on, and how."""
+    precision = str(resolve_precision("auto", device)).removeprefix("torch.")
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    return f"{where}, infoae in {precision}, processes: {processes(run, device)}"
 
 
 def main() -> None:
@@ -148,22 +216,19 @@ def main() -> None:
     train = data.load(run.data, "train")
     run, device = with_image_shape(run, train), resolve_device("auto")
     images = torch.tensor(train.images)
-    loops = {"plain eager fp32": plain_steps(run, images, device), "infoae": infoae_steps(run, images, device)}
-    rates: dict[str, list[float]] = {name: [] for name in loops}
-    for steps in loops.values():
-        images_per_second(steps, 3, device)  # warm up
-    for _ in range(arguments.rounds):
-        for name, steps in loops.items():
-            rates[name].append(images_per_second(steps, arguments.steps, device))
-    precision = str(resolve_precision("auto", device)).removeprefix("torch.")
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-    print(f"{where}, recipe {arguments.config}, infoae in {precision}")
+    turns = {
+        "plain eager fp32": turns_of(plain_steps(run, images, device)),
+        "infoae": infoae_turns(run, images, device),
+    }
+    timed = {name: partial(images_per_second, turn, device) for name, turn in turns.items()}
+    rates = in_turns(timed, arguments.steps, arguments.rounds)
+    print(f"recipe {arguments.config}, {described(run, device)}")
     for name, values in rates.items():
         print(f"{name:<18} {statistics.median(values):7.0f} images/s  (min {min(values):.0f}, max {max(values):.0f})")
-    ratios = [ours / plain for ours, plain in zip(rates["infoae"], rates["plain eager fp32"], strict=True)]
-    print(f"ratio              {statistics.median(ratios):7.2f}  (min {min(ratios):.2f}, max {max(ratios):.2f})")
+    found = ratios(rates, "plain eager fp32")
+    print(f"ratio              {statistics.median(found):7.2f}  (min {min(found):.2f}, max {max(found):.2f})")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory        {peak:7.2f} GiB, both loops in one process")
+    print(f"peak memory        {peak:7.2f} GiB, both loops, of the first process")
 
 
 if __name__ == "__main__":
