@@ -14,10 +14,10 @@ import argparse
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import count, islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -76,10 +76,11 @@ def loader(run: Config, images: Tensor) -> torch.utils.data.DataLoader[Tensor]:
 
 def with_torchs_own_layers(model: nn.Module) -> None:
     """Let layers that infoae computes in a way of its own be computed by PyTorch."""
+    kinds: tuple[Any, ...] = (nn.Conv2d, nn.ConvTranspose2d, nn.Flatten)
     for layer in model.modules():
-        for kind in (nn.Conv2d, nn.ConvTranspose2d, nn.Flatten):
+        for kind in kinds:
             if isinstance(layer, kind):
-                layer.forward = partial(kind.forward, layer)  # type: ignore[method-assign]
+                layer.forward = partial(kind.forward, layer)
 
 
 def plain_steps(
@@ -168,9 +169,8 @@ def processes(run: Config, device: torch.device) -> int:
     """Return how many processes share a batch where no other program runs."""
     if not local_group.possible(device):
         return 1
-    most = run.train.processes
-    if most == "auto":
-        most = min(available_cpus(), torch.get_num_threads())
+    given = run.train.processes
+    most = min(available_cpus(), torch.get_num_threads()) if given == "auto" else given
     return local_group.size_for(run.train.batch_size, run.train.micro_batch_size, most)
 
 
@@ -182,7 +182,7 @@ def images_per_second(turn: Turn, device: torch.device, steps: int) -> float:
     return images / (time.perf_counter() - started)
 
 
-def in_turns(rates: dict[str, Callable[[int], float]], steps: int, rounds: int) -> dict[str, list[float]]:
+def in_turns(rates: Mapping[str, Callable[[int], float]], steps: int, rounds: int) -> dict[str, list[float]]:
     """Return the images per second of each round's `steps`, of each that is named."""
     for rate in rates.values():
         rate(WARM_UP)

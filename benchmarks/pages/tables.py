@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.pages import experiments, limits, methods, ray_metrics, recipes, settings, speed
+from benchmarks.pages import experiments, limits, methods, peers, ray_metrics, recipes, settings, speed
 from benchmarks.pages.results import Results
 
 TABLES: dict[str, Callable[[Results], list[str]]] = {
@@ -33,6 +33,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "network": speed.network,
     "classify": speed.classify,
     "latency": speed.latency,
+    "peers": peers.table_of,
     "train-h100": speed.train_h100,
     "auto": experiments.auto,
     "unbalanced": experiments.unbalanced("unbalanced"),
