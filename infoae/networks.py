@@ -38,6 +38,11 @@ class Features(nn.Sequential):
 
     num_features: int
 
+    @property
+    def normalises(self) -> bool:
+        """Whether what it makes of an image in training depends on the others of the batch."""
+        return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules())
+
     def of_several(self, images: Sequence[Tensor]) -> Tensor:
         """Return the features of several batches as of one.
 
@@ -307,7 +312,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, features: Features) -> None:
         super().__init__()
-        self.features = features
+        self.features, self.normalises = features, features.normalises
         self.logit = nn.Linear(features.num_features, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -321,7 +326,7 @@ class SelfCritic(nn.Module):
 
     def __init__(self, features: Features, latent_dim: int, hidden_dim: int, spectral: bool = False) -> None:
         super().__init__()
-        self.features = features
+        self.features, self.normalises = features, features.normalises
         self.joint = nn.Sequential(
             nn.Linear(features.num_features + latent_dim, hidden_dim),
             nn.LeakyReLU(0.2, inplace=True),

@@ -17,7 +17,7 @@ from infoae import losses
 from infoae.config import Objective
 from infoae.distributed.collectives import Subset
 from infoae.model import InfoAE
-from infoae.networks import Encoder
+from infoae.networks import Discriminator, Encoder, SelfCritic
 
 
 @dataclass(frozen=True)
@@ -153,16 +153,17 @@ def _image_terms(model: InfoAE, config: Objective, wanted: Collection[str], pair
         assert pairs.z_cycle is not None  # the configuration refuses it with features
         terms["classification_encoded"] = losses.classification(model.classifier(pairs.z_cycle), pairs.c).mean()
 
-    # The discriminator judges what the decoder is trained to pass off as real. Real and fake images go through it
-    # separately: normalised in one batch, their statistics would give away which is which.
+    # The discriminator judges what the decoder is trained to pass off as real.
     images = {"decoder_generated": pairs.x_gen, "decoder_reconstructed": x_recon}
-    fakes = {name: model.discriminator(image) for name, image in images.items() if name in wanted}
-    for name, logits in fakes.items():
+    fakes = {name: image for name, image in images.items() if name in wanted}
+    with_real = "discriminator" in wanted and bool(fakes)
+    judged = _judged(model.discriminator, [(each,) for each in (*fakes.values(), *([pairs.x] if with_real else []))])
+    for name, logits in zip(fakes, judged, strict=False):
         terms[name] = losses.real(logits).mean()
     accuracy = None
-    if "discriminator" in wanted and fakes:
-        real_logits = model.discriminator(pairs.x)
-        fake_logits = torch.cat(list(fakes.values()))
+    if with_real:
+        *fake, real_logits = judged
+        fake_logits = torch.cat(fake)
         terms["discriminator"] = losses.real(real_logits).mean() + losses.generated(fake_logits).mean()
         accuracy = losses.discriminator_accuracy(real_logits, fake_logits)
 
@@ -175,13 +176,24 @@ def _image_terms(model: InfoAE, config: Objective, wanted: Collection[str], pair
         }
         fake_x, fake_z = fake_pairs[config.self_critic_fakes]
         assert fake_z is not None  # the configuration refuses it with features
-        fake_logits = model.self_critic(fake_x, fake_z)
+        trained = [(pairs.x_gen, pairs.z_gen)] if "self_critic" in wanted else []
+        fake_logits, *real = _judged(model.self_critic, [(fake_x, fake_z), *trained])
         if "encoder_adversarial" in wanted:
             terms["encoder_adversarial"] = losses.real(fake_logits).mean()
-        if "self_critic" in wanted:
-            real_logits = model.self_critic(pairs.x_gen, pairs.z_gen)
+        for real_logits in real:
             terms["self_critic"] = losses.real(real_logits).mean() + losses.generated(fake_logits).mean()
     return Terms(terms, accuracy)
+
+
+def _judged(critic: Discriminator | SelfCritic, batches: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    """Return the logits of what a critic is shown, batch by batch.
+
+    One that normalises sees batches apart: in one, their statistics would give away which is which. Else all at once.
+    """
+    if critic.normalises or not batches:
+        return [critic(*batch) for batch in batches]
+    together = [torch.cat(parts) for parts in zip(*batches, strict=True)]
+    return list(critic(*together).split([len(batch[0]) for batch in batches]))
 
 
 def _latent_terms(

@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 
 FEATURES = 64
 SIDE = 28
+BATCH = 250  # what it makes of them fits into a CPU's cache
 WEIGHTS = "frechet.safetensors"
 
 
@@ -45,7 +46,7 @@ class FeatureNetwork(nn.Module):
 @torch.inference_mode()
 def features(images: Tensor) -> Floats:
     """Images (N, C, H, W) in [0, 1] -> features (N, 64)."""
-    parts = (F.interpolate(part.mean(1, keepdim=True), (SIDE, SIDE), mode="bilinear") for part in images.split(1000))
+    parts = (F.interpolate(part.mean(1, keepdim=True), (SIDE, SIDE), mode="bilinear") for part in images.split(BATCH))
     return np.concatenate([_network().features(part).double().numpy() for part in parts])
 
 
@@ -66,6 +67,6 @@ def distance(first: Floats, second: Floats) -> float:
 
 @cache
 def _network() -> FeatureNetwork:
-    network = FeatureNetwork().eval()
+    network: FeatureNetwork = FeatureNetwork().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.load_state_dict(load((files("infoae.evaluation") / WEIGHTS).read_bytes()))
     return network

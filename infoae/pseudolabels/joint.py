@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,6 +18,9 @@ from infoae.random_streams import Stream, generator
 Floats = NDArray[np.float64]
 Inputs = NDArray[np.uint8] | NDArray[np.float32]
 """Images (N, C, H, W), or features (N, D)."""
+
+NOTHING = 1e-18
+"""A probability below, squared, is less than 2^-126."""
 
 TWIN = Augment()
 """How partners are augmented to measure: the same for every run, so that runs can be compared."""
@@ -32,7 +36,9 @@ def of_partners(model: CategoryModel, answers: Tensor, partners: Inputs, seed: i
 
 def of_answers(answers: Tensor, others: Tensor) -> Floats:
     """Return each head's symmetric joint distribution (H, M, M) of two sets of answers (N, H, M)."""
-    joint = (answers.permute(1, 2, 0).float() @ others.transpose(0, 1).float()).double() / len(answers)
+    # What adds nothing is 0: sums of numbers too small for the format's full precision take a CPU ten times as long.
+    first, second = (F.threshold(each.float(), NOTHING, 0.0) for each in (answers, others))
+    joint = (first.permute(1, 2, 0) @ second.transpose(0, 1)).double() / len(answers)
     return np.asarray((joint + joint.mT).numpy() / 2)
 
 
