@@ -34,9 +34,9 @@ def images(sides: tuple[int, int]) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last).requires_grad_()
 
 
-def loss_of(layer: nn.Module, x: Tensor) -> Tensor:
-    y: Tensor = layer(x)
-    return (y * torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))).sum()
+def weighed(y: Tensor) -> Tensor:
+    """Return a sum of which each value has a gradient of its own."""
+    return (y * torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2))).sum()
 
 
 def assert_alike(ours: nn.Module, theirs: nn.Module, sides: tuple[int, int]) -> None:
@@ -51,9 +51,8 @@ def assert_alike(ours: nn.Module, theirs: nn.Module, sides: tuple[int, int]) -> 
                 if wanted == "unasked":
                     inner = inner.detach()
                 y = layer(inner)
-                loss = (y * torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2))).sum()
                 asked = {"all": None, "weights": parameters, "input": [x], "unasked": None}[wanted]
-                loss.backward(inputs=asked)
+                weighed(y).backward(inputs=asked)
                 results.append([y, x.grad, *(parameter.grad for parameter in parameters)])
             assert [each is None for each in results[0]] == [each is None for each in results[1]]
             assert (results[0][1] is None) == (wanted in ("weights", "unasked"))
@@ -97,7 +96,7 @@ def test_two_gradients_through_one_graph_are_torchs() -> None:
     for first in pair(transposed=False):
         second = copy.deepcopy(first)
         x = images((8, 8))
-        loss = loss_of(first, x) * loss_of(second, x)
+        loss = weighed(first(x)) * weighed(second(x))
         loss.backward(inputs=list(first.parameters()), retain_graph=True)
         loss.backward(inputs=[x, *second.parameters()])
         results.append([x.grad, *(p.grad for p in (*first.parameters(), *second.parameters()))])
@@ -131,7 +130,7 @@ def test_the_weight_gradient_is_computed_only_where_it_is_asked_for(transposed: 
 
         def took(**options: object) -> int:
             before = calls.call_count
-            loss_of(layer, inputs).backward(**options)
+            weighed(layer(inputs)).backward(**options)
             return calls.call_count - before
 
         inputs = images((4, 4))
@@ -150,5 +149,5 @@ def test_patches_are_of_small_images_alone(transposed: bool) -> None:
     largest = patches.LARGEST * (1 if transposed else 2)
     with mock.patch.object(patches, "_weight_gradient", wraps=patches._weight_gradient) as calls:
         for more, count in ((0, 1), (2, 1)):
-            loss_of(layer, images((2, largest + more))).backward()
+            weighed(layer(images((2, largest + more)))).backward()
             assert calls.call_count == count
