@@ -30,7 +30,7 @@ class PatchConv2d(nn.Conv2d):
         if not (self.training and x.device.type == "cpu" and max(x.shape[2:]) // STRIDE <= LARGEST):
             return super().forward(x)
         y: Tensor = _Convolve.apply(x, self.weight.to(x.dtype), None)
-        return y if self.bias is None else y + self.bias.to(x.dtype)[:, None, None]
+        return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
 
 
 class PatchConvTranspose2d(nn.ConvTranspose2d):
@@ -63,7 +63,7 @@ class _Convolve(torch.autograd.Function):
     @once_differentiable
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = context.saved_tensors
-        (gradient,), odd = gradients, context.odd
+        gradient, odd = gradients[0].to(x.dtype), context.odd  # autocast rounds the output alone
         of_x = of_weight = None
         # A side's backward pass is asked for some inputs alone, which needs_input_grad does not tell.
         wanted = [node is not None and torch._C._will_engine_execute_node(node) for node, _ in context.next_functions]

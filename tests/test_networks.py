@@ -65,7 +65,7 @@ def test_normalisation_everywhere_but_in_first_and_last_layers_and_no_pooling() 
         assert all(isinstance(layers[i + 1], nn.BatchNorm2d) for i in convolutions[1:])
     decoder = [layer for layer in model.decoder.layers if not isinstance(layer, nn.ReLU | nn.Unflatten)]
     kinds = [type(layer).__name__ for layer in decoder]
-    normalised = ["ConvTranspose2d", "BatchNorm2d"]
+    normalised = ["PatchConvTranspose2d", "BatchNorm2d"]
     assert kinds == ["Linear", *normalised, *normalised, "PhaseConvTranspose2d"]
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import mmap
 import multiprocessing
+import pickle
 import signal
 import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import combinations
+from contextlib import contextmanager, suppress
+from itertools import chain, combinations
 from multiprocessing.connection import Connection
 from typing import TypeAlias, TypeVar
 
@@ -24,7 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, one_line
 
 T = TypeVar("T")
 Sockets: TypeAlias = dict[tuple[int, int], tuple[socket.socket, socket.socket]]
@@ -35,6 +36,7 @@ SAMPLES = 32
 ROOM = 2**28
 """Bytes that a rank can show the others at once, next to what is asked for: memory only as far as it is used."""
 _PATIENCE = 60.0  # seconds that the others have to end, once this one has
+_UNREAD = 2000  # bytes that any pipe takes, next to a line of text, before they are read
 
 
 class _GoneError(Exception):
@@ -60,7 +62,7 @@ class LocalGroup:
     def exchange(self, value: Tensor) -> list[Tensor]:
         """Return the `value` (N, ...) of each rank, by rank; only N may differ.
 
-        Asleep until all have come. What is returned is shared memory, overwritten in the exchange after the next.
+        Asleep until all have come. What is returned is shared memory, to be read before this rank exchanges again.
         """
         value = value.detach().contiguous()
         if value.nbytes > self._room:
@@ -130,32 +132,36 @@ def run(size: int, work: Callable[[], T], room: int = 0) -> T:
     """Let `size` processes compute `work`, of which this one is rank 0; returns what this one's returns.
 
     The others end there. `room` are bytes that a rank has to show at once. Raises what any of them raised, and
-    InfoAEError if one was killed.
+    InfoAEError if one was killed. Within, each has a single thread.
     """
     if size == 1:
         return work()
     sockets = {ranks: socket.socketpair() for ranks in combinations(range(size), 2)}
     memory = mmap.mmap(-1, 2 * size * (ROOM + room // mmap.PAGESIZE * mmap.PAGESIZE))
     threads = torch.get_num_threads()
-    others = [_Other(rank, sockets, memory, work, max(1, threads // size)) for rank in range(1, size)]
+    others: list[_Other] = []
     try:
-        with _member(LocalGroup(0, sockets, memory), max(1, threads // size)):
+        others.extend(_Other(rank, sockets, memory, work) for rank in range(1, size))
+        with _member(LocalGroup(0, sockets, memory)):
             return work()
     except _GoneError:
         raise _why(others) from None
     finally:
         torch.set_num_threads(threads)
+        for end in chain.from_iterable(sockets.values()):
+            end.close()  # those that wait see it, also where not all could be started
         for other in others:
             other.end()
 
 
 @contextmanager
-def _member(group: LocalGroup, threads: int) -> Iterator[None]:
+def _member(group: LocalGroup) -> Iterator[None]:
     global _mine
     _mine = group
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)  # OpenMP hangs in a process forked from one that has had its threads
     try:
         yield
+        group.exchange(torch.empty(0))  # all have done their work, or this one hears of what was raised
     finally:
         _mine = None
         group.leave()
@@ -164,12 +170,10 @@ def _member(group: LocalGroup, threads: int) -> Iterator[None]:
 class _Other:
     """Another process of the group, as the first one knows it."""
 
-    def __init__(
-        self, rank: int, sockets: Sockets, memory: mmap.mmap, work: Callable[[], object], threads: int
-    ) -> None:
+    def __init__(self, rank: int, sockets: Sockets, memory: mmap.mmap, work: Callable[[], object]) -> None:
         context = multiprocessing.get_context("fork")
         self.raised, raised = context.Pipe(duplex=False)
-        arguments = (rank, sockets, memory, work, threads, raised)
+        arguments = (rank, sockets, memory, work, raised)
         self.process = context.Process(target=_compute, args=arguments, daemon=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of other threads, which it does not need
@@ -184,27 +188,32 @@ class _Other:
         self.raised.close()
 
 
-def _compute(
-    rank: int, sockets: Sockets, memory: mmap.mmap, work: Callable[[], object], threads: int, raised: Connection
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears of it, and tells the others
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        with _member(LocalGroup(rank, sockets, memory), threads):
-            try:
-                work()
-            except _GoneError:
-                pass
-            except Exception as error:  # before the others see that this one has ended
-                raised.send(error)
-    except ConnectionError:
-        pass  # the first process has ended, and nobody wants to know
+def _compute(rank: int, sockets: Sockets, memory: mmap.mmap, work: Callable[[], object], raised: Connection) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first process hears of it, and tells the others
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(_GoneError), _member(LocalGroup(rank, sockets, memory)):
+        try:
+            work()
+        except _GoneError:
+            raise
+        except Exception as error:
+            _send(error, raised)  # before the others see that this one has ended
+            raise _GoneError from None
+
+
+def _send(error: Exception, to: Connection) -> None:
+    """Send what `error` says, and itself where it can be and none need wait for that."""
+    with suppress(Exception):  # what cannot be sent, or the first process has ended, and nobody wants to know
+        to.send(f"{type(error).__name__}: {one_line(error)}")
+        pickled = pickle.dumps(error)
+        if len(pickled) <= _UNREAD:
+            to.send_bytes(pickled)
 
 
 def _why(others: list[_Other]) -> Exception:
     """Return what ended a group: what one of them raised, or that it was killed."""
     for other in others:
-        if other.raised.poll() and not isinstance(found := _received(other.raised), EOFError):
+        if (found := _received(other.raised)) is not None:
             return found
     codes = []
     for other in others:
@@ -216,9 +225,15 @@ def _why(others: list[_Other]) -> Exception:
     )
 
 
-def _received(raised: Connection) -> Exception:
+def _received(raised: Connection) -> Exception | None:
+    try:
+        text = raised.recv() if raised.poll() else None
+    except EOFError:
+        return None
+    if text is None:
+        return None
     try:
         found: Exception = raised.recv()
-    except EOFError as error:
-        return error
+    except Exception:  # it was not sent, or its class makes none of what it is sent as
+        return RuntimeError(text)
     return found

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 from infoae import metric_names
-from infoae.cpus import available_cpus
 from infoae.evaluation.health import Watch
 from infoae.reporting.bars import Bar
 from infoae.results import Team, counted
@@ -54,7 +53,7 @@ class TrainingProgress(Bar):
         self.label = f"epoch {moment.epoch}/{moment.total_epochs}"
         if moment.processes != self._processes:
             self._processes = moment.processes
-            self.say(f"{moment.processes} of {available_cpus()} CPUs are free: so many processes share each batch")
+            self.say(f"processes that share each batch from now on: {moment.processes}")
         self.done, self.total = moment.step, moment.total_steps
         self.show(self._rates(), self._losses)
 

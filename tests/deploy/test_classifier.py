@@ -18,7 +18,6 @@ import pytest
 from onnx import numpy_helper
 
 import infoae.sessions
-from infoae.cpus import available_cpus
 from infoae.deploy import Classifier, Generator
 from infoae.deploy.bundle import Bundle, write_checksums
 from infoae.deploy.classifier import BATCH_SIZE
@@ -278,37 +277,3 @@ def test_interpolation_meets_both_ends(bundle: Path) -> None:
 def test_a_loaded_bundle_serves_both(bundle: Path) -> None:
     loaded = Bundle.load(bundle)
     assert Classifier(loaded, "cpu").manifest is Generator(loaded, "cpu").manifest
-
-
-@pytest.mark.parametrize(
-    ("files", "cpus"),
-    [
-        ({"proc/self/cgroup": "0::/job\n", "sys/fs/cgroup/job/cpu.max": "100000 100000\n"}, 1),
-        (
-            {
-                "proc/self/cgroup": "0::/job/step\n",
-                "sys/fs/cgroup/job/step/cpu.max": "max 100000\n",
-                "sys/fs/cgroup/job/cpu.max": "50000 100000\n",
-            },
-            1,
-        ),
-        ({"proc/self/cgroup": "0::/../host\n", "sys/fs/cgroup/cpu.max": "100000 100000\n"}, 1),
-        (
-            {
-                "proc/self/cgroup": "3:cpu,cpuacct:/job\n0::/\n",
-                "sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us": "90000\n",
-                "sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_period_us": "100000\n",
-            },
-            1,
-        ),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, None),
-        ({"proc/self/cgroup": "1:cpu:/\n", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n"}, None),
-        ({}, None),
-    ],
-)
-def test_a_quota_limits_the_threads(tmp_path: Path, files: dict[str, str], cpus: int | None) -> None:
-    free = available_cpus(tmp_path / "nothing here")
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    assert available_cpus(tmp_path) == (cpus or free)

@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -128,6 +129,16 @@ def take_steps(run_config: Config, _folder: Path, num_steps: int = STEPS) -> dic
         "model": on_cpu(taken.model),
         "average": None if taken.average is None else on_cpu(taken.average.module),
     }
+
+
+def assert_follows(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Compare a few steps of several processes with those of one."""
+    first = theirs["gradients"][0]
+    assert (ours["gradients"][0] - first).norm() < 1e-3 * first.norm()
+    for one, other in zip(ours["losses"], theirs["losses"], strict=True):
+        for measured in (one, other):
+            measured.pop("discriminator_accuracy", None)
+        assert one == pytest.approx(other, rel=2e-3, abs=2e-3)
 
 
 def features_of(images: Tensor) -> Tensor:

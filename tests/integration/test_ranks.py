@@ -40,9 +40,9 @@ def configured(*overrides: str) -> Config:
 @pytest.mark.parametrize(
     ("settings", "of_loss", "of_move"),
     [
-        ((), 1e-3, 0.03),
-        (("train.adversarial_fraction=0.3",), 1e-3, 0.03),
-        ((*MICRO, "train.adversarial_fraction=0.5"), 1e-3, 0.03),
+        ((), 3e-3, 0.03),
+        (("train.adversarial_fraction=0.3",), 3e-3, 0.03),
+        ((*MICRO, "train.adversarial_fraction=0.5"), 3e-3, 0.03),
         (OVER, 3e-2, 0.25),
         ((*OVER, "stages.pseudo_label_epochs=1", "train.epochs=3"), 3e-2, 0.25),
         ((*OVER, *MICRO, "model.critic_norm=spectral"), 3e-2, 0.25),
@@ -63,7 +63,7 @@ def configured(*overrides: str) -> Config:
     ],
 )
 def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: float, of_move: float) -> None:
-    """Over 20 steps of fp32 the losses agree to 1e-3 of their size, each weight tensor to 3 % of how far it moved.
+    """Over 20 steps of fp32 the losses agree to 3e-3 of their size, each weight tensor to 3 % of how far it moved.
 
     Adam divides a gradient by its size, so where a gradient is all but zero its rounding moves the weight. Steps of
     mutual information alone, from untrained weights, have such gradients: there a rounding grows some hundredfold in
@@ -115,12 +115,7 @@ def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: 
 def test_two_ranks_follow_one_whatever_the_method(start: Start, method: str, micro_batch: str) -> None:
     config = tiny_config_of(method, "data.limit=299", f"train.micro_batch_size={micro_batch}")
     one, two = script.take_steps(config, Path(), 6), start("few steps", 2, config)
-    first = one["gradients"][0]
-    assert (two[0]["gradients"][0] - first).norm() < 1e-3 * first.norm()
-    for ours, theirs in zip(two[0]["losses"], one["losses"], strict=True):
-        for measured in (ours, theirs):
-            measured.pop("discriminator_accuracy", None)
-        assert ours == pytest.approx(theirs, rel=2e-3, abs=2e-3)
+    script.assert_follows(two[0], one)
     for name, weight in two[0]["model"].items():
         assert torch.equal(weight, two[1]["model"][name]), name
 

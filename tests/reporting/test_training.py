@@ -37,6 +37,14 @@ def test_a_log_has_the_first_step_the_last_one_and_what_was_said(capsys: pytest.
     assert said == "[best] is kept as it is"
 
 
+def test_a_log_says_how_many_processes_share_a_batch_whenever_that_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainingProgress() as progress:
+        for step, processes in enumerate((1, 2, 2, 1), start=1):
+            progress.stepped(Moment(step, 4, 1, 1, 0, 50.0, processes))
+    said = [line for line in capsys.readouterr().err.splitlines() if "share" in line]
+    assert said == [f"processes that share each batch from now on: {number}" for number in (2, 1)]
+
+
 def test_a_terminal_has_a_bar_and_no_lines_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
