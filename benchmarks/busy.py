@@ -71,7 +71,7 @@ def rate(action: Callable[[], object], count: int, cpus: int) -> float:
     return count / statistics.median(times)
 
 
-def measure(cases: list[Case], cpus: int, rounds: int, run: Path | None) -> list[dict[str, Any]]:
+def measure(cases: list[Case], cpus: int, rounds: int, run: Run | None) -> list[dict[str, Any]]:
     """Return what remains of each speed; what is a list has a figure of each round."""
     speeds: dict[tuple[str, str], Callable[[], float]] = {
         (f"{case.recipe}, {case.stage.name}", way.name): partial(steps_rate, case, way)
@@ -97,7 +97,7 @@ def measure(cases: list[Case], cpus: int, rounds: int, run: Path | None) -> list
     ]
 
 
-def _without_steps(case: Case, cpus: int, run: Path | None, folder: Path) -> dict[str, Callable[[], float]]:
+def _without_steps(case: Case, cpus: int, run: Run | None, folder: Path) -> dict[str, Callable[[], float]]:
     """Return what is measured beside steps: with a case's model and test images, and with a run's bundle."""
     images = np.asarray(data.load(case.step.config.data, "test").images)
     model, directions = case.step.evaluated_model().eval(), directions_of(images)
@@ -106,7 +106,7 @@ def _without_steps(case: Case, cpus: int, run: Path | None, folder: Path) -> dic
         "neighbour search": lambda: list(knn.closest(directions, CANDIDATES)),
     }
     if run is not None:
-        classifier = Classifier(export_run(Run.open(run), folder / "bundle").path)
+        classifier = Classifier(export_run(run, folder / "bundle").path)
         actions["`Classifier`"] = lambda: classifier.classify(images)
     return {what: partial(rate, action, len(images), cpus) for what, action in actions.items()}
 

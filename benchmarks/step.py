@@ -26,6 +26,7 @@ from benchmarks.ways import CPU, ONE, Case, Way, cases_of
 from infoae.cpus import available_cpus
 from infoae.distributed import collectives
 from infoae.files import write_json
+from infoae.runs.run import Run
 
 SIDE = 2048
 """Rows and columns of the matrices whose product is what the machine can do."""
@@ -33,7 +34,7 @@ PRODUCTS = 8
 
 
 def operations(case: Case) -> int:
-    """Return the floating-point operations of a step of one process, as PyTorch counts them."""
+    """Return the floating-point operations of a step, as PyTorch counts them: those of products and convolutions."""
     with FlopCounterMode(display=False) as counter:
         case.take(0)
     return int(counter.get_total_flops())
@@ -61,7 +62,7 @@ def turn(case: Case, steps: int) -> tuple[float, float]:
 
 def speed(cases: list[Case], steps: int, rounds: int) -> list[dict[str, Any]]:
     """Measure every case in every way; what is a list has a figure of each round."""
-    counted = [operations(case) for case in cases]
+    counted = [case.ways[0].run(partial(operations, case)) for case in cases]
     taken: dict[tuple[int, Way], list[tuple[float, float]]] = {}
     for _ in range(rounds):
         for number, case in enumerate(cases):
@@ -118,6 +119,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="also by phase of a step and by operation")
     parser.add_argument("--json", type=Path, help="JSON file of all figures")
     arguments = parser.parse_args()
+    run = Run.open(arguments.run) if arguments.run else None  # before minutes of measuring
     cpus = available_cpus()
     cases = [case for recipe in arguments.recipes for case in cases_of(recipe, arguments.settings, cpus)]
     result: dict[str, Any] = {"cpus": cpus, "torch": torch.__version__} | {
@@ -131,7 +133,7 @@ def main() -> None:
         result["profile"] = [named(case) | phases.measure(case, arguments.steps) for case in cases]
         print("\n".join(phases.lines(result["profile"], bandwidth)), flush=True)
     if arguments.busy:
-        result["busy"] = busy.measure(cases, cpus, arguments.rounds, arguments.run)
+        result["busy"] = busy.measure(cases, cpus, arguments.rounds, run)
         print("\n".join(busy.lines(result["busy"])), flush=True)
     if arguments.json:
         write_json(arguments.json, result)

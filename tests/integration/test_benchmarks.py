@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -327,6 +327,15 @@ SHARED = (*WITH_HEADS, "train.batch_size=75")
 """Enough images a step for two processes."""
 
 
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Leave as many threads as there were."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
 def test_step_takes_the_first_and_the_last_stage_and_shares_are_of_the_peak_beside(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -346,6 +355,7 @@ def test_step_takes_the_first_and_the_last_stage_and_shares_are_of_the_peak_besi
     assert one["images_per_second"] == pytest.approx(75 / 0.7)
 
 
+@pytest.mark.usefixtures("threads")
 def test_step_counts_operations_as_products_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one matrix product and its two gradients."""
     case = next(ways.cases_of("smoke", SHARED, 2))
@@ -355,6 +365,7 @@ def test_step_counts_operations_as_products_by_hand(monkeypatch: pytest.MonkeyPa
     assert step.operations(case) == 3 * 2 * 64 * 30 * 20
 
 
+@pytest.mark.usefixtures("threads")
 def test_a_group_takes_equally_many_steps_in_a_box_of_time() -> None:
     case = next(ways.cases_of("smoke", SHARED, 2))
     _, processes, _ = case.ways
@@ -422,6 +433,7 @@ def test_phases_counts_bytes_given_and_returned_and_no_views() -> None:
     assert traffic.bytes["matrix products"] == 4 * (forward + backward)
 
 
+@pytest.mark.usefixtures("threads")
 def test_step_prints_and_writes_all(
     finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
