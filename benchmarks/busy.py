@@ -100,7 +100,7 @@ def measure(cases: list[Case], cpus: int, rounds: int, run: Run | None) -> list[
 def _without_steps(case: Case, cpus: int, run: Run | None, folder: Path) -> dict[str, Callable[[], float]]:
     """Return what is measured beside steps: with a case's model and test images, and with a run's bundle."""
     images = np.asarray(data.load(case.step.config.data, "test").images)
-    model, directions = case.step.evaluated_model().eval(), directions_of(images)
+    model, directions = case.step.evaluated_model(), directions_of(images)
     actions: dict[str, Callable[[], object]] = {
         f"{case.recipe}, evaluation": lambda: model.classify(images),
         "neighbour search": lambda: list(knn.closest(directions, CANDIDATES)),

@@ -88,7 +88,7 @@ class Case:
 def cases_of(recipe: str, settings: Sequence[str], cpus: int) -> Iterator[Case]:
     """Yield the first and the last stage of a recipe, to be computed on so many CPUs.
 
-    Images are compared with themselves, augmented, and no pseudo-labels are given: neither is much of a step.
+    Images are compared with themselves, augmented, and no pseudo-labels are given.
     """
     run = recipes.load(recipe, settings)
     train = data.load(run.data, "train")

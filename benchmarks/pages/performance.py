@@ -31,7 +31,7 @@ def step(results: Results) -> list[str]:
                     f"{count} {name}" if count else name,
                     milliseconds(statistics.median(way["seconds"])),
                     f"{way['images_per_second']:,.0f}",
-                    spread(way["ratios"]),
+                    spread(way["ratios"]) if count else "1",
                     f"{statistics.median(way['peak']) / 1e9:,.0f}",
                     spread(way["shares_of_peak"]),
                 ]
@@ -46,7 +46,7 @@ def busy(results: Results) -> list[str]:
         [row["what"].replace("_", " "), row["way"], f"{row['per_second'][0]:,.0f}", *map(spread, row["shares"])]
         for row in results.json("step.json")["busy"]
     ]
-    return results.source("step") + table(header, rows)
+    return table(header, rows)
 
 
 def phases(results: Results) -> list[str]:
@@ -69,4 +69,4 @@ def phases(results: Results) -> list[str]:
                 cell += f"; {kind['bytes'] / kind['seconds'] / bandwidth:.2f}"
             cells.append(cell)
         rows.append([name, *cells])
-    return results.source("step") + table(["", *map(_stage, stages)], rows)
+    return table(["", *map(_stage, stages)], rows)
