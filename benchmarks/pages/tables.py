@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.pages import experiments, limits, methods, peers, ray_metrics, recipes, settings, speed
+from benchmarks.pages import (
+    experiments,
+    limits,
+    methods,
+    peers,
+    performance,
+    ray_metrics,
+    recipes,
+    settings,
+    speed,
+)
 from benchmarks.pages.results import Results
 
 TABLES: dict[str, Callable[[Results], list[str]]] = {
@@ -35,6 +45,9 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "latency": speed.latency,
     "peers": peers.table_of,
     "train-h100": speed.train_h100,
+    "step": performance.step,
+    "step-busy": performance.busy,
+    "step-phases": performance.phases,
     "auto": experiments.auto,
     "unbalanced": experiments.unbalanced("unbalanced"),
     "unbalanced-cut": experiments.unbalanced("unbalanced-cut"),

@@ -194,13 +194,13 @@ def memory_by_count(folder: Path) -> tuple[float, list[int], list[int]]:
 
 
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
-    """By what 4,000 take beyond 1,000: by the estimate 35 MB, in memory more than half of that, on disk a fraction."""
+    """By what 4,000 take beyond 1,000: by the estimate 35 MB, in memory two fifths of that or more, on disk less."""
     # A process of its own: this one may have memory to spare that other tests have left.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         estimate, on_disk, in_memory = pool.submit(memory_by_count, tmp_path).result()
     assert estimate == pytest.approx(35e6, rel=0.02)
     assert on_disk[1] - on_disk[0] < estimate / 3
-    assert in_memory[1] - in_memory[0] > estimate / 2
+    assert in_memory[1] - in_memory[0] > 0.4 * estimate
 
 
 @pytest.mark.usefixtures("small_parts")
