@@ -8,6 +8,7 @@ with all that this one holds, see the same batches and update their own weights 
 
 from __future__ import annotations
 
+import math
 import mmap
 import multiprocessing
 import pickle
@@ -85,7 +86,7 @@ class LocalGroup:
     def _shown(self, rank: int, like: Tensor, count: int) -> Tensor:
         shape = (count, *like.shape[1:])
         offset = (2 * rank + self._turn) * self._room
-        values = like.new_empty(shape, device="meta").numel()
+        values = math.prod(shape)
         if not values:
             return like.new_empty(shape)
         return torch.frombuffer(self._memory, dtype=like.dtype, count=values, offset=offset).view(shape)
