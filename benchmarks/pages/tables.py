@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.pages import experiments, limits, methods, ray_metrics, recipes, settings, speed
+from benchmarks.pages import cost, experiments, limits, methods, ray_metrics, recipes, settings, speed
 from benchmarks.pages.results import Results
 
 TABLES: dict[str, Callable[[Results], list[str]]] = {
@@ -31,6 +31,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "scaling": speed.scaling,
     "scaling-avx2": speed.scaling_avx2,
     "network": speed.network,
+    "cost": cost.cost,
     "classify": speed.classify,
     "latency": speed.latency,
     "train-h100": speed.train_h100,
