@@ -66,6 +66,20 @@ lock *options: setup
 ci:
     .ci/run
 
-# Print speed ratios of training
-bench: setup
-    .venv/bin/python benchmarks/train.py
+# Run the speed benchmarks on a quiet machine, a JSON each in a folder; with a run's folder also those of a run
+bench folder="benchmarks/results" run="": setup
+    #!/usr/bin/env bash
+    set -euo pipefail
+    folder={{quote(folder)}} run={{quote(run)}}
+    mkdir -p "$folder"
+    .venv/bin/python benchmarks/train.py --json "$folder/train.json"
+    .venv/bin/python benchmarks/scaling.py --out "$folder/scaling.json"
+    .venv/bin/python benchmarks/step.py ${run:+--run "$run"} --busy --profile --json "$folder/step.json"
+    .venv/bin/python benchmarks/cost.py ${run:+--run "$run"} --json "$folder/cost.json"
+    .venv/bin/python benchmarks/neighbour_search.py --widths 50 --out "$folder/neighbour-search.json"
+    [ -z "$run" ] || .venv/bin/python benchmarks/classify.py "$run" --out "$folder"
+    [ -z "$run" ] || .venv/bin/python benchmarks/classify.py "$run" --latency --out "$folder"
+
+# Fail if a ratio of speeds is lower than in docs/results/ratios.json; --write makes that file
+bench-check *options: setup
+    .venv/bin/python benchmarks/check.py {{options}}

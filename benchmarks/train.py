@@ -1,6 +1,6 @@
 """Images per second of the full training step: infoae's against a plain eager loop, in one run on one machine.
 
-    python benchmarks/train.py [--steps 30] [--rounds 3]
+    python benchmarks/train.py [--steps 30] [--rounds 5] [--json train.json]
 
 The plain loop is the same six networks, losses and sizes as a user would write them: fp32, torch's own convolutions, a
 torchvision DataLoader, each side's own pass through the critics, nothing frozen. infoae trains as it does for a user:
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import count, islice
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -32,6 +33,7 @@ from infoae.cpus import available_cpus
 from infoae.data.sampler import batches
 from infoae.device import resolve_device, resolve_precision
 from infoae.distributed import collectives, local_group
+from infoae.files import write_json
 from infoae.methods.registry import method_of
 from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
@@ -210,6 +212,7 @@ def main() -> None:
     parser.add_argument("--config", default="mnist")
     parser.add_argument("--steps", type=int, default=30, help="steps of each loop in a round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="JSON file of all figures")
     arguments = parser.parse_args()
 
     run = recipes.load(arguments.config, ALIKE)
@@ -229,6 +232,9 @@ def main() -> None:
     print(f"ratio              {statistics.median(found):7.2f}  (min {min(found):.2f}, max {max(found):.2f})")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory        {peak:7.2f} GiB, both loops, of the first process")
+    if arguments.json:
+        result = {"config": arguments.config, "where": described(run, device), "steps": arguments.steps}
+        write_json(arguments.json, result | {"images_per_second": rates, "ratios": found, "peak_gib": peak})
 
 
 if __name__ == "__main__":

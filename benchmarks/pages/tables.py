@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.pages import (
+    cost,
     experiments,
     limits,
     methods,
@@ -41,6 +42,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "scaling": speed.scaling,
     "scaling-avx2": speed.scaling_avx2,
     "network": speed.network,
+    "cost": cost.cost,
     "classify": speed.classify,
     "latency": speed.latency,
     "peers": peers.table_of,
