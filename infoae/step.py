@@ -14,6 +14,7 @@ from infoae import metric_names, objective
 from infoae.average import Average
 from infoae.category_model import CategoryModel
 from infoae.config import Config
+from infoae.device import without_denormals
 from infoae.distributed import collectives
 from infoae.distributed.batchnorm import running_statistics, synchronise
 from infoae.distributed.collectives import Share
@@ -71,6 +72,7 @@ class Step:
         if config.optim.ema_decay:
             self.average = Average(model, config.optim.ema_decay)
 
+    @without_denormals()
     def __call__(
         self,
         images: Tensor,
