@@ -28,6 +28,7 @@ from infoae.data.sampler import steps_an_epoch
 from infoae.device import resolve_precision
 from infoae.distributed import local_group
 from infoae.evaluation.evaluate import evaluate_run
+from infoae.memory import num_parameters
 from infoae.methods.schedules import schedule_of
 from infoae.planning import with_image_shape
 from infoae.pseudolabels.neighbour_graph import nearest_neighbours
@@ -62,7 +63,7 @@ def processes_of(config: Config) -> int:
     if not local_group.possible(CPU):
         return 1
     most = available_cpus() if train.processes == "auto" else train.processes
-    return local_group.size_for(train.batch_size, train.micro_batch_size, most)
+    return local_group.size_for(train.batch_size, train.micro_batch_size, most, 4 * num_parameters(config))
 
 
 def ends_of_epochs(copy: Run, config: Config, train: ImageSet) -> tuple[dict[str, float], float]:

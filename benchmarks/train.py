@@ -34,6 +34,7 @@ from infoae.data.sampler import batches
 from infoae.device import resolve_device, resolve_precision
 from infoae.distributed import collectives, local_group
 from infoae.files import write_json
+from infoae.memory import num_parameters
 from infoae.methods.registry import method_of
 from infoae.methods.schedules import schedule_of
 from infoae.model import InfoAE
@@ -173,7 +174,8 @@ def processes(run: Config, device: torch.device) -> int:
         return 1
     given = run.train.processes
     most = min(available_cpus(), torch.get_num_threads()) if given == "auto" else given
-    return local_group.size_for(run.train.batch_size, run.train.micro_batch_size, most)
+    num_bytes = 4 * num_parameters(run)
+    return local_group.size_for(run.train.batch_size, run.train.micro_batch_size, most, num_bytes)
 
 
 def images_per_second(turn: Turn, device: torch.device, steps: int) -> float:

