@@ -21,10 +21,15 @@ def _trained(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def trained(results: Results) -> list[str]:
+    """How fast infoae and its peers train."""
+    header = ["recipe", "peer", "million parameters: infoae; peer", "infoae, images a second", "peer", "ratio"]
+    return table(header, map(_trained, results.json("peers.json")["training"]))
+
+
 def table_of(results: Results) -> list[str]:
     """How fast infoae and its peers train, then how well and how fast k-means finds categories."""
     found, committed = results.json("peers.json"), results.summary("mnist")["measures"]
-    header = ["recipe", "peer", "million parameters: infoae; peer", "infoae, images a second", "peer", "ratio"]
     categories = [
         [f"{row['method']} on 50 components", percent(row["accuracy"]), f"{row['seconds']:,.1f} s"]
         for row in found["clusterings"]
@@ -32,9 +37,4 @@ def table_of(results: Results) -> list[str]:
     accuracy, seconds = (committed[name]["mean"] for name in ("accuracy", "seconds_training"))
     categories.append(["infoae, recipe `mnist`", percent(accuracy), f"{seconds:,.0f} s"])
     fitted = f"categories, fitted on {found['images_fitted']:,} images"
-    return [
-        *results.source("peers"),
-        *table(header, map(_trained, found["training"])),
-        "",
-        *table([fitted, "accuracy", "time"], categories),
-    ]
+    return [*results.source("peers"), *trained(results), "", *table([fitted, "accuracy", "time"], categories)]

@@ -46,6 +46,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "classify": speed.classify,
     "latency": speed.latency,
     "peers": peers.table_of,
+    "peers-short": peers.trained,
     "train-h100": speed.train_h100,
     "step": performance.step,
     "step-busy": performance.busy,
