@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infoae import networks
+from infoae import convolutional, networks
 from infoae.category_model import Array, CategoryModel
 from infoae.config import Features, Model
 from infoae.errors import InfoAEError
@@ -50,8 +50,8 @@ class InfoAE(CategoryModel):
             normalised=config.architecture == "infogan",
         )
         self.classifier = networks.Classifier(config.latent_dim, config.hidden_dim, self.num_over_categories)
-        self.discriminator = networks.Discriminator(networks.features(config, config.critic_norm))
-        critic = networks.features(config, config.self_critic_norm or config.critic_norm)
+        self.discriminator = networks.Discriminator(convolutional.features(config, config.critic_norm))
+        critic = convolutional.features(config, config.self_critic_norm or config.critic_norm)
         spectral = config.self_critic_norm == "spectral"
         self.self_critic = networks.SelfCritic(critic, config.latent_dim, config.hidden_dim, spectral)
         if config.architecture == "infogan":

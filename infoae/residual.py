@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infoae.config import Model
-from infoae.networks import Features, features
+from infoae.convolutional import Features, features
 
 STEM_SIZE = 16
 """Pixels of a side that the stem halves down to."""

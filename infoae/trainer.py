@@ -17,10 +17,10 @@ from torch import Tensor
 
 from infoae import metric_names
 from infoae.config import Config
-from infoae.cpus import FreeCpus, available_cpus
 from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import batches, steps_an_epoch
 from infoae.distributed import collectives, local_group
+from infoae.distributed.sharing import Sharing
 from infoae.errors import InfoAEError
 from infoae.evaluation import evaluate
 from infoae.files import naming
@@ -33,11 +33,6 @@ from infoae.runs import checkpoint
 from infoae.runs.checkpoint import Checkpoint
 from infoae.runs.run import METRICS, Run
 from infoae.step import Step, StepResult
-
-NEARLY_FREE = 0.4
-"""Of a CPU, what other programs may take of it for it to be free."""
-ASK_SECONDS = 5.0
-"""After which it is asked again, where threads compute."""
 
 Metrics = dict[str, float]
 Ints = NDArray[np.int64]
@@ -98,8 +93,7 @@ class Trainer:
         self.step = Step(method_of(config).build(config), config, device, precision)
         self.partners = Partners(run, self.schedule, self.images, self.features, device)
         self.pseudo_labels = PseudoLabels(run, self.schedule, self.partners, len(self.images), device)
-        self._free_cpus = FreeCpus(min(available_cpus(), torch.get_num_threads()))
-        self._processes, self._asked = 1, time.monotonic()
+        self.sharing = Sharing(config.train, device, self.step.num_bytes)
         self._scored_partners: Ints | None = None  # the same in each epoch
         self.done, self.seconds = 0, 0.0
         self._spent, self._waited = 0.0, 0.0  # seconds since metrics were last logged
@@ -143,42 +137,18 @@ class Trainer:
         stopped = False
         while self.done < self.total_steps and not stopped and not self._stops_early():
             epoch = self.done // self.steps_per_epoch
-            self._processes = self._number_of_processes()
             work = partial(self._take_steps, reporters, should_stop)
-            stopped = local_group.run(self._processes, work, self.step.num_bytes)
+            stopped = local_group.run(self.sharing.begin(), work, self.step.num_bytes)
             score = self._finish_epoch(epoch, reporters) if self.done % self.steps_per_epoch == 0 else None
             if collectives.is_main():  # the others wait for it in their next step
                 self._save(score, reporters)
         return self.done == self.total_steps or self._stops_early()
 
-    def _number_of_processes(self) -> int:
-        """Return how many processes share the batches of the next epoch."""
-        train = self.config.train
-        if not local_group.possible(self.step.device):
-            return 1
-        most = train.processes
-        if most == "auto":
-            most = self._use_free_cpus()
-        return local_group.size_for(train.batch_size, train.micro_batch_size, most, self.step.num_bytes)
-
-    def _use_free_cpus(self) -> int:
-        """Let as many threads compute as there are free CPUs, and return how many those are.
-
-        Threads wait for each other at every operation: beside another program, one alone is up to ten times as fast.
-        """
-        free = max(1, int(self._free_cpus.since_last_asked() + NEARLY_FREE))
-        torch.set_num_threads(free)
-        self._asked = time.monotonic()
-        return free
-
     def _take_steps(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool]) -> bool:
         """Train to the end of the epoch, or until `should_stop` after a step on any rank: returns whether it did."""
         epoch, position = divmod(self.done, self.steps_per_epoch)
-        chosen = self.config.train.processes == "auto" and local_group.possible(self.step.device)
-        by_threads = self._processes == 1 and chosen
         for indices in self._batches(epoch)[position:]:
-            if by_threads and time.monotonic() - self._asked > ASK_SECONDS:
-                self._use_free_cpus()
+            self.sharing.follow()
             self._take_step(epoch, indices, reporters if local_group.is_first() else ())
             if collectives.any_rank(should_stop(), self.step.device):
                 return True
@@ -322,5 +292,11 @@ class Trainer:
         images_a_step = len(self.images) / steps_an_epoch(len(self.images), self.config.train.batch_size)
         left = round((self.total_steps - self.done) * images_a_step)
         return Moment(
-            self.done, self.total_steps, epoch, self.config.train.epochs, left, images_per_second, self._processes
+            self.done,
+            self.total_steps,
+            epoch,
+            self.config.train.epochs,
+            left,
+            images_per_second,
+            self.sharing.processes,
         )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from infoae import networks
+from infoae import convolutional, networks
 from infoae.config import Config, Model
 from infoae.model import InfoAE
 from tests.helpers.models import sides_of
@@ -35,11 +35,11 @@ def test_the_generator_may_have_more_hidden_units() -> None:
 
 
 def test_stages_halve_down_to_four_pixels() -> None:
-    assert networks.stage_sizes(28) == [28, 14, 7, 3]
-    assert networks.stage_sizes(32) == [32, 16, 8, 4]
-    assert networks.stage_channels(32, 5) == [32, 64, 128, 256, 256]
-    assert networks.stage_sizes(28, 8) == [28, 14, 7]
-    assert networks.stage_sizes(8, 8) == [8, 4]
+    assert convolutional.stage_sizes(28) == [28, 14, 7, 3]
+    assert convolutional.stage_sizes(32) == [32, 16, 8, 4]
+    assert convolutional.stage_channels(32, 5) == [32, 64, 128, 256, 256]
+    assert convolutional.stage_sizes(28, 8) == [28, 14, 7]
+    assert convolutional.stage_sizes(8, 8) == [8, 4]
 
 
 def test_architecture_infogan_is_that_of_its_authors() -> None:
@@ -58,7 +58,7 @@ def test_normalisation_everywhere_but_in_first_and_last_layers_and_no_pooling() 
     modules = list(model.modules())
     assert not any("Pool" in type(module).__name__ for module in modules)
     for network in (model.encoder, model.discriminator, model.self_critic):
-        assert isinstance(network.features, networks.Features)
+        assert isinstance(network.features, convolutional.Features)
         layers = list(network.features)
         assert not isinstance(layers[1], nn.BatchNorm2d)  # after the first convolution
         convolutions = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infoae.config import Features, Model
+from infoae.convolutional import ConvFeatures
 from infoae.model import InfoAE
-from infoae.networks import ConvFeatures
 from infoae.residual import BasicBlock, ResidualFeatures
 
 SMALL: dict[str, Any] = {"width": 4, "hidden_dim": 8, "latent_dim": 6}

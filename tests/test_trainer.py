@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from infoae.config import Config, recipes
-from infoae.cpus import FreeCpus
 from infoae.data import ImageSet
-from infoae.distributed import local_group
 from infoae.errors import InfoAEError, UsageError
 from infoae.evaluation import evaluate
 from infoae.planning import planned, with_image_shape
@@ -288,41 +286,3 @@ def test_the_image_shape_comes_from_the_data_or_must_agree(
 def test_a_single_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 2 images"):
         planned("smoke", ["data.limit=1"], tmp_path, None)
-
-
-class FakeCpus(FreeCpus):
-    """So many of four CPUs, left free by other programs."""
-
-    def __init__(self, free: float) -> None:
-        super().__init__(4)
-        self.free = free
-
-    def since_last_asked(self) -> float:
-        return self.free
-
-
-@pytest.mark.parametrize(("free", "processes"), [(2.0, 2), (1.0, 1), (1.7, 2), (1.5, 1), (0.2, 1), (-0.5, 1), (4.0, 4)])
-def test_as_many_processes_share_a_batch_as_cpus_are_free(
-    make_trainer: MakeTrainer, tiny_config: Config, monkeypatch: pytest.MonkeyPatch, free: float, processes: int
-) -> None:
-    monkeypatch.setattr(local_group, "possible", lambda _device: True)
-    trainer = make_trainer(recipes.replaced(tiny_config, {"train.batch_size": 256}, "test"))
-    trainer._free_cpus = FakeCpus(free)
-    assert trainer._number_of_processes() == processes
-    few = make_trainer(recipes.replaced(tiny_config, {"train.batch_size": 63}, "test"), "few")
-    few._free_cpus = FakeCpus(free)
-    assert few._number_of_processes() == 1
-    monkeypatch.setattr(local_group, "possible", lambda _device: False)
-    assert trainer._number_of_processes() == 1
-
-
-def test_processes_that_were_asked_for_are_taken_whatever_is_free(
-    make_trainer: MakeTrainer, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(local_group, "possible", lambda _device: True)
-    three = recipes.replaced(tiny_config, {"train.batch_size": 100, "train.processes": 3}, "test")
-    trainer = make_trainer(three)
-    trainer._free_cpus = FakeCpus(0.2)
-    assert trainer._number_of_processes() == 3
-    halves = make_trainer(recipes.replaced(three, {"train.micro_batch_size": 50}, "test"), "halves")
-    assert halves._number_of_processes() == 2  # each with a whole micro-batch

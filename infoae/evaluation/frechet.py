@@ -67,6 +67,6 @@ def distance(first: Floats, second: Floats) -> float:
 
 @cache
 def _network() -> FeatureNetwork:
-    network: FeatureNetwork = FeatureNetwork().eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network: FeatureNetwork = FeatureNetwork().eval().to(memory_format=torch.channels_last)
     network.load_state_dict(load((files("infoae.evaluation") / WEIGHTS).read_bytes()))
     return network

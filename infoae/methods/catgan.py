@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from infoae import losses, networks
+from infoae import convolutional, losses, networks
 from infoae.category_model import CategoryModel
 from infoae.config import Config, Model
 from infoae.distributed.collectives import Share, Subset
@@ -28,7 +28,8 @@ class CatGAN(CategoryModel):
     no_generator = "CatGAN draws from noise alone: no category can be asked for"
 
     def __init__(self, config: Model) -> None:
-        num_categories, features = number_of_categories(config), networks.features(config, config.critic_norm)
+        num_categories = number_of_categories(config)
+        features = convolutional.features(config, config.critic_norm)
         super().__init__(config, num_categories, features.num_features, config.noise_dim)
         self.encoder = features
         self.classifier = nn.Linear(features.num_features, num_categories)

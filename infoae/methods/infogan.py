@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from infoae import losses, networks
 from infoae.category_model import CategoryModel
 from infoae.config import Config, Model
+from infoae.convolutional import Features, features
 from infoae.distributed.collectives import Share, Subset
 from infoae.methods.method import Side, drawn, number_of_categories, parameters, wanted
-from infoae.networks import Features
 from infoae.objective import Batch, Terms
 from infoae.stages import Stage
 
@@ -46,7 +46,7 @@ class InfoGAN(CategoryModel):
         num_categories = number_of_categories(config)
         super().__init__(config, num_categories, config.hidden_dim, config.noise_dim + config.continuous_dim)
         self.num_codes = config.continuous_dim
-        self.encoder: Recognition = Recognition(networks.features(config, config.critic_norm), config.hidden_dim)
+        self.encoder: Recognition = Recognition(features(config, config.critic_norm), config.hidden_dim)
         self.classifier = nn.Linear(config.hidden_dim, num_categories)
         self.codes = nn.Linear(config.hidden_dim, 2 * self.num_codes) if self.num_codes else None
         self.discriminator = nn.Linear(self.encoder.features.num_features, 1)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infoae import losses, networks
+from infoae import convolutional, losses, networks
 from infoae.category_model import CategoryModel
 from infoae.config import Config, Model
 from infoae.distributed.collectives import Share, Subset
@@ -30,7 +30,7 @@ class PixelGANAE(CategoryModel):
     no_decoder = "a PixelGAN autoencoder's code is the category: to decode it is to draw"
 
     def __init__(self, config: Model) -> None:
-        num_categories, features = number_of_categories(config), networks.features(config)
+        num_categories, features = number_of_categories(config), convolutional.features(config)
         channels, image_size = config.image_shape()
         super().__init__(config, num_categories, features.num_features, channels * image_size**2)
         self.encoder = features

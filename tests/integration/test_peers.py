@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks import peers, train
 from benchmarks.pages.peers import table_of
 from benchmarks.pages.results import Results
-from infoae import data, losses, networks, patches, polyphase
+from infoae import convolutional, data, losses, patches, polyphase
 from infoae.config import Config, recipes
 from infoae.distributed import local_group
 from infoae.planning import with_image_shape
@@ -41,7 +41,7 @@ def test_the_loops_of_others_have_torchs_own_layers(recipe: str, monkeypatch: py
     def refused(*_: object) -> None:
         raise AssertionError("a layer of infoae's own")
 
-    for module, name in ((patches._Convolve, "forward"), (networks._AsItLies, "forward"), (polyphase, "_phases")):
+    for module, name in ((patches._Convolve, "forward"), (convolutional._AsItLies, "forward"), (polyphase, "_phases")):
         monkeypatch.setattr(module, name, refused)
     run, images = loaded(recipe)
     for loop in peers.peers_of(recipe, run, images, torch.device("cpu")).values():
