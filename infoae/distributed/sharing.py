@@ -24,7 +24,7 @@ class Sharing:
 
     def __init__(self, train: Train, device: torch.device, num_bytes: int) -> None:
         self._train, self._device, self._num_bytes = train, device, num_bytes
-        self.cpus = FreeCpus(min(available_cpus(), torch.get_num_threads()))
+        self.cpus, self.most = FreeCpus(available_cpus()), torch.get_num_threads()
         self.processes = 1
         self._asked = time.monotonic()
 
@@ -44,7 +44,7 @@ class Sharing:
             self._use_free_cpus()
 
     def _use_free_cpus(self) -> int:
-        free = max(1, int(self.cpus.since_last_asked() + NEARLY_FREE))
+        free = max(1, min(self.most, int(self.cpus.since_last_asked() + NEARLY_FREE)))
         torch.set_num_threads(free)
         self._asked = time.monotonic()
         return free

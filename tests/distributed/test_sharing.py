@@ -38,7 +38,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def beside(free: float, num_bytes: int = 0, **train: Any) -> Sharing:
     made = Sharing(Train(**train), CPU, num_bytes)
-    made.cpus = FakeCpus(free)
+    made.cpus, made.most = FakeCpus(free), 4
     return made
 
 
@@ -67,6 +67,12 @@ def test_networks_large_beside_the_batch_are_computed_by_threads() -> None:
     assert made.begin() == 1
     assert torch.get_num_threads() == 3
     assert beside(3.0, num_bytes=64 * local_group.BYTES_A_SAMPLE, batch_size=256).begin() == 3
+
+
+def test_no_more_than_the_threads_that_pytorch_has() -> None:
+    made = beside(4.0, batch_size=256)
+    made.most = 3  # as OMP_NUM_THREADS says
+    assert made.begin() == 3
 
 
 def test_threads_follow_the_free_cpus_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
