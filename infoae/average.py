@@ -32,7 +32,8 @@ class Average:
         self.n_averaged += 1
         (averages, counts), (values, new_counts) = self._tensors
         torch._foreach_lerp_(averages, values, weight)
-        torch._foreach_copy_(counts, new_counts)
+        if counts:  # networks without batch normalisation have none
+            torch._foreach_copy_(counts, new_counts)
         for average, value in zip(*(each.buffers(recurse=False) for each in self._models), strict=True):
             if average.is_floating_point():
                 average.lerp_(value, weight)

@@ -147,7 +147,7 @@ def test_without_pictures_a_merge_changes_no_answer(run: Run, mnist: tuple[Image
     expected = before[:, [0, 1, 2, 3, 4, 5, 6, 8, 9]]
     expected[:, 4] += before[:, 7]
     torch.testing.assert_close(after, expected)
-    assert found.moved == {}
+    assert {category for _, category in found.moved} <= {4}  # of a picture between three, the one that holds two
 
 
 def test_a_picture_that_is_not_of_its_category_leaves_it(
