@@ -25,11 +25,8 @@ class Stage:
     """Whether images are generated and judged. An epoch without has no score, and its x is augmented, too."""
     on_learned_features: bool = False
     """Whether the encoder is given the features that it has learnt. They stay as they are, and nothing is augmented."""
-
-    @property
-    def answers(self) -> bool:
-        """Whether the heads are trained, so that their answers say something."""
-        return self.losses != ("contrastive",)
+    answers: bool = True
+    """Whether what answers is trained, so that the answers say something."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Schedule:
     @property
     def first_scored_epoch(self) -> int:
         """The first epoch, counted from 0, that has a score: before it, not everything has been trained."""
-        return next(stage.epochs.start for stage in self.stages if stage.adversarial)
+        return next(stage.epochs.start for stage in self.stages if stage.adversarial and stage.answers)
 
     @property
     def epochs_before_vote(self) -> int:

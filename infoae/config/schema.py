@@ -78,7 +78,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
         weights, model = self.objective.weights, self.model
-        zeroth = self.stages.representation_epochs
+        generation, zeroth = self.stages.generation_epochs, self.stages.representation_epochs
         first, second = self.stages.mutual_information_epochs, self.stages.pseudo_label_epochs
         if weights.pseudo_label and not (model.num_heads > 1 and model.num_over_categories and first):
             raise ValueError(
@@ -97,6 +97,11 @@ class Config(Section):
             raise ValueError("pseudo_labels.anchor_hops are between neighbours: set objective.pairs to them")
         if second and not weights.pseudo_label:
             raise ValueError("stages.pseudo_label_epochs train on objective.weights.pseudo_label, which is 0")
+        if generation >= self.train.epochs:
+            raise ValueError(
+                f"stages.generation_epochs {generation} leave none of {self.train.epochs} train.epochs to find "
+                "categories"
+            )
         if zeroth + first + second >= self.train.epochs:
             before = f"stages.representation_epochs {zeroth}, " if zeroth else "stages."
             raise ValueError(

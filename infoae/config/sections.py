@@ -175,8 +175,11 @@ class Objective(Section):
 
 
 class Stages(Section):
-    """How many of train.epochs come before the adversarial stage, in which everything is trained; not in the paper."""
+    """How many of train.epochs come before the adversarial stage, in which everything is trained; not in the papers."""
 
+    generation_epochs: Count = 0
+    """Epochs of InfoGAN's first stage: generator and discriminator alone, so that categories are sought among images
+    that look like data already."""
     representation_epochs: Count = 0
     """Epochs of the stage before all others: the encoder alone learns by the contrastive loss, so that neighbours can
     be sought in its features."""

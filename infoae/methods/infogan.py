@@ -6,6 +6,8 @@ is the answer of the trained model. Both sides minimise the information terms. `
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -85,13 +87,17 @@ class InfoGANMethod:
         share: Share,
         random: torch.Generator,
     ) -> Batch:
-        """Return x, noise with continuous codes, and categories."""
-        return drawn(model, images[0], share, random)
+        """Return x, noise with continuous codes, categories, and what noise lies on real and on generated images."""
+        x = images[0]
+        on_images = torch.randn(share.total, 2, *x.shape[1:], generator=random) * config.model.image_noise
+        return replace(drawn(model, x, share, random), extra=on_images[share.slice].to(x.device))
 
     def compute(self, model: InfoGAN, config: Config, stage: Stage, batch: Batch, subset: Subset | None) -> Terms:
         """Return the losses of both sides. Real and generated images are normalised apart, as the authors do."""
+        assert batch.extra is not None
+        on_real, on_fake = batch.extra.unbind(1)
         x_gen = model.generated(batch.u, F.one_hot(batch.c, model.num_categories).float())
-        real, fake = model.encoder.features(batch.x), model.encoder.features(x_gen)
+        real, fake = model.encoder.features(batch.x + on_real), model.encoder.features(x_gen + on_fake)
         real_logits, fake_logits = model.discriminator(real).squeeze(1), model.discriminator(fake).squeeze(1)
         z = model.encoder.hidden(fake)
         terms = {

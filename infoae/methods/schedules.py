@@ -33,10 +33,21 @@ def infoae(config: Config) -> Schedule:
     everything = (*MODEL_LOSSES, *CRITIC_LOSSES)
     learned = config.compares_neighbours() and not config.seeks_neighbours_first()
     stages = (
-        Stage("representation", range(learnt_first), _weighted(config, REPRESENTATION_LOSSES), adversarial=False),
+        Stage("representation", range(learnt_first), _weighted(config, REPRESENTATION_LOSSES), False, answers=False),
         Stage("mutual_information", range(learnt_first, first), _weighted(config, on_latents), False, learned),
         Stage("pseudo_labels", range(first, second), _weighted(config, learnt), False, learned),
         Stage("adversarial", range(second, config.train.epochs), _weighted(config, everything), True, learned),
+    )
+    return Schedule(config, tuple(stage for stage in stages if stage.epochs))
+
+
+def infogan(config: Config) -> Schedule:
+    """Return InfoGAN's one or two stages: generation, then adversarial with the information."""
+    first, judged = config.stages.generation_epochs, ("generator", "discriminator")
+    everything = (*judged, "category_information", "continuous_information")
+    stages = (
+        Stage("generation", range(first), _weighted(config, judged), True, answers=False),
+        Stage("adversarial", range(first, config.train.epochs), _weighted(config, everything), True),
     )
     return Schedule(config, tuple(stage for stage in stages if stage.epochs))
 
@@ -53,7 +64,7 @@ def adversarial(*names: str) -> Callable[[Config], Schedule]:
 
 SCHEDULES: dict[str, Callable[[Config], Schedule]] = {
     "infoae": infoae,
-    "infogan": adversarial("generator", "discriminator", "category_information", "continuous_information"),
+    "infogan": infogan,
     "aae": adversarial(
         "reconstruction",
         "category_adversarial",

@@ -50,6 +50,7 @@ def losses_of(config: Config, images: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 RESIDUAL = ("model.encoder=residual", "model.encoder_blocks=2")
+GENERATION = ("stages.generation_epochs=1", "model.image_noise=0.3")
 
 
 def test_every_method_has_a_schedule_a_recipe_and_a_name() -> None:
@@ -59,7 +60,7 @@ def test_every_method_has_a_schedule_a_recipe_and_a_name() -> None:
         assert registry.METHODS[method].build(tiny_config_of(method)).method == method
 
 
-@pytest.mark.parametrize(("method", "settings"), [*((method, ()) for method in METHODS), ("infoae", RESIDUAL)])
+@pytest.mark.parametrize(("method", "settings"), [*((method, ()) for method in METHODS), ("infoae", RESIDUAL), ("infogan", GENERATION)])
 def test_it_resumes_exactly_and_is_evaluated_drawn_and_exported(
     method: str,
     settings: tuple[str, ...],
@@ -209,6 +210,31 @@ def test_a_setting_of_other_methods_is_refused_with_its_methods(method: str) -> 
         assert f"method {method} does not have {key} (of {', '.join(methods_of(key))})" in str(caught.value)
         assert "\n" not in str(caught.value)
     assert recipes.parse(recipes.dump(config), "dump") == config
+
+
+@pytest.mark.parametrize("method", methods_of("model.image_noise"))
+def test_noise_lies_on_all_images_that_are_judged_and_on_none_that_are_classified(method: str) -> None:
+    step = stepping(tiny_config_of(method, "model.image_noise=0.5"))
+    seen: list[torch.Tensor] = []
+    features = step.model.encoder.features if method == "infogan" else step.model.encoder
+    features.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    x = torch.full((8, 1, 28, 28), 0.25)
+    batch = step.draw(x, 0, schedule_of(step.config).stages[-1], Share(0, 8, 8))
+    step.method.compute(step.model, step.config, schedule_of(step.config).stages[-1], batch, None)
+    real, fake = seen
+    assert (real - x).std().item() == pytest.approx(0.5, rel=0.05)
+    with torch.no_grad():
+        assert batch.c is not None and batch.u is not None
+        smooth = step.model.generated(batch.u, torch.nn.functional.one_hot(batch.c, 10).float())
+    assert (fake - smooth).std().item() == pytest.approx(0.5, rel=0.05)
+    step.model.eval().classify(x)
+    torch.testing.assert_close(seen[-1], x)
+
+
+def test_generation_must_leave_epochs_to_find_categories() -> None:
+    expected = r"stages\.generation_epochs 2 leave none of 2 train\.epochs to find categories"
+    with pytest.raises(UsageError, match=expected):
+        tiny_config_of("infogan", "stages.generation_epochs=2", "train.epochs=2")
 
 
 def test_an_unknown_method_lists_those_there_are() -> None:

@@ -137,6 +137,20 @@ class Witness:
         self.labels.append(len(np.load(path)) if path.exists() else 0)
 
 
+def test_infogan_generates_first() -> None:
+    settings = ["stages.generation_epochs=2", "train.epochs=5", "optim.decay_epochs=1"]
+    schedule = schedule_of(recipes.load("infogan", settings))
+    assert [set(stage.losses) for stage in schedule.stages] == [
+        {"generator", "discriminator"},
+        {"generator", "discriminator", "category_information", "continuous_information"},
+    ]
+    assert list(schedule.table())[1:] == [
+        ("1-2", "generation", "constant", "save"),
+        ("3-4", "adversarial", "constant", "score, save"),
+        ("5", "adversarial", "falling to 0", "score, save"),
+    ]
+
+
 EVERYTHING = (*WITH_HEADS, "stages.mutual_information_epochs=2", "objective.weights.latent_matching=1")
 
 
