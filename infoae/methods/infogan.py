@@ -6,6 +6,7 @@ is the answer of the trained model. Both sides minimise the information terms. `
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -55,6 +56,17 @@ class InfoGAN(CategoryModel):
         self.generator = networks.decoder(config, self.noise_dim + num_categories)
         if config.architecture == "infogan":
             networks.initialise(self)
+        self._balance()
+
+    @torch.no_grad()
+    def _balance(self) -> None:
+        """Let a category move the generator's first layer as much as all noise does, whose values have variance 1/3.
+
+        Otherwise the generator learns to draw everything from the noise first, whose part is twenty times as large.
+        """
+        first = self.generator.layers[0]
+        assert isinstance(first, nn.Linear)
+        first.weight[:, self.noise_dim :] *= math.sqrt(self.noise_dim / 3)
 
     def generated(self, u: Tensor, c: Tensor) -> Tensor:
         """Return images (B, C, H, W) in [0, 1] of noise u (B, U) in [-1, 1] and one-hot categories c (B, K)."""

@@ -231,6 +231,22 @@ def test_noise_lies_on_all_images_that_are_judged_and_on_none_that_are_classifie
     torch.testing.assert_close(seen[-1], x)
 
 
+@pytest.mark.parametrize("architecture", ["dcgan", "infogan"])
+def test_infogan_begins_with_a_category_that_moves_its_generator_as_much_as_all_noise_does(architecture: str) -> None:
+    torch.manual_seed(0)
+    settings = (f"model.architecture={architecture}", "model.width=32", "model.feature_dim=512")
+    model = registry.METHODS["infogan"].build(tiny_config_of("infogan", *settings))
+    inputs = torch.cat([torch.rand(4000, model.noise_dim) * 2 - 1, torch.eye(10).repeat(400, 1)], 1)
+    weight = next(layer.weight for layer in model.generator.modules() if isinstance(layer, torch.nn.Linear)).detach()
+    of_noise, of_category = (
+        part @ rows
+        for part, rows in zip(
+            inputs.split([model.noise_dim, 10], 1), weight.T.split([model.noise_dim, 10]), strict=True
+        )
+    )
+    assert of_category.square().mean().item() == pytest.approx(of_noise.square().mean().item(), rel=0.1)
+
+
 def test_generation_must_leave_epochs_to_find_categories() -> None:
     expected = r"stages\.generation_epochs 2 leave none of 2 train\.epochs to find categories"
     with pytest.raises(UsageError, match=expected):
