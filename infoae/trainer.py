@@ -19,6 +19,7 @@ from infoae import metric_names
 from infoae.config import Config
 from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import batches, steps_an_epoch
+from infoae.data.shards import Shards
 from infoae.distributed import collectives, local_group
 from infoae.distributed.sharing import Sharing
 from infoae.errors import InfoAEError
@@ -115,7 +116,7 @@ class Trainer:
         if not collectives.same_everywhere(saved.step, self.step.device):
             raise InfoAEError(f"the workers see different checkpoints of {self.run.name}: put --runs on shared storage")
         if not collectives.same_everywhere(len(self.images), self.step.device):
-            raise InfoAEError(f"the workers see different images: put {self.config.data.root} on shared storage")
+            raise InfoAEError(f"the workers see different images: put {self.config.data.place} on shared storage")
         if saved.step > self.total_steps or saved.epoch != saved.step // self.steps_per_epoch:
             raise InfoAEError(
                 f"checkpoint {path} is of step {saved.step} in epoch {saved.epoch}: {len(self.images)} images and the "
@@ -147,8 +148,11 @@ class Trainer:
     def _take_steps(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool]) -> bool:
         """Train to the end of the epoch, or until `should_stop` after a step on any rank: returns whether it did."""
         epoch, position = divmod(self.done, self.steps_per_epoch)
-        for indices in self._batches(epoch)[position:]:
+        coming = self._batches(epoch)[position:]
+        for number, indices in enumerate(coming):
             self.sharing.follow()
+            if isinstance(self.images, Shards):
+                self.images.expect(coming, number)
             self._take_step(epoch, indices, reporters if local_group.is_first() else ())
             if collectives.any_rank(should_stop(), self.step.device):
                 return True

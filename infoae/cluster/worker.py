@@ -28,7 +28,7 @@ from infoae.errors import UsageError, machine_errors
 from infoae.features import torchvision
 from infoae.loading import load_training
 from infoae.results import Team
-from infoae.runs import checkpoint, environment
+from infoae.runs import checkpoint, environment, images
 from infoae.runs.run import Run
 from infoae.runs.storage import Storage
 from infoae.trainer import Metrics, Moment, Reporter, Trainer
@@ -98,7 +98,9 @@ def _work(arguments: dict[str, Any]) -> None:
     precision = common_precision(config.train.precision, device)
     with _run_folder(job) as run, logged_as(run.name, ray.train.get_context().get_world_rank()) as log:
         torchvision.prepare(config.features)  # this machine may not have it yet
-        trainer = Trainer(run, config, load_training(config), device, precision)
+        train = load_training(config)
+        images.refuse_changed(run, train.images, config.data)  # this worker may have come later
+        trainer = Trainer(run, config, train, device, precision)
         trainer.restore(checkpoint.newest(run.checkpoints))
         log.step = trainer.done
         reporters: list[Reporter] = [Observer(log, device)]
