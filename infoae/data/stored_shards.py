@@ -94,22 +94,38 @@ def copy_ahead(shards: Iterable[StoredShard]) -> None:
 
 _wanted: queue.SimpleQueue[StoredShard] = queue.SimpleQueue()
 _threads: list[threading.Thread] = []
+_idle = threading.Condition()
+_copying = 0
 _forked = False
 
 
 def _copy_wanted() -> None:
+    global _copying
     while True:
+        shard = _wanted.get()
+        with _idle:
+            _copying += 1
         with suppress(Exception):
-            _wanted.get().open()
+            opened(shard.file)
+        with _idle:
+            _copying -= 1
+            _idle.notify_all()
+
+
+def _wait_until_idle() -> None:
+    """Before a fork: or the new process would hold, as long as it lives, the locks of what is being copied."""
+    _idle.acquire()
+    _idle.wait_for(lambda: not _copying)
 
 
 def _mark_forked() -> None:
     global _forked
     _forked = True
+    _idle.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_mark_forked)
+    os.register_at_fork(before=_wait_until_idle, after_in_parent=_idle.release, after_in_child=_mark_forked)
 
 
 def _copy_apart(file: StoredFile) -> None:

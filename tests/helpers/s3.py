@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from http.client import HTTPConnection, HTTPException
@@ -78,6 +80,12 @@ class S3Server:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def pause(self, seconds: float) -> None:
+        """Let it answer nothing for so long; returns at once."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+        threading.Timer(seconds, os.kill, (self._process.pid, signal.SIGCONT)).start()
 
     def put(self, folder: Path, path: str) -> str:
         """Copy a folder into the bucket, and return its address there."""

@@ -294,3 +294,12 @@ def test_a_process_that_was_forked_has_its_copies_made_by_another(server: S3Serv
     server.write("digits/train/00003.npy", (digits / "train" / "00004.npy").read_bytes())
     with pytest.raises(InfoAEError, match=r"digits/train/00003\.npy has changed since this command began"):
         local_group.run(2, lambda: read(slice(75, 100)))
+
+
+def test_a_fork_while_copies_are_made_leaves_no_lock_behind(server: S3Server, digits: Path) -> None:
+    shards = Shards(f"{server.put(digits, 'digits')}/train")
+    server.pause(2)
+    shards.expect(np.array_split(np.arange(300), 30), 0)
+    time.sleep(0.5)
+    found = local_group.run(2, lambda: shards[:200].sum())
+    assert found == shards[:200].sum()
