@@ -37,19 +37,18 @@ class Keeping(Silent):
         self.copies.append(Run(shutil.copytree(self.run.path, copy)))
 
 
-def upload(run: Run, uri: str, seconds: float | None) -> tuple[bool, float]:
-    """Upload, and kill the process after so many seconds; returns whether it ended before, and after how many."""
+def upload(run: Run, uri: str, kill_after: float | None) -> float | None:
+    """Upload, and kill the process after so many seconds; returns how long it took, None if it was killed before."""
     command = [sys.executable, "-m", "tests.faults.uploading", str(run.path), uri]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begins\n"
-        started = time.monotonic()
-        if seconds is not None:
-            time.sleep(seconds)
+        if kill_after is not None:
+            time.sleep(kill_after)
             process.kill()
-        ended = process.stdout.readline() == "ended\n"
-    return ended, time.monotonic() - started
+        said = process.stdout.readline()
+    return float(said) if said else None
 
 
 @pytest.mark.slow
@@ -74,23 +73,25 @@ def test_what_is_stored_is_whole_whenever_uploads_are_killed(
 
     moments, reached, cut = random.Random(11), [6], 0
     with storage(kind, tmp_path) as store:
-        ended, first = upload(kept.copies[0], store.uri, None)
-        assert ended
+        longest = upload(kept.copies[0], store.uri, None)
         for copy in kept.copies[1:-1]:
-            ended, _ = upload(copy, store.uri, moments.uniform(0, first))
-            cut += not ended
+            assert longest is not None
+            took = upload(copy, store.uri, moments.uniform(0, 1.2 * longest))
+            longest = took or longest
+            cut += took is None
             pulled = Run(tmp_path / "pulled" / copy.path.parent.name / "run")
             store.pull(pulled)
             newest = checkpoint.read(copy.checkpoint("newest")).step
             again = gone_on_with(pulled)
-            assert again.done in ({newest} if ended else {reached[-1], newest})
-            assert [line["step"] for line in pulled.metrics() if "loss/reconstruction" in line] == list(
-                range(1, again.done + 1)
-            )
+            # A server may end what it was asked for only after the pull before this one.
+            assert reached[-1] <= again.done <= newest
+            assert again.done == newest or took is None
+            steps = [line["step"] for line in pulled.metrics() if "loss/reconstruction" in line]
+            assert steps == list(range(1, again.done + 1))
             for path in pulled.checkpoints.iterdir():
                 checkpoint.load(path)
             reached.append(again.done)
-    print(f"{kind}: {cut} of {KILLS} were cut short, of {first:.2f} s; stored after each: {reached[1:]}")  # noqa: T201
+    print(f"{kind}: {cut} of {KILLS} were cut short; stored after each: {reached[1:]}")  # noqa: T201
     assert cut >= KILLS // 2
     assert len(set(reached)) > 1
     again.fit([])

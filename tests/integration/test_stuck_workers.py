@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import re
@@ -38,27 +39,25 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_that_is_stopped_is_found_and_costs_a_restart(
     ray_cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    stopped: list[float] = []
+    stopped: list[dt.datetime] = []
 
     def stop() -> None:
         os.kill(next(pid for node in ray_cluster.worker_nodes for pid in train_workers(node)), signal.SIGSTOP)
-        stopped.append(time.monotonic())
+        stopped.append(dt.datetime.now(dt.UTC))
 
-    after(tmp_path / "stopped", 62, stop)  # in the eleventh epoch of six steps, long after its first words
-    planned = plan(tmp_path, "stopped", "train.epochs=12")
-    result = driver.run(planned, "disabled", Request(2, 2, 1, ray_cluster.address), None, 3)
-    assert (result.finished, result.step, result.restarts) == (True, 72, 1)
+    after(tmp_path / "stopped", 14, stop)  # in the third epoch of six steps
+    result = driver.run(plan(tmp_path, "stopped"), "disabled", Request(2, 2, 1, ray_cluster.address), None, 3)
+    assert (result.finished, result.step, result.restarts) == (True, 24, 1)
     run = Run(tmp_path / "stopped")
-    assert metric_steps(run) == list(range(1, 73))
-    silent = (
-        r"worker [01] on [\d.]+ has said nothing for more seconds than 20 \(INFOAE_MAX_SILENCE raises it\), last of "
-    )
-    why = silent + r"(step|what follows step) \d\d[ ,\w]*"
-    assert re.match(why + r", 20\d\d-", status.of_run(run).lost or "")
-    found = re.search(why + ": it is ended", capfd.readouterr().err)
-    assert found is not None
-    assert time.monotonic() - stopped[0] < 120
-    assert json.loads((run.path / "environment.json").read_text())[1]["step"] == 60
+    assert metric_steps(run) == list(range(1, 25))
+    longer = rf"for more seconds than {PATIENCE} \(INFOAE_MAX_SILENCE raises it\)"
+    silent = rf"worker [01] on [\d.]+ has said nothing {longer}"
+    why = rf"{silent}, last of (step|what follows step|what comes before its first step)[ ,\w]*"
+    lost = re.fullmatch(rf"({why}), (20\S+)", status.of_run(run).lost or "")
+    assert lost is not None
+    assert dt.datetime.fromisoformat(lost[3]) - stopped[0] < dt.timedelta(seconds=PATIENCE + 60)
+    assert f"{lost[1]}: it is ended" in capfd.readouterr().err
+    assert json.loads((run.path / "environment.json").read_text())[1]["step"] == 12
 
 
 @pytest.mark.slow
@@ -67,9 +66,9 @@ def test_sums_that_never_end_are_found_and_cost_a_restart(
     ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(driver, "work", bad_workers.deadlocked_once)
-    planned = plan(tmp_path, "deadlocked", "train.epochs=12")
+    planned = plan(tmp_path, "deadlocked")
     result = driver.run(planned, "disabled", Request(2, 2, 1, ray_cluster.address), None, 3)
-    assert (result.finished, result.step, result.restarts) == (True, 72, 1)
+    assert (result.finished, result.step, result.restarts) == (True, 24, 1)
     lost = status.of_run(Run(tmp_path / "deadlocked")).lost or ""
     assert re.match(
         r"all 2 workers wait: worker [01] on [\d.]+ at .* for \d+ s; worker [01] on [\d.]+ at .* for ", lost
