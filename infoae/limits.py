@@ -78,6 +78,11 @@ MAX_CACHE_BYTES = _limit(
 )
 MAX_NPZ_BYTES = _limit("MAX_NPZ_BYTES", 4_000_000_000, "bytes of the pixels that these write into an `.npz` file")
 
+# Of time.
+MAX_SILENCE = _limit(
+    "MAX_SILENCE", 60, "seconds that a worker of a cluster says nothing, or all wait for each other: `train --nodes`"
+)
+
 FREE_EXPANSION = 1024**3
 """Bytes that a compressed container may become in any case."""
 COUNT, SEED = 2**31 - 1, 2**63 - 1

@@ -129,23 +129,31 @@ class Trainer:
         if collectives.is_main():
             self.run.forget_metrics_after(self.done)
 
-    def fit(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool] = lambda: False) -> bool:
+    def fit(
+        self,
+        reporters: Sequence[Reporter],
+        should_stop: Callable[[], bool] = lambda: False,
+        should_save: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Train to the end, or until `should_stop` after a step on any rank; either way the last step is saved.
 
+        So is one after which `should_save`, asked on the main rank.
         The end is that of all epochs, or the one that train.patience makes. Returns whether it was reached. Raises
         InfoAEError on a loss that is not finite.
         """
         stopped = False
         while self.done < self.total_steps and not stopped and not self._stops_early():
             epoch = self.done // self.steps_per_epoch
-            work = partial(self._take_steps, reporters, should_stop)
+            work = partial(self._take_steps, reporters, should_stop, should_save)
             stopped = local_group.run(self.sharing.begin(), work, self.step.num_bytes)
             score = self._finish_epoch(epoch, reporters) if self.done % self.steps_per_epoch == 0 else None
             if collectives.is_main():  # the others wait for it in their next step
                 self._save(score, reporters)
         return self.done == self.total_steps or self._stops_early()
 
-    def _take_steps(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool]) -> bool:
+    def _take_steps(
+        self, reporters: Sequence[Reporter], should_stop: Callable[[], bool], should_save: Callable[[], bool]
+    ) -> bool:
         """Train to the end of the epoch, or until `should_stop` after a step on any rank: returns whether it did."""
         epoch, position = divmod(self.done, self.steps_per_epoch)
         coming = self._batches(epoch)[position:]
@@ -156,7 +164,7 @@ class Trainer:
             self._take_step(epoch, indices, reporters if local_group.is_first() else ())
             if collectives.any_rank(should_stop(), self.step.device):
                 return True
-            if self._save_is_due() and collectives.is_main():
+            if collectives.is_main() and self.done % self.steps_per_epoch and (self._save_is_due() or should_save()):
                 self._save(None, reporters)
         return False
 
@@ -278,7 +286,7 @@ class Trainer:
 
     def _save_is_due(self) -> bool:
         every = self.config.train.save_every
-        return every is not None and self.done % every == 0 and self.done % self.steps_per_epoch != 0
+        return every is not None and self.done % every == 0
 
     def _save(self, score: float | None, reporters: Sequence[Reporter]) -> None:
         saved = Checkpoint(self.done, self.done // self.steps_per_epoch, self.seconds, score)
