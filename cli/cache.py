@@ -11,16 +11,16 @@ from infoae.cli.options import JsonOption, echo, print_json
 
 
 def cache(
-    clear: Annotated[
-        bool, typer.Option("--clear", help="Remove all prepared pictures that no command reads now.")
-    ] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all that no command reads now.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the pictures that --data PATH has prepared for training, or remove them: they are made anew when needed.
+    """List what is kept for training, or remove it: it is made anew when needed.
+
+    That are the pictures that --data PATH has prepared, and copies of shards that lie in an object store.
 
     They lie in the folder INFOAE_CACHE, by default the user's cache, and take at most INFOAE_MAX_CACHE_BYTES.
     """
-    from infoae.inputs import cache as kept
+    from infoae import kept
 
     found = list(kept.clear()) if clear else [(entry, False) for entry in kept.entries()]
     if as_json:
@@ -35,7 +35,9 @@ def cache(
         for entry, gone in found:
             echo(f"{'removed' if gone else 'in use, kept'}: {entry.folder} ({entry.num_bytes / 1e6:,.1f} MB)")
     else:
-        for entry, _ in found:
-            used = datetime.fromtimestamp(entry.used)
-            echo(f"{entry.num_bytes / 1e6:>12,.1f} MB, last used {used:%F %R}: {entry.source}")
+        for source, entries in kept.by_source(entry for entry, _ in found):
+            num_bytes = sum(entry.num_bytes for entry in entries)
+            used = datetime.fromtimestamp(entries[-1].used)
+            count = f" ({len(entries):,} files of it)" if len(entries) > 1 else ""
+            echo(f"{num_bytes / 1e6:>12,.1f} MB, last used {used:%F %R}: {source}{count}")
         echo(f"in {kept.cache_folder()}; infoae cache --clear removes them")

@@ -25,7 +25,9 @@ from infoae.limits import MAX_IMAGE_SIZE, SEED
 
 def convert(
     inputs: InputsArgument,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the shards, for infoae train --data-root.")],
+    out: Annotated[
+        str, typer.Option(metavar="DIR|URI", help="New folder for the shards, or an address such as s3://bucket/path.")
+    ],
     size: Annotated[
         int,
         typer.Option(min=8, callback=at_most(MAX_IMAGE_SIZE), help="Pixels of the resized images' height and width."),
@@ -51,31 +53,36 @@ def convert(
 
     Exit code 0: all are in; 3: some were unreadable and are left out; 1: nothing was written.
     """
+    from infoae.addresses import is_address
     from infoae.errors import UsageError
 
     if channels not in (1, 3):
         raise UsageError(f"--channels {channels}: 1 is grey, 3 is RGB")
     if not 0 < test < 1:
         raise UsageError(f"--test {test}: a share of the images is more than 0 and less than 1")
+    out = out if is_address(out) else str(Path(out))
     options = decode_options(value_range, background)
     from infoae.data.image_spec import ImageSpec
     from infoae.inputs.convert import convert_files
+    from infoae.inputs.upload import written_to
 
     try:
-        done = convert_files(
-            inputs,
-            out,
-            ImageSpec.model_validate({"channels": channels, "height": size, "width": size}),
-            test_share=test,
-            seed=seed,
-            labels=labels,
-            column=column,
-            max_errors=max_errors,
-            null=null,
-            options=options,
-        )
+        with written_to(out) as folder:
+            done = convert_files(
+                inputs,
+                folder,
+                ImageSpec.model_validate({"channels": channels, "height": size, "width": size}),
+                test_share=test,
+                seed=seed,
+                labels=labels,
+                column=column,
+                max_errors=max_errors,
+                null=null,
+                options=options,
+            )
     except KeyboardInterrupt as stop:
-        echo("interrupted; nothing was written", err=True)
+        left = f"what lies in {out} is not whole" if is_address(out) else "nothing was written"
+        echo(f"interrupted; {left}", err=True)
         raise typer.Exit(130) from stop
     for reason in done.reasons:
         echo(f"skipped {reason}", err=True)
@@ -83,7 +90,8 @@ def convert(
         echo(f"skipped {done.num_failed - len(done.reasons):,} more", err=True)
     tell_of_inputs(done.passed_over, done.peak, value_range)
     count = done.num_train + done.num_test
-    command = f"infoae train --data shards --data-root {shlex.quote(str(out))}"
+    place = "" if is_address(out) else "shards --data-root "
+    command = f"infoae train --data {place}{shlex.quote(out)}"
     echo(
         f"{count:,} images ({channels} x {size} x {size}) in {out}: {done.num_train:,} to train on, {done.num_test:,} "
         f"for tests; {done.num_failed:,} unreadable, {done.seconds:.1f} s, {count / done.seconds:,.0f} images/s",
@@ -92,7 +100,7 @@ def convert(
     )
     if as_json:
         result = {
-            "out": str(out),
+            "out": out,
             "num_train": done.num_train,
             "num_test": done.num_test,
             "num_failed": done.num_failed,

@@ -37,9 +37,9 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="PATH|NAME",
-        help="What to train on: pictures or sounds (a folder, pattern, list, .tar, .zip, .parquet, .npy or .npz file, "
-        "or the folder that infoae convert wrote), or a data set: mnist, fashion-mnist, kmnist, emnist, usps, svhn, "
-        "cifar10.",
+        help="What to train on: pictures or sounds (a folder, pattern, list, .tar, .zip, .parquet, .npy or .npz file), "
+        "what infoae convert wrote (a folder, or s3://bucket/path), or a data set: mnist, fashion-mnist, kmnist, "
+        "emnist, usps, svhn, cifar10.",
     ),
 ]
 ClassesOption = Annotated[
@@ -112,6 +112,7 @@ def data_settings(data: str | None, data_root: Path | None, labels: str | None) 
     import glob
     from typing import get_args
 
+    from infoae.addresses import is_address
     from infoae.config.kinds import DataName
     from infoae.errors import UsageError
 
@@ -119,6 +120,8 @@ def data_settings(data: str | None, data_root: Path | None, labels: str | None) 
         return {"data.name": data, "data.root": data_root, "data.labels": labels}
     if data_root is not None:
         raise UsageError(f"--data {data} says where the pictures are: leave --data-root out")
+    if is_address(data):
+        return {"data.name": "shards", "data.uri": data, "data.labels": labels}
     path = Path(data)
     if not data or not (path.exists() or glob.glob(data, recursive=True)):  # noqa: PTH207
         names = ", ".join(name for name in get_args(DataName) if name not in ("shards", "files"))

@@ -98,7 +98,7 @@ def export_run(
         infoae_version=__version__,
         image=_image(model.seen_shape),
         drawn=None if model.seen_shape == model.image_shape else _image(model.image_shape),
-        sound=sound.described(ready(config, data_root).root),
+        sound=sound.described(ready(config, data_root).place),
         reduced_jpeg=bool(config.data.reduced_jpeg),
         num_categories=model.num_categories,
         latent_dim=model.latent_dim,

@@ -73,8 +73,15 @@ MAX_THREADS = _limit("MAX_THREADS", 1024, "threads, or workers, of a machine")
 MAX_AT_ONCE = _limit("MAX_AT_ONCE", 65_536, "images computed at once: `classify --batch-size`")
 MAX_IMAGES = _limit("MAX_IMAGES", 10_000_000, "images that one `generate` or `augment` makes")
 MAX_GALLERY = _limit("MAX_GALLERY", 100_000, "pictures that one `gallery` shows")
-MAX_CACHE_BYTES = _limit("MAX_CACHE_BYTES", 50 * 1024**3, "bytes of prepared pictures that are kept: `infoae cache`")
+MAX_CACHE_BYTES = _limit(
+    "MAX_CACHE_BYTES", 50 * 1024**3, "bytes of prepared pictures and of copied shards that are kept: `infoae cache`"
+)
 MAX_NPZ_BYTES = _limit("MAX_NPZ_BYTES", 4_000_000_000, "bytes of the pixels that these write into an `.npz` file")
+
+# Of time.
+MAX_SILENCE = _limit(
+    "MAX_SILENCE", 60, "seconds that a worker of a cluster says nothing, or all wait for each other: `train --nodes`"
+)
 
 FREE_EXPANSION = 1024**3
 """Bytes that a compressed container may become in any case."""

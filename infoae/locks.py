@@ -73,37 +73,62 @@ def is_held(lock: Path) -> bool | None:
 @contextmanager
 def waited_for(lock: Path) -> Iterator[None]:
     """Hold the file `lock` once no other process does; where there are no locks, at once."""
-    with lock.open("ab") as file:
-        if sys.platform != "win32":
-            import fcntl
+    while True:
+        with lock.open("ab") as file:
+            if sys.platform != "win32":
+                import fcntl
 
-            with suppress(OSError):
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-        yield
+                with suppress(OSError):
+                    fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+                if not _is_at(file.fileno(), lock):  # who held it has removed it
+                    continue
+            yield
+            return
 
 
 def share(folder: Path) -> bool:
     """Hold a folder, with others, until this process ends: False if it is being removed, True where no locks are."""
+    return _shared(folder)[0]
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[bool]:
+    """Hold a folder, with others, within the block; yields what `share` returns."""
+    is_there, descriptor = _shared(folder)
+    try:
+        yield is_there
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _shared(folder: Path) -> tuple[bool, int | None]:
+    """Return whether a folder is held now, or there are no locks, and by which descriptor."""
     if sys.platform == "win32":
-        return folder.exists()
+        return folder.exists(), None
     import fcntl
 
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
-        return False
+        return False, None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        return False
+        return False, None
     except OSError:
         os.close(descriptor)
-        return True
-    with suppress(FileNotFoundError):  # it may have been renamed before it was held
-        if folder.stat().st_ino == os.fstat(descriptor).st_ino:
-            return True
+        return True, None
+    if _is_at(descriptor, folder):  # it may have been renamed before it was held
+        return True, descriptor
     os.close(descriptor)
+    return False, None
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
     return False
 
 

@@ -129,7 +129,7 @@ def checked(
 def with_decoding(config: Config) -> Config:
     """Fill in how JPEG files are decoded for a new training, where nobody says."""
     given = config.data
-    reduced = given.name == "files" or (given.name == "shards" and reduced_jpeg.described(given.root))
+    reduced = given.name == "files" or (given.name == "shards" and reduced_jpeg.described(given.place))
     if given.reduced_jpeg is not None or not reduced:
         return config
     return config.model_copy(update={"data": given.model_copy(update={"reduced_jpeg": True})})

@@ -15,7 +15,7 @@ from infoae.average import Average
 from infoae.category_model import CategoryModel
 from infoae.config import Config
 from infoae.device import without_denormals
-from infoae.distributed import collectives
+from infoae.distributed import collectives, doing
 from infoae.distributed.batchnorm import running_statistics, synchronise
 from infoae.distributed.collectives import Share
 from infoae.errors import InfoAEError
@@ -91,17 +91,18 @@ class Step:
         `total`. Noise, categories and augmentation of the batch follow from the seed and `index` alone. Raises
         InfoAEError before any update, on all ranks, if a loss is not finite.
         """
-        share = collectives.share(len(images) if total is None else total)
-        batch = self.draw(images, index, stage, share, partners, pseudo_labels, features)
-        measured = self._take_gradients(batch, stage, share)
-        discriminator_accuracy = measured.pop("accuracy", None)
-        self._check_finite(measured, index)
-        for player in self._players:
-            if player.gradients():
-                self.scaler.step(player.optimizer)
-        self.scaler.update()
-        if self.average is not None:
-            self.average.update()
+        with doing.step(index + 1):
+            share = collectives.share(len(images) if total is None else total)
+            batch = self.draw(images, index, stage, share, partners, pseudo_labels, features)
+            measured = self._take_gradients(batch, stage, share)
+            discriminator_accuracy = measured.pop("accuracy", None)
+            self._check_finite(measured, index)
+            for player in self._players:
+                if player.gradients():
+                    self.scaler.step(player.optimizer)
+            self.scaler.update()
+            if self.average is not None:
+                self.average.update()
         return StepResult(measured, discriminator_accuracy)
 
     def draw(
@@ -245,7 +246,9 @@ class Step:
         return x.contiguous(memory_format=torch.channels_last)
 
     def _check_finite(self, losses: dict[str, Tensor], index: int) -> None:
-        if torch.isfinite(torch.stack(list(losses.values()))).all():
+        with doing.waiting("the device"):  # a GPU is waited for here, and with it what other ranks send to it
+            finite = bool(torch.isfinite(torch.stack(list(losses.values()))).all())
+        if finite:
             return
         bad = ", ".join(f"{name} = {loss.item()}" for name, loss in losses.items() if not torch.isfinite(loss))
         raise InfoAEError(

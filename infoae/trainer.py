@@ -19,6 +19,7 @@ from infoae import metric_names
 from infoae.config import Config
 from infoae.data import ImageSet, ShardSet
 from infoae.data.sampler import batches, steps_an_epoch
+from infoae.data.shards import Shards
 from infoae.distributed import collectives, local_group
 from infoae.distributed.sharing import Sharing
 from infoae.errors import InfoAEError
@@ -115,7 +116,7 @@ class Trainer:
         if not collectives.same_everywhere(saved.step, self.step.device):
             raise InfoAEError(f"the workers see different checkpoints of {self.run.name}: put --runs on shared storage")
         if not collectives.same_everywhere(len(self.images), self.step.device):
-            raise InfoAEError(f"the workers see different images: put {self.config.data.root} on shared storage")
+            raise InfoAEError(f"the workers see different images: put {self.config.data.place} on shared storage")
         if saved.step > self.total_steps or saved.epoch != saved.step // self.steps_per_epoch:
             raise InfoAEError(
                 f"checkpoint {path} is of step {saved.step} in epoch {saved.epoch}: {len(self.images)} images and the "
@@ -128,31 +129,42 @@ class Trainer:
         if collectives.is_main():
             self.run.forget_metrics_after(self.done)
 
-    def fit(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool] = lambda: False) -> bool:
+    def fit(
+        self,
+        reporters: Sequence[Reporter],
+        should_stop: Callable[[], bool] = lambda: False,
+        should_save: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Train to the end, or until `should_stop` after a step on any rank; either way the last step is saved.
 
+        So is one after which `should_save`, asked on the main rank.
         The end is that of all epochs, or the one that train.patience makes. Returns whether it was reached. Raises
         InfoAEError on a loss that is not finite.
         """
         stopped = False
         while self.done < self.total_steps and not stopped and not self._stops_early():
             epoch = self.done // self.steps_per_epoch
-            work = partial(self._take_steps, reporters, should_stop)
+            work = partial(self._take_steps, reporters, should_stop, should_save)
             stopped = local_group.run(self.sharing.begin(), work, self.step.num_bytes)
             score = self._finish_epoch(epoch, reporters) if self.done % self.steps_per_epoch == 0 else None
             if collectives.is_main():  # the others wait for it in their next step
                 self._save(score, reporters)
         return self.done == self.total_steps or self._stops_early()
 
-    def _take_steps(self, reporters: Sequence[Reporter], should_stop: Callable[[], bool]) -> bool:
+    def _take_steps(
+        self, reporters: Sequence[Reporter], should_stop: Callable[[], bool], should_save: Callable[[], bool]
+    ) -> bool:
         """Train to the end of the epoch, or until `should_stop` after a step on any rank: returns whether it did."""
         epoch, position = divmod(self.done, self.steps_per_epoch)
-        for indices in self._batches(epoch)[position:]:
+        coming = self._batches(epoch)[position:]
+        for number, indices in enumerate(coming):
             self.sharing.follow()
+            if isinstance(self.images, Shards):
+                self.images.expect(coming, number)
             self._take_step(epoch, indices, reporters if local_group.is_first() else ())
             if collectives.any_rank(should_stop(), self.step.device):
                 return True
-            if self._save_is_due() and collectives.is_main():
+            if collectives.is_main() and self.done % self.steps_per_epoch and (self._save_is_due() or should_save()):
                 self._save(None, reporters)
         return False
 
@@ -274,7 +286,7 @@ class Trainer:
 
     def _save_is_due(self) -> bool:
         every = self.config.train.save_every
-        return every is not None and self.done % every == 0 and self.done % self.steps_per_epoch != 0
+        return every is not None and self.done % every == 0
 
     def _save(self, score: float | None, reporters: Sequence[Reporter]) -> None:
         saved = Checkpoint(self.done, self.done // self.steps_per_epoch, self.seconds, score)

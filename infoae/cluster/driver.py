@@ -9,12 +9,11 @@ from __future__ import annotations
 import datetime as dt
 import shlex
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +26,25 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from infoae import memory
 from infoae.cluster import connect, placement, ray_metrics
 from infoae.cluster.connect import Request
+from infoae.cluster.following import Following, explain, failure
 from infoae.cluster.placement import Layout
-from infoae.cluster.worker import Channel, Ended, Job, work
+from infoae.cluster.worker import Channel, Job, work
 from infoae.config import Config, recipes
 from infoae.data.sampler import check_shares
-from infoae.errors import InfoAEError, UnavailableError, one_line
+from infoae.errors import InfoAEError, UnavailableError
 from infoae.evaluation.evaluate import evaluate_run
 from infoae.planning import Plan, describe_batch, find_neighbours, refuse_stored, started
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
-from infoae.results import Team, TrainingResult, counted
+from infoae.results import TrainingResult, counted
 from infoae.runs import outcome
 from infoae.runs.run import STATUS, Run
 from infoae.runs.storage import Storage
 from infoae.signals import stop_on_signal
-from infoae.trainer import Reporter
 
 POLL_SECONDS = 0.3
-WAIT_SECONDS = 600.0  # for lost nodes to be replaced
-STARTS = 10  # that fail for want of nodes within that time: Ray Train gives each a minute
-TELL_SECONDS = 60.0
+LONGEST_WAIT = 6 * 3600  # for one worker's evaluation or search; what is stuck is found by `watching`
+STARTS = 10  # that fail for want of nodes within WAIT_SECONDS: Ray Train gives each a minute
 
 
 def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retries: int) -> TrainingResult:
@@ -141,18 +139,22 @@ def train(
     ray_metrics.RESTARTS.set(0, run=trained.name)
     following.restarted = restarted
     training = in_thread(fitting(trained, plan.config, layout, storage, following.retries, channel))
-    told = False
+    told = leaving = False
     while not training.done():
         wait_for([training], POLL_SECONDS)
         following.hear(ray.get(channel.drain.remote()))
         if stop_wanted() and not told:
             channel.stop.remote()
             told = True
+        if following.check_nodes() != leaving:
+            leaving = not leaving
+            channel.leave.remote(leaving)
+        following.check_workers()
         following.check_waiting()
     try:
         training.result()
     except ray.train.TrainingFailedError as error:
-        raise _failure(error, following, plan.runs / "ray.log") from None
+        raise failure(error, following, plan.runs / "ray.log") from None
     following.hear(ray.get(channel.drain.remote()))
     ended = following.ended
     assert ended is not None, "the main worker tells of its end before it ends"
@@ -176,6 +178,7 @@ def fitting(
     least, most = layout.min_workers, layout.max_workers
     trainer = ray.train.torch.TorchTrainer(
         work,
+        torch_config=ray.train.torch.TorchConfig(timeout_s=LONGEST_WAIT),
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
             num_workers=most if least == most else (least, most),  # type: ignore[arg-type]  # typed as of V1
@@ -211,63 +214,7 @@ class _OnLoss(UserCallback):
         for error in worker_exceptions.values():
             if isinstance(error, InfoAEError) and not isinstance(error, UnavailableError):
                 raise error  # an exception of a callback is not retried
-        self._channel.put.remote("lost", _explain(worker_exceptions))
-
-
-@dataclass
-class Following:
-    """What the command knows of its workers, and whom it tells."""
-
-    go_on: str
-    """The command that does, if training ends early."""
-    retries: int
-    progress: TrainingProgress
-    reporters: Sequence[Reporter]
-    restarts: int = 0
-    restarted: Callable[[int, str], object] = lambda *_: None
-    """Told how often so far, and what was lost."""
-    ended: Ended | None = None
-    """What the main worker said last."""
-    waiting_since: float | None = field(default_factory=time.monotonic)
-    """None while workers train."""
-    told_waiting: float = 0.0
-
-    def hear(self, events: list[tuple[Any, ...]]) -> None:
-        """Act on what workers and controller said, in the order they said it."""
-        for kind, *values in events:
-            if kind == "lost":
-                self._lost(*values)
-            elif kind == "started":
-                self._started(*values)
-            elif kind == "ended":
-                self.ended = values[0]
-            else:
-                for reporter in self.reporters:
-                    getattr(reporter, kind)(*values)
-
-    def _lost(self, what: str) -> None:
-        self.waiting_since, self.told_waiting = time.monotonic(), 0.0
-        if self.restarts < self.retries:
-            self.restarts += 1
-            self.progress.say(f"{what}; restart {self.restarts} of at most {self.retries}")
-            self.restarted(self.restarts, what)
-
-    def _started(self, step: int, total_steps: int, team: Team) -> None:
-        self.waiting_since = None
-        self.progress.staffed(team, self.restarts)
-        self.progress.say(f"{team} train from step {step} of {total_steps}")
-
-    def check_waiting(self) -> None:
-        """Say that no workers have come for long. Raises UnavailableError when that has been too long."""
-        waited = 0.0 if self.waiting_since is None else time.monotonic() - self.waiting_since
-        if waited > self.told_waiting + TELL_SECONDS:
-            self.told_waiting = waited
-            self.progress.say(f"no workers for {waited:.0f} s: waiting for nodes, {WAIT_SECONDS:.0f} s at most")
-        if waited > WAIT_SECONDS:
-            raise UnavailableError(
-                f"no workers for {WAIT_SECONDS:.0f} s: the cluster has lost too many nodes; "
-                f"add some and go on with: {self.go_on}"
-            )
+        self._channel.put.remote("lost", explain(worker_exceptions))
 
 
 def in_thread(function: Callable[[], Any]) -> Future[Any]:
@@ -282,33 +229,3 @@ def in_thread(function: Callable[[], Any]) -> Future[Any]:
 
     threading.Thread(target=call, daemon=True).start()
     return future
-
-
-def _failure(error: Exception, following: Following, log: Path) -> InfoAEError:
-    """What to raise for the error that Ray Train ended with."""
-    again = f"see {log}, go on with: {following.go_on}"
-    if isinstance(error, ray.train.ControllerError):
-        failure = error.controller_failure
-        if isinstance(failure, InfoAEError):
-            return failure
-        return UnavailableError(f"Ray Train: {one_line(failure, first=True)}; {again}")
-    failures = error.worker_failures if isinstance(error, ray.train.WorkerGroupError) else {}
-    what = _explain(failures) if failures else one_line(error, first=True)  # which says that a machine was taken away
-    kind = UnavailableError if not failures or any(map(_is_outside, failures.values())) else InfoAEError
-    return kind(f"gave up after {counted(following.restarts, 'restart')}: {what}; {again}")
-
-
-def _is_outside(error: Exception) -> bool:
-    """Whether a worker or the storage was lost, rather than that training went wrong."""
-    return isinstance(error, UnavailableError) or type(error).__module__.startswith("ray.")
-
-
-def _explain(failures: dict[int, Exception]) -> str:
-    """What happened, in one line: a worker that is gone says more than those that then missed it."""
-    outside = {rank: error for rank, error in sorted(failures.items()) if _is_outside(error)}
-    rank, error = min((outside or failures).items(), key=lambda failure: failure[0])
-    if isinstance(error, UnavailableError):
-        return f"worker {rank}: {error}"
-    if outside:
-        return f"worker {', '.join(map(str, outside))} was lost"
-    return f"worker {rank}: {type(error).__name__}: {one_line(error, first=True)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,3 +159,11 @@ def _looker(folder: str | None) -> Callable[[], tuple[str | None, bool]]:
         return version, folder is None or pathlib.Path(folder).is_dir()
 
     return look
+
+
+def leaving(nodes: Mapping[str, str]) -> list[str]:
+    """Return which of the nodes, addresses by id, are announced to be taken away."""
+    from ray._private.state import state
+
+    announced = state.get_draining_nodes()
+    return sorted({address for node, address in nodes.items() if node in announced})

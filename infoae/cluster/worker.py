@@ -5,10 +5,11 @@ It starts from the run's newest checkpoint, so workers that Ray Train starts aga
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from ray.util.placement_group import placement_group_table
 from torch import Tensor
 
+from infoae.cluster.beating import beating
 from infoae.cluster.observing import Observer, logged_as
 from infoae.config import recipes
 from infoae.device import resolve_precision
@@ -28,13 +30,15 @@ from infoae.errors import UsageError, machine_errors
 from infoae.features import torchvision
 from infoae.loading import load_training
 from infoae.results import Team
-from infoae.runs import checkpoint, environment
+from infoae.runs import checkpoint, environment, images
 from infoae.runs.run import Run
 from infoae.runs.storage import Storage
+from infoae.runs.uploads import Uploads
 from infoae.trainer import Metrics, Moment, Reporter, Trainer
 
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 NEWS_SECONDS = 0.3  # between steps that the command hears of
+LEAVING_SECONDS = 10.0  # between checkpoints, once a machine is announced to be taken away
 
 
 class Channel:
@@ -42,7 +46,7 @@ class Channel:
 
     def __init__(self) -> None:
         self._events: list[tuple[Any, ...]] = []
-        self._stopping = False
+        self._stopping = self._leaving = False
 
     def put(self, *event: Any) -> None:
         """Leave word of an event."""
@@ -57,9 +61,13 @@ class Channel:
         """Ask the workers to stop after the step they are at."""
         self._stopping = True
 
-    def stopping(self) -> bool:
-        """Return whether they were asked to."""
-        return self._stopping
+    def leave(self, leaving: bool) -> None:
+        """Say whether a machine of theirs will be taken away."""
+        self._leaving = leaving
+
+    def wishes(self) -> tuple[bool, bool]:
+        """Return whether they should stop, and whether a machine will be taken away."""
+        return self._stopping, self._leaving
 
 
 @dataclass(frozen=True)
@@ -96,9 +104,12 @@ def _work(arguments: dict[str, Any]) -> None:
     config = recipes.parse(job.config, "the run's configuration")
     device = ray.train.torch.get_device()
     precision = common_precision(config.train.precision, device)
-    with _run_folder(job) as run, logged_as(run.name, ray.train.get_context().get_world_rank()) as log:
+    rank = ray.train.get_context().get_world_rank()
+    with beating(job.channel), _run_folder(job) as run, logged_as(run.name, rank) as log, ExitStack() as stack:
         torchvision.prepare(config.features)  # this machine may not have it yet
-        trainer = Trainer(run, config, load_training(config), device, precision)
+        train = load_training(config)
+        images.refuse_changed(run, train.images, config.data)  # this worker may have come later
+        trainer = Trainer(run, config, train, device, precision)
         trainer.restore(checkpoint.newest(run.checkpoints))
         log.step = trainer.done
         reporters: list[Reporter] = [Observer(log, device)]
@@ -107,8 +118,10 @@ def _work(arguments: dict[str, Any]) -> None:
             run.write_config(config)  # only now: a checkpoint that cannot be read must leave the run as it was
             run.add_environment(environment.describe(device, precision, config.seed, trainer.done) | asdict(team))
             job.channel.put.remote("started", trainer.done, trainer.total_steps, team)
-            reporters.insert(0, _Forward(job, run))
-        finished = trainer.fit(reporters, _stop_asked(job.channel))
+            uploads = None if job.storage is None else stack.enter_context(Uploads(job.storage, run))
+            reporters.insert(0, _Forward(job.channel, uploads))
+        wishes = _Wishes(job.channel)
+        finished = trainer.fit(reporters, wishes.stop, wishes.save)
         if collectives.is_main():
             ended = Ended(finished, trainer.done, trainer.total_steps, round(trainer.seconds, 1), team)
             ray.get(job.channel.put.remote("ended", ended))
@@ -146,36 +159,44 @@ def _team() -> Team:
 class _Forward:
     """Reporter of the main worker: hands everything to the command."""
 
-    def __init__(self, job: Job, run: Run) -> None:
-        self._job, self._run, self._last = job, run, 0.0
+    def __init__(self, channel: Any, uploads: Uploads | None) -> None:
+        self._channel, self._uploads, self._last = channel, uploads, 0.0
 
     def stepped(self, moment: Moment) -> None:
         if time.monotonic() - self._last > NEWS_SECONDS:
             self._last = time.monotonic()
-            self._job.channel.put.remote("stepped", moment)
+            self._channel.put.remote("stepped", moment)
 
     def logged(self, moment: Moment, metrics: Metrics) -> None:
-        self._job.channel.put.remote("stepped", moment)
-        self._job.channel.put.remote("logged", moment, metrics)
+        self._channel.put.remote("stepped", moment)
+        self._channel.put.remote("logged", moment, metrics)
 
     def evaluated(self, moment: Moment, metrics: Metrics, samples: Tensor) -> None:
-        self._job.channel.put.remote("evaluated", moment, metrics, samples)
+        self._channel.put.remote("evaluated", moment, metrics, samples)
 
     def saved(self, moment: Moment) -> None:
-        if self._job.storage is not None:
-            self._job.storage.push(self._run)
-        self._job.channel.put.remote("saved", moment)
+        if self._uploads is not None:
+            self._uploads.push()
+        self._channel.put.remote("saved", moment)
 
 
-def _stop_asked(channel: Any) -> Callable[[], bool]:
-    """Ask, on the main worker and at most once a second, whether the command wants to stop."""
-    last = time.monotonic()
+class _Wishes:
+    """What the command wants, asked on the main worker and at most once a second."""
 
-    def asked() -> bool:
-        nonlocal last
-        if not collectives.is_main() or time.monotonic() - last < 1:
+    def __init__(self, channel: Any) -> None:
+        self._channel, self._asked, self._saved = channel, time.monotonic(), -math.inf
+        self._stop = self._leaving = False
+
+    def stop(self) -> bool:
+        """Whether to stop after this step."""
+        if collectives.is_main() and time.monotonic() - self._asked >= 1:
+            self._asked = time.monotonic()
+            self._stop, self._leaving = ray.get(self._channel.wishes.remote())
+        return self._stop
+
+    def save(self) -> bool:
+        """Whether to save after this step: every few seconds from when a machine is said to be taken away."""
+        if not self._leaving or time.monotonic() - self._saved < LEAVING_SECONDS:
             return False
-        last = time.monotonic()
-        return bool(ray.get(channel.stopping.remote()))
-
-    return asked
+        self._saved = time.monotonic()
+        return True

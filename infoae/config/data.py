@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
+from infoae.addresses import check_address
 from infoae.config.kinds import Count, DataName, PositiveInt, Section
 
 
@@ -19,6 +20,8 @@ class Data(Section):
     root: Annotated[Path, Field(strict=False)] | None = None
     """Folder of torchvision data sets or of shards; of files, the folder, pattern, list (.txt), archive, Parquet or
     array file that holds them. mnist needs none."""
+    uri: Annotated[str, AfterValidator(check_address)] | None = None
+    """Address of shards in an object store, in place of `root`: s3://bucket/path, gs://bucket/path, file:///folder."""
     labels: str | None = None
     """Classes of files, for evaluation alone: folders, for those they lie in, or a CSV file of path and label."""
     column: str | None = None
@@ -37,7 +40,18 @@ class Data(Section):
 
     def described(self) -> str:
         """Return what it is and where, for people."""
-        return self.name if self.root is None else f"{self.name} in {self.root}"
+        return self.name if self.place is None else f"{self.name} in {self.place}"
+
+    @property
+    def place(self) -> Path | str | None:
+        """The folder, or the address of one in an object store."""
+        return self.root if self.uri is None else self.uri
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.uri is not None and (self.name != "shards" or self.root is not None):
+            raise ValueError("data.uri is the address of shards: it needs data.name shards, and no data.root")
+        return self
 
     def absolute(self) -> Self:
         """Return the same data by absolute paths: a resumed run, a trial or a worker may be in another folder."""
@@ -50,4 +64,4 @@ class Data(Section):
 
     def moved(self, root: Path | None) -> Self:
         """Return the same data where it lies now, if `root` is given."""
-        return self if root is None else self.model_copy(update={"root": root}).absolute()
+        return self if root is None else self.model_copy(update={"root": root, "uri": None}).absolute()

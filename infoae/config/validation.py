@@ -26,7 +26,7 @@ def explain(error: ValidationError, section: type[BaseModel]) -> Iterator[str]:
                 name = f"{name}.{_word(inner)}"
             yield f"unknown key {name} (given {shown(value)}); did you mean {_nearest(_unnumbered(name), valid)}?"
         else:
-            given = "" if isinstance(first["input"], dict) else f" (given {shown(first['input'])})"
+            given = "" if isinstance(first["input"], dict) else f" (given {_without_key(shown(first['input']))})"
             messages = [item["msg"].removeprefix("Value error, ") for item in (first, *others)]
             yield f"{key}: {', or '.join(messages)}{given}" if key else f"{', or '.join(messages)}{given}"
 
@@ -43,6 +43,11 @@ def _key(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
             field = None if inside is None else inside.model_fields.get(part)
             inside = None if field is None else _section(field.annotation)
     return ".".join(names)
+
+
+def _without_key(text: str) -> str:
+    """Return a text without what stands before the host of an address: a key would be shown, and logged."""
+    return re.sub(r"://[^/@]*@", "://…@", text)
 
 
 def _word(name: object) -> str:

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from infoae.addresses import within
 from infoae.data import bundled_mnist
+from infoae.data.object_store import refuse_unfinished
 from infoae.data.shards import Shards, read_labels
+from infoae.data.stored_shards import beside
 from infoae.data.unreadable import UnreadableImageError, unreadable
 from infoae.errors import InfoAEError, UsageError, one_line
 
@@ -81,7 +84,7 @@ def load_training(config: Data) -> ImageSet | ShardSet:
     The last `config.held_out` are set apart. Raises as `load` does, and UsageError if they are all.
     """
     if config.name == "shards" and config.limit is None:
-        shards = Shards(_root(config) / "train")
+        shards = _shards_of(config, "train")
         kept = _kept(config, len(shards))
         return ShardSet(shards.first(kept), shards[kept:] if config.held_out else None)
     data = load(config, "train")
@@ -125,9 +128,16 @@ def _root(config: Data) -> Path:
 
 
 def _shards(config: Data, split: Split) -> ImageSet:
-    images = Shards(_root(config) / split)[: config.limit if split == "train" else None]
-    labels = _root(config) / "test_labels.npy"
-    return ImageSet(images, read_labels(labels, len(images)) if split == "test" and labels.exists() else None)
+    images = _shards_of(config, split)[: config.limit if split == "train" else None]
+    labels = beside(config.uri or _root(config), "test_labels.npy") if split == "test" else None
+    return ImageSet(images, None if labels is None else read_labels(labels, len(images)))
+
+
+def _shards_of(config: Data, split: Split) -> Shards:
+    if config.uri is None:
+        return Shards(_root(config) / split)
+    refuse_unfinished(config.uri)
+    return Shards(within(config.uri, split))
 
 
 def _torchvision(config: Data, split: Split) -> ImageSet:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import io
-from typing import IO, Any
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
+from infoae.errors import InfoAEError
 from infoae.limits import MAX_HEADER_BYTES
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file states of its array, whose values begin at byte `start`."""
+
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    dtype: np.dtype[Any]
+    start: int
 
 
 def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -27,3 +43,43 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     if any(size < 0 for size in shape):
         raise ValueError(f"an array of shape {shape}")
     return shape, fortran_order, dtype
+
+
+def header(file: IO[bytes], name: str, size: int) -> Header:
+    """Read the header of `file`, which is called `name` and has `size` bytes.
+
+    Raises InfoAEError where it is none, or states more values than there are, or Python objects.
+    """
+    try:
+        with unreadable():
+            shape, fortran_order, dtype = read_header(file)
+            start = file.tell()
+        if math.prod(shape) * dtype.itemsize > size - start:
+            raise UnreadableImageError(f"{size} bytes are too few for {dtype} {shape}")
+        if dtype.hasobject:
+            raise UnreadableImageError("Python objects, which are not unpickled")
+    except UnreadableImageError as error:
+        raise InfoAEError(f"{name} cannot be read as .npy: {error}") from None
+    return Header(shape, "F" if fortran_order else "C", dtype, start)
+
+
+def header_of(path: Path) -> Header:
+    """Read the header of a file on this machine. Raises InfoAEError as `header` does."""
+    try:
+        size = check_file(path)
+        with unreadable(), path.open("rb") as file:
+            return header(file, str(path), size)
+    except UnreadableImageError as error:
+        raise InfoAEError(f"{path} cannot be read as .npy: {error}") from None
+
+
+def mapped(path: Path) -> NDArray[Any]:
+    """Return the array of a file, mapped into memory. Raises InfoAEError as `header` does."""
+    found = header_of(path)
+    if not math.prod(found.shape):
+        return np.empty(found.shape, found.dtype)  # nothing cannot be mapped
+    try:
+        with unreadable():
+            return np.memmap(path, found.dtype, "r", found.start, found.shape, found.order)
+    except UnreadableImageError as error:
+        raise InfoAEError(f"{path} cannot be read as .npy: {error}") from None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from infoae.data.stored_shards import beside
 from infoae.files import write_json
 
 GAP = 2
@@ -59,6 +60,6 @@ def describe(folder: Path) -> None:
     write_json(folder / DESCRIPTION, {"reduced_jpeg": True})
 
 
-def described(folder: Path | None) -> bool:
-    """Return whether JPEG files were decoded so for the shards in `folder`: not by infoae before version 0.2."""
-    return folder is not None and (folder.expanduser() / DESCRIPTION).exists()
+def described(place: Path | str | None) -> bool:
+    """Return whether JPEG files were decoded so for the shards in a folder or object store: not before version 0.2."""
+    return place is not None and beside(place, DESCRIPTION) is not None

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from infoae.data.stored_shards import beside
 from infoae.data.unreadable import UnreadableImageError, unreadable
 from infoae.errors import InfoAEError, one_line
 from infoae.files import write_json
@@ -80,10 +81,10 @@ def describe(folder: Path, spec: SoundSpec = DEFAULT) -> None:
     write_json(folder / DESCRIPTION, spec.model_dump())
 
 
-def described(folder: Path | None) -> SoundSpec | None:
-    """Return by which numbers the pictures in `folder` were made from sound, None if they were not. InfoAEError."""
-    path = None if folder is None else folder.expanduser() / DESCRIPTION
-    if path is None or not path.exists():
+def described(place: Path | str | None) -> SoundSpec | None:
+    """Return by which numbers pictures in a folder or store were made from sound, None if they were not."""
+    path = None if place is None else beside(place, DESCRIPTION)
+    if path is None:
         return None
     try:
         return SoundSpec.model_validate_json(path.read_bytes())

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from infoae.distributed import local_group
+from infoae.distributed import doing, local_group
 
 _alone = False
 
@@ -96,7 +96,8 @@ def sum_over_ranks(value: Tensor) -> Tensor:
         dist.all_reduce(value)
         return value
     values = [torch.empty_like(value) for _ in range(size())]
-    dist.all_gather(values, value)
+    with doing.waiting("a sum over ranks"):
+        dist.all_gather(values, value)
     return torch.stack(values).sum(0)
 
 
@@ -175,7 +176,8 @@ def gather(value: Tensor) -> tuple[Tensor, slice]:
     mine = slice(start, start + len(value))
     gathered = value.new_zeros(int(counts.sum()), *value.shape[1:])
     gathered[mine] = value.detach()
-    dist.all_reduce(gathered)
+    with doing.waiting("the samples of all ranks"):
+        dist.all_reduce(gathered)
     return gathered, mine
 
 
@@ -207,8 +209,9 @@ def from_main(value: Tensor, device: torch.device) -> Tensor:
     if size() == 1:
         return value
     sent = value.to(device, copy=True)
-    dist.broadcast(sent, 0)
-    return sent.to(value.device)
+    with doing.waiting("what the main rank computes"):
+        dist.broadcast(sent, 0)
+        return sent.to(value.device)
 
 
 def sum_in_place(tensors: list[Tensor]) -> Callable[[], None]:
@@ -226,7 +229,8 @@ def sum_in_place(tensors: list[Tensor]) -> Callable[[], None]:
 
     def finish() -> None:
         if work is not None:
-            work.wait()
+            with doing.waiting("the gradients of all ranks"):
+                work.wait()
         parts = flat.split([tensor.numel() for tensor in tensors])
         torch._foreach_copy_(tensors, [part.view(to.shape) for part, to in zip(parts, tensors, strict=True)])
 
@@ -237,7 +241,8 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     """Return whether `flag` holds on any rank: all ranks get the same answer."""
     if size() == 1:
         return flag
-    return sum_over_ranks(torch.tensor([float(flag)], device=device)).item() > 0
+    with doing.waiting("whether to go on"):  # a GPU's sum is waited for when its value is read
+        return sum_over_ranks(torch.tensor([float(flag)], device=device)).item() > 0
 
 
 def same_everywhere(number: int, device: torch.device) -> bool:
@@ -245,5 +250,6 @@ def same_everywhere(number: int, device: torch.device) -> bool:
     if size() == 1:
         return True
     low_high = torch.tensor([number, -number], device=device)
-    dist.all_reduce(low_high, op=dist.ReduceOp.MAX)
-    return low_high.sum().item() == 0
+    with doing.waiting("what all ranks begin with"):
+        dist.all_reduce(low_high, op=dist.ReduceOp.MAX)
+        return low_high.sum().item() == 0

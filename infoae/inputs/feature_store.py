@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from infoae import kept
 from infoae.data.shards import read_features
 from infoae.features.encoder import FrozenEncoder, check_varied
-from infoae.inputs import cache
 from infoae.reporting.images import progress
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def features_of(pictures: NDArray[np.uint8] | Shards, encoder: FrozenEncoder, so
         check_varied(found, encoder.name)
         found.flush()
 
-    folder = cache.kept(f"{encoder.digest} {_fingerprint(pictures)}", f"features of {source}", make)
+    folder = kept.folder_of(f"{encoder.digest} {_fingerprint(pictures)}", f"features of {source}", make)
     return read_features(folder / FILE, count)
 
 

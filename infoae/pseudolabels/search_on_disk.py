@@ -69,7 +69,7 @@ def nearest_on_disk(
     return _together(search)
 
 
-def _shards(folder: Path, images: NDArray[np.uint8] | Shards) -> Path:
+def _shards(folder: Path, images: NDArray[np.uint8] | Shards) -> Path | str:
     """Return where shards of the images lie; those that are none are written into `folder`."""
     if isinstance(images, Shards):
         return images.folder

@@ -42,7 +42,7 @@ class Search:
 
     folder: Path
     """Where results lie."""
-    images: Path
+    images: Path | str
     """A folder of shards."""
     num_images: int
     """The first so many are searched."""

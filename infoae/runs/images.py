@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,19 @@ class Identity(BaseModel):
     shape: tuple[int, int, int]
     """(C, H, W)."""
     fingerprint: str
+    shards: dict[str, str] | None = None
+    """Of images in an object store, the version of each shard, of which the fingerprint is then."""
 
 
 def identify(images: NDArray[np.uint8] | Shards) -> Identity:
-    """Return the identity of training images (N, C, H, W)."""
+    """Return the identity of training images (N, C, H, W).
+
+    Those of an object store are known by what it says of its files, so that they need not all be copied first.
+    """
     count, channels, height, width = images.shape
+    if isinstance(images, Shards) and (shards := images.versions):
+        found = hashlib.blake2b(json.dumps(shards).encode(), digest_size=16).hexdigest()
+        return Identity(count=count, shape=(channels, height, width), fingerprint=found, shards=shards)
     kept = max(1, min(count, WHOLE_BYTES // (channels * height * width)))
     rows = np.arange(kept) * count // kept
     digest = hashlib.blake2b(digest_size=16)
@@ -50,7 +59,7 @@ def keep(run: Run, found: Identity, source: Data) -> None:
     """
     path = run.path / IMAGES
     if not path.exists():  # a new run, or one of version 0.1
-        write_json(path, found.model_dump(mode="json"))
+        write_json(path, found.model_dump(mode="json", exclude_none=True))
         return
     try:
         known = Identity.model_validate_json(path.read_bytes())
@@ -58,11 +67,25 @@ def keep(run: Run, found: Identity, source: Data) -> None:
         raise InfoAEError(
             f"{path} is damaged ({one_line(error)}): remove it to go on with the images there are"
         ) from None
+    if known.shards and found.shards and known.shards != found.shards:
+        names = sorted(known.shards.keys() | found.shards.keys())
+        name = next(name for name in names if known.shards.get(name) != found.shards.get(name))
+        what = "is new" if name not in known.shards else "has changed" if name in found.shards else "is gone"
+        raise InfoAEError(
+            f"shard train/{name} of {source.place} {what} since run {run.name} began: put back what was there, or "
+            "train a new run"
+        )
     if known != found:
         raise InfoAEError(
             f"run {run.name} was begun with {_describe(known)}, and data {source.described()} has "
             f"{_describe(found)}: say with --data-root where the same images lie, or train a new run"
         )
+
+
+def refuse_changed(run: Run, images: NDArray[np.uint8] | Shards, source: Data) -> None:
+    """Raise InfoAEError if images of an object store are others than the run was begun with."""
+    if isinstance(images, Shards) and images.versions:
+        keep(run, identify(images), source)
 
 
 def of_tests(run: Run, source: Data) -> ImageSet:

@@ -131,6 +131,7 @@ def _alone(plan: Plan, run: Run, layout: Layout, reporters: Sequence[Reporter]) 
 def _together(plan: Plan, run: Run, layout: Layout, reporters: Sequence[Reporter]) -> Iterator[None]:
     """By Ray Train's workers, which go on while Tune decides; ends them when it is closed."""
     from infoae.cluster import driver
+    from infoae.cluster.following import Following
 
     going_on: queue.SimpleQueue[bool] = queue.SimpleQueue()
     stop = threading.Event()
@@ -139,9 +140,7 @@ def _together(plan: Plan, run: Run, layout: Layout, reporters: Sequence[Reporter
 
     def train() -> Any:
         go_on = Run(run.path.parent).command("tune", "--resume")
-        following = driver.Following(
-            go_on, RETRIES, TrainingProgress(plan.config.method), [*reporters, _OnSaved(going_on)]
-        )
+        following = Following(go_on, RETRIES, TrainingProgress(plan.config.method), [*reporters, _OnSaved(going_on)])
         return driver.train(plan, run, layout, None, following, stop.is_set)
 
     training = driver.in_thread(train)

@@ -16,7 +16,7 @@ import torch
 from ray.exceptions import ActorDiedError
 
 from infoae import planning
-from infoae.cluster import connect, driver, placement
+from infoae.cluster import connect, driver, following, placement
 from infoae.cluster.connect import Request
 from infoae.cluster.placement import Layout
 from infoae.errors import InfoAEError, UnavailableError, UsageError
@@ -129,8 +129,8 @@ def test_how_to_go_on_names_the_place(tmp_path: Path, monkeypatch: pytest.Monkey
     )
 
 
-def following() -> driver.Following:
-    return driver.Following("infoae train --resume r --nodes 2", 3, TrainingProgress(), [], restarts=3)
+def unlucky() -> following.Following:
+    return following.Following("infoae train --resume r --nodes 2", 3, TrainingProgress(), [], restarts=3)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def following() -> driver.Following:
 def test_when_it_gives_up_it_says_why_and_whether_it_may_succeed_later(
     failures: dict[int, Exception], outside: bool, message: str
 ) -> None:
-    error = driver._failure(ray.train.WorkerGroupError("", failures), following(), Path("ray.log"))
+    error = following.failure(ray.train.WorkerGroupError("", failures), unlucky(), Path("ray.log"))
     assert isinstance(error, UnavailableError) == outside
     assert f"gave up after 3 restarts: worker {min(i for i in failures if not outside or i)}" in str(error)
     assert message in str(error)
@@ -152,7 +152,7 @@ def test_when_it_gives_up_it_says_why_and_whether_it_may_succeed_later(
 
 
 def test_a_machine_taken_away_is_one_line() -> None:
-    error = driver._failure(ray.train.TrainingFailedError("interrupted by node preemption\n"), following(), Path("l"))
+    error = following.failure(ray.train.TrainingFailedError("interrupted by node preemption\n"), unlucky(), Path("l"))
     assert isinstance(error, UnavailableError)
     assert str(error).startswith("gave up after 3 restarts: interrupted by node preemption; see l, go on with: ")
 
@@ -172,7 +172,7 @@ def test_every_kind_of_restart_is_bounded(finished_run: Run) -> None:
     limits = fit.__self__.run_config.failure_config
     assert (limits.max_failures, limits.max_preemption_failures) == (2, 2)
     # Missing nodes are check_waiting's to judge, however often: each start without them counts as one.
-    assert limits.controller_failure_limit == 3 * driver.WAIT_SECONDS / 60
+    assert limits.controller_failure_limit == 3 * following.WAIT_SECONDS / 60
 
 
 GPUS = {"CPU": 8.0, "GPU": 2.0}

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import infoae
-from infoae import objective
+from infoae import kept, objective
 from infoae.config import Config, recipes
 from infoae.data.decode import read_image
 from infoae.deploy import Classifier
 from infoae.errors import InfoAEError, UsageError
 from infoae.evaluation import evaluate
-from infoae.inputs import cache
 from infoae.loading import load_both
 from infoae.methods.registry import method_of
 from infoae.model import InfoAE
@@ -149,7 +148,7 @@ def test_features_of_stored_images_are_computed_once(encoder: Path, monkeypatch:
         as_seen.append(np.asarray(grey).transpose(2, 0, 1))
     found = np.concatenate([np.asarray(each) for each in (train.features, train.held_out_features, test.features)])
     np.testing.assert_allclose(found, by_hand(np.stack(as_seen)), rtol=1e-4, atol=1e-4)
-    assert {entry.source for entry in cache.entries()} == {f"features of shards in {small_mnist()}"}
+    assert {entry.source for entry in kept.entries()} == {f"features of shards in {small_mnist()}"}
     monkeypatch.setattr("infoae.features.encoder.FrozenEncoder.features", None)
     again, _ = load_both(of_mnist(encoder, "data.held_out=40"))
     np.testing.assert_array_equal(np.asarray(again.features), np.asarray(train.features))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infoae import data, planning
+from infoae import data, kept, planning
 from infoae.config import Config, recipes
 from infoae.data.decode import DecodeOptions, read_image
 from infoae.errors import InfoAEError, Notice
@@ -48,8 +48,8 @@ def entry_of(shards: Path | None) -> Path:
     return shards.parent
 
 
-def kept() -> list[Path]:
-    return [entry.folder for entry in cache.entries()]
+def all_kept() -> list[Path]:
+    return [entry.folder for entry in kept.entries()]
 
 
 def test_every_picture_is_there_once_and_its_class_with_it(photos: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_run_of_before_finds_the_pictures_it_was_trained_on_and_a_new_one_has_
 
 
 def test_what_a_killed_command_left_is_removed_whatever_has_changed_since(photos: Path) -> None:
-    left = cache.cache_folder() / ".0123456789abcdef0123.tmp-01234567"
+    left = kept.cache_folder() / ".0123456789abcdef0123.tmp-01234567"
     (left / "buckets").mkdir(parents=True)
     cache.ready(config_of(photos))
     assert not left.exists()
@@ -151,16 +151,16 @@ def test_two_processes_make_it_once_and_what_they_read_stays(
     two: list[subprocess.Popen[str]], photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len({each.stdout.readline() for each in two if each.stdout}) == 1
-    (held,) = kept()
-    monkeypatch.setattr(cache, "MAX_CACHE_BYTES", 0)
-    assert [gone for _, gone in cache.clear()] == [False]
+    (held,) = all_kept()
+    monkeypatch.setattr(kept, "MAX_CACHE_BYTES", 0)
+    assert [gone for _, gone in kept.clear()] == [False]
     other = entry_of(cache.ready(config_of(photos, "model.image_size=16")).root)
-    assert set(kept()) == {held, other}
+    assert set(all_kept()) == {held, other}
     told = [each.communicate()[1] for each in two]
     assert sum("40 pictures became" in text for text in told) == 1
     cache.ready(config_of(photos, "model.image_size=20"))  # what this process has read stays, too
-    assert held not in kept()
-    assert other in kept()
+    assert held not in all_kept()
+    assert other in all_kept()
 
 
 def test_the_longest_unused_goes_first(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,14 +168,14 @@ def test_the_longest_unused_goes_first(photos: Path, monkeypatch: pytest.MonkeyP
     for size in sizes:
         done = process_of_size(photos, size)
         assert done.returncode == 0, done.stderr
-    oldest, *others = cache.entries()
+    oldest, *others = kept.entries()
     os.utime(oldest.folder, (time.time() + 9, time.time() + 9))
     left = sum(entry.num_bytes for entry in (oldest, others[1]))
-    monkeypatch.setattr(cache, "MAX_CACHE_BYTES", left + 40 * 8 * 8 + 5000)
+    monkeypatch.setattr(kept, "MAX_CACHE_BYTES", left + 40 * 8 * 8 + 5000)
     cache.ready(config_of(photos, "model.image_size=8"))
-    assert others[0].folder not in kept()
-    assert {oldest.folder, others[1].folder} <= set(kept())
-    assert sum(gone for _, gone in cache.clear()) == 2  # but for the one that this process has read
+    assert others[0].folder not in all_kept()
+    assert {oldest.folder, others[1].folder} <= set(all_kept())
+    assert sum(gone for _, gone in kept.clear()) == 2  # but for the one that this process has read
 
 
 def process_of_size(photos: Path, size: int) -> subprocess.CompletedProcess[str]:
@@ -211,4 +211,4 @@ def test_wrong_input_is_one_clear_line(given: list[str], message: str, photos: P
     np.save(tmp_path / "flat.npy", np.zeros((5, 4), np.uint8))
     with pytest.raises(InfoAEError, match=message):
         cache.ready(config_of(photos, *(setting.format(tmp=tmp_path) for setting in given)))
-    assert kept() == []
+    assert all_kept() == []

@@ -14,6 +14,7 @@ import torch
 from infoae.config import Config
 from infoae.runs.run import Run
 from tests.helpers import ranks
+from tests.helpers.paths import ROOT
 from tests.helpers.ranks import Start
 
 # Ranks are forked from a process that has imported all they need, which takes seconds, and has done nothing else.
@@ -43,3 +44,19 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in processes:
         process.kill()  # those that wait for one that failed
         process.join()
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[Any]:
+    """A head without CPUs and two nodes of one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    variables = pytest.MonkeyPatch()
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    variables.setenv("PYTHONPATH", path)  # where the workers find the package, installed or not
+    simulated = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        simulated.add_node(num_cpus=1)
+    yield simulated
+    simulated.shutdown()  # type: ignore[no-untyped-call]
+    variables.undo()

@@ -9,9 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,73 +20,16 @@ from infoae.cluster import connect, driver
 from infoae.cluster.connect import Request
 from infoae.errors import InfoAEError, UsageError
 from infoae.model import InfoAE
-from infoae.planning import Plan
 from infoae.results import Team
 from infoae.runs import checkpoint
 from infoae.runs.run import Run
 from infoae.runs.storage import Storage
 from infoae.trainer import Trainer
 from tests.helpers.paths import ROOT
+from tests.helpers.ray_runs import RAY_ONLY, after, metric_steps, plan, train_workers
 from tests.helpers.settings import TINY
 
-pytestmark = [
-    pytest.mark.xdist_group("ray"),
-    pytest.mark.filterwarnings(  # Ray's own: what it deprecates and uses, a socket it looks for a port with
-        "ignore::DeprecationWarning:ray",
-        "ignore:.*unclosed <socket.socket.*:ResourceWarning",
-        "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[Any]:
-    """A head without CPUs and two nodes of one CPU each."""
-    from ray.cluster_utils import Cluster
-
-    variables = pytest.MonkeyPatch()
-    variables.setenv("PYTHONPATH", str(ROOT))  # where the workers find the package, installed or not
-    simulated = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(2):
-        simulated.add_node(num_cpus=1)
-    yield simulated
-    simulated.shutdown()  # type: ignore[no-untyped-call]
-    variables.undo()
-
-
-def plan(runs: Path, name: str, *overrides: str) -> Plan:
-    return planning.planned("smoke", [*TINY, "train.epochs=4", *overrides], runs, name)
-
-
-def metric_steps(run: Run) -> list[int]:
-    return [line["step"] for line in run.metrics() if "loss/reconstruction" in line]
-
-
-def train_workers(node: Any) -> list[int]:
-    """Process ids of the training workers that a node of the simulated cluster has started."""
-    raylet = node.all_processes["raylet"][0].process.pid
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == raylet and b"TrainWorker" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-        except (OSError, ValueError):
-            continue
-    return found
-
-
-def after(run: Path, step: int, act: Callable[[], None]) -> threading.Thread:
-    """Act once the run has logged `step`."""
-
-    def wait() -> None:
-        while not run.is_dir() or max(metric_steps(Run(run)), default=0) < step:
-            time.sleep(0.02)
-        act()
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    return thread
+pytestmark = RAY_ONLY
 
 
 def test_a_killed_worker_costs_a_restart_and_no_metric(

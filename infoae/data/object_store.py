@@ -1,0 +1,246 @@
+"""Files in an object store, or in another folder that is named as one: s3://…, gs://…, file:///….
+
+A file is known by its address, size and version: its ETag where the store has one, else the time of its last change.
+Another version is another file, and is refused. What the network loses is tried again for a while. No torch; and
+pyarrow is imported where it is used, since what runs a bundle needs none of this.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from infoae.addresses import ANYBODY, bucket_of, within
+from infoae.errors import InfoAEError, UnavailableError, UsageError, one_line
+
+if TYPE_CHECKING:
+    from pyarrow import fs
+
+T = TypeVar("T")
+
+RETRY_SECONDS = 30.0
+"""From the first failure on; a request that is not answered takes ANSWER_SECONDS more."""
+ANSWER_SECONDS = 8.0
+AT_ONCE = 16
+"""Files that are looked at at once."""
+UPLOADS = 4
+"""Files that are written at once."""
+UNFINISHED = "unfinished"
+"""Lies in the folder whose files are still being copied."""
+PART_BYTES = 8 * 1024 * 1024  # of a request for content
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_REFUSED = re.compile(r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE|INVALID_CLIENT_TOKEN|HTTP status 40[13]|kPermission")
+_MISSING = re.compile(r"NO_SUCH_BUCKET|HTTP status 404|kNotFound")
+_REQUEST = re.compile(r" \(Request ID: [^)]*\)")
+
+
+class StoreError(Exception):
+    """The store could not be reached, or failed: the same may succeed in a moment."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One version of a file: its address, bytes, and the store's name of the version."""
+
+    address: str
+    size: int
+    version: str
+
+    @property
+    def name(self) -> str:
+        """The part of its address after the last slash."""
+        return urlsplit(self.address).path.rpartition("/")[2]
+
+    def start(self, count: int) -> bytes:
+        """Return up to `count` bytes from its beginning. Raises InfoAEError as `files` does, or for another version."""
+        return retried(self.address, lambda: next(self._parts(count), b""))
+
+    def copy(self, to: Path) -> None:
+        """Write it to the file `to`, once: `retried` is the caller's.
+
+        Raises InfoAEError if it is another version by now, StoreError where the store fails, OSError of this machine.
+        """
+        with to.open("wb") as file:
+            for part in self._parts(PART_BYTES):
+                file.write(part)
+            if file.tell() != self.size:
+                raise StoreError(f"{file.tell()} bytes came of {self.size}")
+
+    def _parts(self, num_bytes: int) -> Iterator[bytes]:
+        """Yield the content, so many bytes at a time."""
+        with _store(self.address):
+            system, path = _opened(self.address)
+            source = system.open_input_file(path)
+        with source:
+            with _store(self.address):
+                self._refuse_other(_identified(source, system, path, self.address))
+            for start in range(0, self.size, num_bytes):
+                with _store(self.address):
+                    part: bytes = source.read_at(num_bytes, start)
+                yield part
+        self._refuse_other(_look(self.address))  # or parts of two versions would have been put together
+
+    def _refuse_other(self, found: StoredFile | None) -> None:
+        if found != self:
+            what = "is gone" if found is None else "has changed"
+            raise InfoAEError(f"{self.address} {what} since this command began: put back what it was, or train anew")
+
+
+def files(folder: str, ending: str) -> list[StoredFile]:
+    """Return the files of that ending which lie in a folder itself, by name; none if the folder is not there.
+
+    Raises InfoAEError for a bucket that is not there or refuses, UnavailableError for one out of reach.
+    """
+    from pyarrow import fs
+
+    def found() -> list[str]:
+        with _store(folder):
+            system, path = _opened(folder)
+            try:
+                infos = system.get_file_info(fs.FileSelector(path))  # which tells a bucket that is not there
+            except FileNotFoundError:
+                return []
+        names = (info.base_name for info in infos if info.type == fs.FileType.File)
+        return sorted(name for name in names if name.endswith(ending) and not name.startswith("."))
+
+    addresses = [within(folder, name) for name in retried(folder, found)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        looked = list(pool.map(look, addresses))
+    return [file for file in looked if file is not None]
+
+
+def upload(folder: Path, address: str) -> None:
+    """Copy all files below a folder into a store. Until all are there, UNFINISHED lies beside them.
+
+    Raises InfoAEError as `files` does.
+    """
+    _write(within(address, UNFINISHED), b"")
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    with ThreadPoolExecutor(UPLOADS) as pool:
+        list(pool.map(lambda path: _write(within(address, path.relative_to(folder).as_posix()), path), paths))
+    retried(address, lambda: _delete(within(address, UNFINISHED)))
+
+
+def refuse_unfinished(address: str) -> None:
+    """Raise InfoAEError if what lies there has not been copied whole."""
+    if look(within(address, UNFINISHED)) is not None:
+        raise InfoAEError(f"{address} is not whole: infoae convert did not end there; give the same command again")
+
+
+def refuse_taken(address: str) -> None:
+    """Raise InfoAEError if shards lie there already, unless they are not whole."""
+    if look(within(address, UNFINISHED)) is None and (found := files(within(address, "train"), "")):
+        raise InfoAEError(f"{address} holds {found[0].name} and more in train: give an address where nothing is")
+
+
+def look(address: str) -> StoredFile | None:
+    """Return a file as it is now, None if it is not there. Raises InfoAEError as `files` does."""
+    return retried(address, lambda: _look(address))
+
+
+def retried(address: str, work: Callable[[], T]) -> T:
+    """Return what `work` does, done again where it raises StoreError: the store may come back.
+
+    Raises UnavailableError once RETRY_SECONDS have passed.
+    """
+    first, wait = None, 0.5
+    while True:
+        try:
+            return work()
+        except StoreError as error:
+            now = time.monotonic()
+            first = now if first is None else first
+            if now + wait > first + RETRY_SECONDS:
+                raise UnavailableError(f"{address} cannot be reached: {error}") from None
+        time.sleep(wait)
+        wait = min(2 * wait, 5.0)
+
+
+def _write(address: str, content: Path | bytes) -> None:
+    def send() -> None:
+        with _store(address):
+            system, path = _opened(address)
+            if address.startswith("file:"):  # object stores have no folders
+                system.create_dir(path.rpartition("/")[0])
+            with system.open_output_stream(path) as stream:
+                stream.write(content.read_bytes() if isinstance(content, Path) else content)
+
+    retried(address, send)
+
+
+def _delete(address: str) -> None:
+    with _store(address):
+        system, path = _opened(address)
+        system.delete_file(path)
+
+
+@contextmanager
+def _store(address: str) -> Iterator[None]:
+    """Say what a store raises in our words. Raises InfoAEError for what would come again, StoreError for all else."""
+    try:
+        yield
+    except OSError as error:
+        told = _REQUEST.sub("", one_line(error))
+        if isinstance(error, FileNotFoundError) or _MISSING.search(told):
+            raise UsageError(f"{address}: no such bucket or path ({told})") from None
+        if error.errno in (errno.EACCES, errno.EPERM) or _REFUSED.search(told):
+            raise InfoAEError(f"{address} refuses these credentials ({told})") from None
+        raise StoreError(told) from None
+
+
+def _look(address: str) -> StoredFile | None:
+    with _store(address):
+        system, path = _opened(address)
+        try:
+            with system.open_input_file(path) as file:
+                return _identified(file, system, path, address)
+        except FileNotFoundError:
+            return None
+
+
+def _identified(file: Any, system: fs.FileSystem, path: str, address: str) -> StoredFile:
+    stated: dict[str, Any] = file.metadata() or {}
+    version = stated.get("ETag", b"").decode() or str(system.get_file_info(path).mtime_ns)
+    return StoredFile(address, file.size(), version)
+
+
+def _opened(address: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system of an address, and the path in it. Raises OSError."""
+    parts = urlsplit(address)
+    endpoint = next(filter(None, map(os.environ.get, _ENDPOINTS)), "")
+    system = _file_system(f"{parts.scheme}://{parts.netloc}?{parts.query}", endpoint)
+    return system, f"{bucket_of(address)}{parts.path}"
+
+
+@lru_cache(8)
+def _file_system(address: str, endpoint: str) -> fs.FileSystem:
+    from pyarrow import fs
+
+    parts = urlsplit(address)
+    if parts.scheme == "file":
+        return fs.LocalFileSystem()
+    anonymous = parts.netloc.startswith(ANYBODY)
+    if parts.scheme == "gs":
+        return fs.GcsFileSystem(anonymous=anonymous, retry_time_limit=timedelta(seconds=ANSWER_SECONDS))
+    # As pyarrow reads an address, but that itself would wait for 100 s for a server that is silent.
+    given = {"endpoint_override": endpoint} | dict(parse_qsl(parts.query))
+    if not (given["endpoint_override"] or given.get("region") or os.environ.get("AWS_REGION")):
+        given["region"] = fs.resolve_s3_region(bucket_of(address))
+    return fs.S3FileSystem(
+        anonymous=anonymous,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
+        connect_timeout=ANSWER_SECONDS,
+        request_timeout=ANSWER_SECONDS,
+        **given,
+    )

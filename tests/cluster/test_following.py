@@ -1,0 +1,78 @@
+"""What the command makes of what its workers say; no Ray is started here."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+
+from infoae.cluster import placement, worker
+from infoae.cluster.beating import Beat, Worker
+from infoae.cluster.following import Following
+from infoae.reporting.training import TrainingProgress
+from infoae.results import Team
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray's own
+STARTED = ("started", 6, 24, Team(2, 2))
+
+
+def restarts(following: Following) -> list[tuple[int, str]]:
+    found: list[tuple[int, str]] = []
+    following.restarted = lambda *event: found.append(event)
+    return found
+
+
+def test_why_a_worker_was_ended_is_what_was_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed: list[Any] = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+    following = Following("go on", 3, TrainingProgress(), [])
+    told = restarts(following)
+    who = Worker("a", 1, "node", "10.0.0.2", "actor")
+    following.hear([STARTED, ("beat", Beat(who, "step 7", waits=False, patience=10, seconds=601.0))])
+    following.check_workers()
+    following.check_workers()
+    assert killed == ["actor"]
+    following.hear([("lost", "worker 1 was lost")])
+    assert told == [(1, "worker 1 on 10.0.0.2 has been at step 7 for 601 s")]
+    following.hear([STARTED, ("lost", "worker 0 was lost")])
+    assert told[1:] == [(2, "worker 0 was lost")]
+    assert "has been at step 7 for 601 s; restart 1 of at most 3" in capsys.readouterr().err
+
+
+def test_a_machine_that_goes_is_said_once_and_counts_as_a_restart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    following = Following("go on", 3, TrainingProgress(), [])
+    told = restarts(following)
+    monkeypatch.setattr(placement, "leaving", lambda nodes: sorted(nodes.values()))
+    following.hear([STARTED])
+    assert not following.check_nodes()
+    following.hear([("beat", Beat(Worker("a", 0, "node", "10.0.0.2", None), "", waits=False, patience=1, seconds=0.0))])
+    assert following.check_nodes()
+    assert following.check_nodes()
+    following.hear([STARTED, STARTED])
+    assert told == [(1, "10.0.0.2 was announced to be taken away")]
+    assert capsys.readouterr().err.count("10.0.0.2 will be taken away: saving every few seconds until then") == 1
+
+
+def test_the_main_worker_saves_at_once_and_then_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel, now = worker.Channel(), 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(ray, "get", lambda value: value)
+    wishes = worker._Wishes(SimpleNamespace(wishes=SimpleNamespace(remote=channel.wishes)))
+    saved = []
+    for step in range(100, 160):
+        now = float(step)
+        if step == 110:
+            channel.leave(True)
+        if step == 150:
+            channel.leave(False)
+        assert not wishes.stop()
+        if wishes.save():
+            saved.append(step)
+    assert saved == [110, 120, 130, 140]
