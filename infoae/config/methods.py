@@ -64,7 +64,6 @@ _OF: dict[str, tuple[Method, ...]] = {
     "objective.encoder_batches": _INFOAE,
     "objective.self_critic_fakes": _INFOAE,
     "features": _INFOAE,
-    "stages": ("infoae", "infogan"),
     "stages.generation_epochs": _INFOGAN,
     "stages.representation_epochs": _INFOAE,
     "stages.mutual_information_epochs": _INFOAE,
