@@ -27,7 +27,7 @@ def figures(
     as_json: JsonOption = False,
 ) -> None:
     """Draw a run's figures as PNG files: those of the paper, its losses and its confusion matrix."""
-    from infoae.device import resolve_device
+    from infoae.device import on_free_cpus, resolve_device
     from infoae.evaluation.figures import draw_all
     from infoae.loading import load_tests
     from infoae.methods.registry import model_of
@@ -37,9 +37,10 @@ def figures(
     test = load_tests(found, data_root)
     model = model_of(found, checkpoint.value).to(resolve_device(device.value))
     written: dict[str, str] = {}
-    for name, path in draw_all(found, model, test):
-        written[name] = str(path)
-        if not as_json:
-            echo(path)
+    with on_free_cpus():
+        for name, path in draw_all(found, model, test):
+            written[name] = str(path)
+            if not as_json:
+                echo(path)
     if as_json:
         print_json({"run": found.name, "figures": written})

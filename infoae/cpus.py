@@ -24,6 +24,7 @@ class FreeCpus:
     """How many of some CPUs other programs leave to this process and those that it has started and seen end."""
 
     SECONDS = 0.2  # less is too short to be measured
+    NEARLY = 0.4  # of a CPU, what other programs may take of it for it to be free
 
     def __init__(self, cpus: int, root: Path = Path("/")) -> None:
         self._cpus, self._root, self._last = cpus, root, self._measure(root)
@@ -34,6 +35,10 @@ class FreeCpus:
         last, self._last = self._last, self._measure(self._root)
         seconds, all_busy, own = (now - before for now, before in zip(self._last, last, strict=True))
         return self._cpus - max(0.0, all_busy - own) / seconds
+
+    def threads(self, most: int) -> int:
+        """Return how many threads, from 1 to `most`, have a CPU each since it was last asked."""
+        return max(1, min(most, int(self.since_last_asked() + self.NEARLY)))
 
     @staticmethod
     def _measure(root: Path) -> tuple[float, float, float]:

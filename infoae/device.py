@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
+from infoae.cpus import FreeCpus, available_cpus
 from infoae.errors import UsageError
 
 
@@ -37,6 +38,21 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which nothing is cast; tensors of shapes alone, on `meta`, are not cast in any case."""
     available = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if available else nullcontext()
+
+
+@contextmanager
+def on_free_cpus() -> Iterator[None]:
+    """Let as many threads compute as other programs leave CPUs free when it begins, and then as many as before.
+
+    Threads wait for each other at every operation: beside another program, one alone is faster than two.
+    """
+    most = torch.get_num_threads()
+    if most > 1:
+        torch.set_num_threads(FreeCpus(available_cpus()).threads(most))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(most)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from infoae import memory
 from infoae.config import Config, recipes
 from infoae.data import ImageSet, ShardSet, reduced_jpeg
 from infoae.data.sampler import steps_an_epoch
-from infoae.device import resolve_device, resolve_precision
+from infoae.device import on_free_cpus, resolve_device, resolve_precision
 from infoae.errors import UsageError
 from infoae.features import torchvision
 from infoae.features.encoder import opened
@@ -189,7 +189,7 @@ def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None) -> None:
     if not plan.config.seeks_neighbours_first():
         return
     try:
-        with Bar("nearest neighbours", "images", len(plan.train)) as bar:
+        with on_free_cpus(), Bar("nearest neighbours", "images", len(plan.train)) as bar:
             bar.show()
             rules = plan.config.neighbours, plan.config.augment
             pairs.find(trained, plan.train.images, *rules, bar.advance, bar.say, plan.train.features)

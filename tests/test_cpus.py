@@ -8,9 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from infoae import cpus
 from infoae.cpus import available_cpus
+from infoae.device import on_free_cpus
 
 
 @pytest.mark.parametrize(
@@ -97,3 +99,19 @@ def test_all_cpus_are_free_where_the_system_does_not_say(tmp_path: Path) -> None
 
 def test_the_free_cpus_of_this_machine_are_measured() -> None:
     assert cpus.FreeCpus(available_cpus()).since_last_asked() <= available_cpus()
+
+
+@pytest.mark.parametrize(("free", "threads"), [(2.0, 2), (1.7, 2), (1.5, 1), (0.2, 1), (-0.5, 1), (4.0, 3)])
+def test_a_thread_computes_for_each_cpu_that_is_nearly_free(
+    free: float, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpus.FreeCpus, "since_last_asked", lambda _: free)
+    assert cpus.FreeCpus(4).threads(3) == threads
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with on_free_cpus():
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -10,8 +10,6 @@ from infoae.config import Train
 from infoae.cpus import FreeCpus, available_cpus
 from infoae.distributed import local_group
 
-NEARLY_FREE = 0.4
-"""Of a CPU, what other programs may take of it for it to be free."""
 ASK_SECONDS = 5.0
 """After which it is asked again how many are free, where threads compute."""
 
@@ -44,7 +42,7 @@ class Sharing:
             self._use_free_cpus()
 
     def _use_free_cpus(self) -> int:
-        free = max(1, min(self.most, int(self.cpus.since_last_asked() + NEARLY_FREE)))
+        free = self.cpus.threads(self.most)
         torch.set_num_threads(free)
         self._asked = time.monotonic()
         return free

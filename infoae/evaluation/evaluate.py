@@ -17,6 +17,7 @@ from infoae.category_model import CategoryModel
 from infoae.config import Augment, Neighbours
 from infoae.config.methods import methods_of
 from infoae.data import ImageSet
+from infoae.device import on_free_cpus
 from infoae.evaluation import frechet, health, structure, trivial
 from infoae.evaluation.trivial import Trivial
 from infoae.files import write_json
@@ -129,6 +130,7 @@ class RunEvaluation:
         return self.measures.to_dict() | own
 
 
+@on_free_cpus()
 def evaluate_run(run: Run, test: ImageSet, which: str, device: torch.device) -> RunEvaluation:
     """Evaluate the "best" or "newest" checkpoint of a run on `test`, and write evaluation.json. Raises InfoAEError."""
     path = run.checkpoint(which)
