@@ -27,6 +27,7 @@ from infoae import memory
 from infoae.cluster import connect, placement, ray_metrics
 from infoae.cluster.connect import Request
 from infoae.cluster.following import Following, explain, failure
+from infoae.cluster.network import NodeNetwork
 from infoae.cluster.placement import Layout
 from infoae.cluster.worker import Channel, Job, work
 from infoae.config import Config, recipes
@@ -178,7 +179,7 @@ def fitting(
     least, most = layout.min_workers, layout.max_workers
     trainer = ray.train.torch.TorchTrainer(
         work,
-        torch_config=ray.train.torch.TorchConfig(timeout_s=LONGEST_WAIT),
+        torch_config=NodeNetwork(timeout_s=LONGEST_WAIT),
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
             num_workers=most if least == most else (least, most),  # type: ignore[arg-type]  # typed as of V1
