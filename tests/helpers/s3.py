@@ -27,23 +27,27 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 from werkzeug.test import Client
 
-port, bucket, folder = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+address, port, bucket, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
 app = DomainDispatcherApplication(create_backend_app)
 client = Client(app)
 client.put(f"/{bucket}")
 for path in folder.rglob("*"):
     if path.is_file():
         client.put(f"/{bucket}/{path.relative_to(folder)}", data=path.read_bytes())
-make_server("127.0.0.1", port, app, threaded=True).serve_forever()
+make_server(address, port, app, threaded=True).serve_forever()
 """
 
 
 class S3Server:
-    """A server on a port of this machine with one bucket, which holds what was put there whenever it runs."""
+    """A server on a port of this machine with one bucket, which holds what was put there whenever it runs.
 
-    def __init__(self, folder: Path) -> None:
+    It listens at one `address` of this machine alone.
+    """
+
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+        self._address = address
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((address, 0))
             self.port: int = probe.getsockname()[1]
         self._log, self._objects = folder / "s3-server.log", folder / "s3-objects"
         self._objects.mkdir()
@@ -53,7 +57,7 @@ class S3Server:
     def environment(self) -> dict[str, str]:
         """What a command is told to use it."""
         return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ENDPOINT_URL": f"http://{self._address}:{self.port}",
             "AWS_ACCESS_KEY_ID": "key",
             "AWS_SECRET_ACCESS_KEY": "secret",
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -61,7 +65,8 @@ class S3Server:
 
     def start(self, **settings: str) -> None:
         """Start it, with what it held when it was stopped."""
-        command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(self.port), BUCKET, str(self._objects)]
+        arguments = [self._address, str(self.port), BUCKET, str(self._objects)]
+        command = [sys.executable, "-W", "ignore", "-c", PROGRAM, *arguments]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | settings)
         end = time.monotonic() + 60
@@ -106,7 +111,7 @@ class S3Server:
         return Counter(re.findall(rf'"GET /{BUCKET}/([^ ?]+) HTTP', self._log.read_text()))
 
     def _ask(self, method: str, path: str, content: bytes | None = None) -> None:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = HTTPConnection(self._address, self.port, timeout=30)
         connection.request(method, path, content, {"Authorization": AUTHORIZATION})
         answer = connection.getresponse()
         said = answer.read()
