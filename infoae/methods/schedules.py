@@ -46,7 +46,7 @@ def infogan(config: Config) -> Schedule:
     first, judged = config.stages.generation_epochs, ("generator", "discriminator")
     everything = (*judged, "category_information", "continuous_information")
     stages = (
-        Stage("generation", range(first), _weighted(config, judged), True, answers=False),
+        Stage("generation", range(first), _weighted(config, judged), True),
         Stage("adversarial", range(first, config.train.epochs), _weighted(config, everything), True),
     )
     return Schedule(config, tuple(stage for stage in stages if stage.epochs))

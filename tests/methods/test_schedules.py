@@ -145,7 +145,7 @@ def test_infogan_generates_first() -> None:
         {"generator", "discriminator", "category_information", "continuous_information"},
     ]
     assert list(schedule.table())[1:] == [
-        ("1-2", "generation", "constant", "save"),
+        ("1-2", "generation", "constant", "score, save"),
         ("3-4", "adversarial", "constant", "score, save"),
         ("5", "adversarial", "falling to 0", "score, save"),
     ]
