@@ -17,6 +17,7 @@ def tiny(method: str) -> list[str]:
         "model.feature_dim=16",
         "model.pixelcnn_width=4",
         "model.pixelcnn_blocks=1",
+        "stages.generation_epochs=0",
         "optim.decay_epochs=0",
         "optim.ema_decay=0.9",
     ]
