@@ -178,9 +178,9 @@ def test_a_corrected_run_does_not_train_on(corrected: tuple[Corrected, dict[str,
 
 
 def test_corrections_of_another_checkpoint_and_lost_pictures_are_refused(run: Run, tmp_path: Path) -> None:
-    other = Corrections(run="r", step=1, num_categories=10)
-    with pytest.raises(InfoAEError, match="10 categories at step 1"):
-        correct(run, other, tmp_path)
+    for other in (Corrections(run=run.name, step=1, num_categories=10), said(run).model_copy(update={"run": "r"})):
+        with pytest.raises(InfoAEError, match=f"10 categories of run '?{other.run}'? at step {other.step},"):
+            correct(run, other, tmp_path)
     with pytest.raises(InfoAEError, match=r"gone\.png.*--pictures"):
         correct(run, said(run, examples={"gone.png": 1}), tmp_path)
     assert [path.name for path in run.path.parent.iterdir() if "corrected" in path.name] == []

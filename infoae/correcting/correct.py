@@ -6,6 +6,8 @@ some seconds on latents: its own answers, and other ones for the pictures that t
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -22,7 +24,7 @@ from torch import Tensor
 from infoae.config import Config
 from infoae.correcting.named import inputs_named
 from infoae.correcting.numbers import Renumbered, renumbered
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import InfoAEError, UsageError, one_line, shown
 from infoae.files import write_json
 from infoae.gallery.corrections import Corrections
 from infoae.loading import load_training
@@ -44,6 +46,7 @@ EACH = (10, 40, 160)
 more cost other pictures near it."""
 MOST = 100_000
 """Training images that are looked at: a classifier of latents needs no more."""
+_CORRECTED_NAME = re.compile(r"-corrected-\d{8}-\d{6}(-\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -99,10 +102,11 @@ def correct(
     if config.method != "infoae":
         raise UsageError(f"{run.name} is a run of method {config.method}: corrections are for method infoae")
     old = InfoAE.of_run(run)
-    if (given.step, given.num_categories) != (at.step, old.num_categories):
+    if (given.run, given.step, given.num_categories) != (run.name, at.step, old.num_categories):
         raise InfoAEError(
-            f"these corrections are of {given.num_categories} categories at step {given.step}, and {run.name} has "
-            f"{old.num_categories} at step {at.step}: correct on a gallery of {run.name}"
+            f"these corrections are of {given.num_categories} categories of run {shown(given.run)} at step "
+            f"{given.step}, and {run.name} has {old.num_categories} at step {at.step}: correct on a gallery of "
+            f"{run.name}"
         )
     paths = [*given.examples, *(each.path for each in given.not_this)]
     said = inputs_named(paths, run, old, pictures, column, data_root) if paths else None
@@ -124,6 +128,18 @@ def correct(
     obeyed = _obeyed(model, z_said, allowed)
     made = _stored(run, at, model, config, given, new, name)
     return Corrected(made, new.new_numbers, dict(moved.most_common()), obeyed, len(z_said))
+
+
+def correction_of(run: Run) -> tuple[str, Corrections] | None:
+    """Return which run `run` was corrected from, and by what; None if it was trained. Raises InfoAEError if damaged."""
+    path = run.path / CORRECTED
+    try:
+        content = json.loads(path.read_bytes())
+        return str(content["of"]), Corrections.model_validate(content["corrections"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InfoAEError(f"{path} cannot be read ({one_line(error)})") from None
 
 
 def _joint(model: InfoAE, inputs: NDArray[Any], over: Tensor) -> Floats:
@@ -248,7 +264,8 @@ def _stored(
         content = {"of": run.name, "new_numbers": new.new_numbers, "corrections": given.model_dump(mode="json")}
         write_json(folder / CORRECTED, content)
 
-    made = Run(new_folder(run.path.parent, name, f"{run.name}-corrected", fill))
+    stem = _CORRECTED_NAME.sub("", run.name)  # or the name of what is corrected often grows too long
+    made = Run(new_folder(run.path.parent, name, f"{stem}-corrected", fill))
     made.point_latest()
     return made
 

@@ -16,7 +16,7 @@ import numpy as np
 from infoae import locks
 from infoae.data.selection import told
 from infoae.deploy.bundle import Bundle
-from infoae.errors import InfoAEError, UsageError
+from infoae.errors import InfoAEError, UsageError, shown
 from infoae.files import remove_leftovers
 from infoae.limits import MAX_GALLERY
 from infoae.sorting import inventory, labelling, likeness
@@ -189,19 +189,35 @@ def _trained(photos: Path, out: Path, progress: Progress, found: Inventory, say:
 
 
 def _corrected(out: Path, progress: Progress, corrections: Path, say: Say) -> Progress:
-    """Make a run that follows the corrections of the one there is; what comes after training is then done again."""
-    from infoae.correcting.correct import correct
+    """Make a run that follows the corrections of the run that they name; what comes after training is then done again.
+
+    That is the run there is, or one that it was made of. What it follows already is not done twice.
+    """
+    from infoae.correcting.correct import correct, correction_of
     from infoae.gallery import corrections as given
     from infoae.runs.run import Run
 
-    if progress.corrected is not None and not progress.exported:
-        return progress  # the command was stopped after it, and goes on
-    if not progress.exported:
+    if not progress.trained or progress.no_structure is not None:
         raise UsageError(f"--corrections {corrections}: {out} has no categories yet, to which they could belong")
-    found = correct(Run(out / RUNS / progress.run), given.read(corrections), Path())
-    for line in found.described():
+    said, runs = given.read(corrections), out / RUNS
+    made_of, name = list[str](), progress.run
+    while (found := correction_of(Run(runs / name))) is not None:
+        if not made_of and found == (said.run, said):
+            say(f"{name} follows {corrections} already")
+            return progress
+        name = found[0]
+        made_of.append(name)
+    if said.run not in (progress.run, *made_of):
+        raise UsageError(
+            f"--corrections {corrections} is of run {shown(said.run)}, and the categories in {out} are of "
+            f"{progress.run}: correct on {out / GALLERY}"
+        )
+    if said.run != progress.run:
+        say(f"correcting {said.run} anew: what was said of {progress.run} does not count any more")
+    corrected = correct(Run(runs / said.run), said, Path())
+    for line in corrected.described():
         say(line)
-    fresh = {"corrected": found.run.name, "exported": False, "likeness": None, "shown": False}
+    fresh = {"corrected": corrected.run.name, "exported": False, "likeness": None, "shown": False}
     progress = progress.model_copy(update=fresh)
     progress.save(out)
     return progress

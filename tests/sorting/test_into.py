@@ -93,7 +93,29 @@ def test_corrections_rename_and_move_pictures_for_good(done: Callable[[], Path])
     code, again, told = sort(folder, "--corrections", "c.json", "--json")
     assert (code, json.loads(again)["run"]) == (0, json.loads(out)["run"]), told
     code, again, told = sort(folder, "--corrections", "c.json", "--json")  # the same numbers and step
-    assert (code, json.loads(again)["run"] != json.loads(out)["run"]) == (0, True), told
+    assert (code, json.loads(again)["run"]) == (0, json.loads(out)["run"]), told
+    assert "follows c.json already" in told
+
+
+def test_corrections_are_of_the_run_that_they_name(done: Callable[[], Path]) -> None:
+    folder = done()
+    run = Run.open("sort-1", folder / "s/runs")
+    said = {"run": "sort-1", "step": checkpoint.read(run.checkpoint("best")).step, "num_categories": 2}
+    made = [run.name]
+    for number, (of, name) in enumerate(((0, "a"), (1, "b"), (0, "c"))):
+        (folder / "c.json").write_text(json.dumps(said | {"run": made[of], "names": {"0": name}}))
+        code, out, told = sort(folder, "--corrections", "c.json", "--json")
+        assert code == 0, told
+        made.append(Path(json.loads(out)["run"]).name)
+        content = json.loads((folder / "s/runs" / made[-1] / "corrections.json").read_text())
+        assert content["of"] == made[of]
+        assert ("does not count any more" in told) == (number == 2)
+    assert len(set(made)) == 4
+    assert not [name for name in made if name.count("corrected") > 1]
+    (folder / "c.json").write_text(json.dumps(said | {"run": "sort-7"}))
+    code, _, told = sort(folder, "--corrections", "c.json")
+    assert (code, "is of run 'sort-7'" in told) == (2, True), told
+    assert told.strip().count("\n") == 0
 
 
 def test_what_is_wrong_with_pictures_is_told(done: Callable[[], Path]) -> None:
