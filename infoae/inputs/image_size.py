@@ -40,7 +40,9 @@ def chosen(inputs: Sequence[str], column: str | None, size: int | None, channels
         except UnreadableImageError as error:
             raise InfoAEError(f"{key_of(first)} cannot be opened: {error}") from None
     if size is None or channels is None:
-        found_size, found_channels = _look(_sample(open_sources(inputs, _ANY, column=column)))
+        found_size, found_channels = _look(
+            _sample(open_sources(inputs, _ANY, column=column)), ", ".join(map(key_of, inputs))
+        )
         size, channels = size or found_size, channels or found_channels
     return ImageSpec.model_validate({"channels": channels, "height": size, "width": size})
 
@@ -48,7 +50,7 @@ def chosen(inputs: Sequence[str], column: str | None, size: int | None, channels
 _ANY = ImageSpec(channels=3, height=USUAL, width=USUAL)  # only arrays need the real one
 
 
-def _look(pictures: Iterator[Encoded]) -> tuple[int, Literal[1, 3]]:
+def _look(pictures: Iterator[Encoded], given: str) -> tuple[int, Literal[1, 3]]:
     sizes, differences, reason = set[tuple[int, int]](), [], "there are none"
     for picture in pictures:
         try:
@@ -61,7 +63,7 @@ def _look(pictures: Iterator[Encoded]) -> tuple[int, Literal[1, 3]]:
             continue
         differences.append(float((colours.max(0) - colours.min(0)).mean()))
     if not differences:
-        raise InfoAEError(f"no picture can be read: {reason}")
+        raise InfoAEError(f"{given}: no picture can be read: {reason}")
     side = next(iter(sizes))[0]
     kept = sizes == {(side, side)} and SMALLEST <= side <= LARGEST
     return side if kept else USUAL, 1 if max(differences) < GREY else 3

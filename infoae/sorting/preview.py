@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae import choosing, memory
+from infoae import memory
 from infoae.config import recipes
 from infoae.cpus import available_cpus
 from infoae.data import ImageSet
@@ -38,7 +38,7 @@ def preview(photos: Path, out: Path, asked: Asked, *, again: bool) -> dict[str, 
     pictures = _sample(found, progress)
     reading = (time.perf_counter() - started) / len(pictures) / available_cpus()
     count = found.num_pictures() or len(pictures)
-    sources = [progress.asked.config] if progress.asked.config else _candidates()
+    sources = [progress.asked.config] if progress.asked.config else training.candidates()
     return told | {
         "goes_on": out.exists(),
         "recipe": progress.asked.config or f"one of {', '.join(sources)}, tried on some of the pictures first",
@@ -46,10 +46,6 @@ def preview(photos: Path, out: Path, asked: Asked, *, again: bool) -> dict[str, 
         "training": {source: _training(source, progress, pictures, count, out) for source in sources},
         "label_seconds": _round(count * reading),
     }
-
-
-def _candidates() -> list[str]:
-    return list(dict.fromkeys(each.recipe for each in choosing.CANDIDATES))
 
 
 def _sample(found: Inventory, progress: Progress) -> NDArray[np.uint8]:

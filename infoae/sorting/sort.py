@@ -119,6 +119,7 @@ def begun(photos: Path, out: Path, asked: Asked, again: bool) -> Progress:
         asked = Asked(**progress.asked.model_dump() | asked.model_dump(exclude_none=True))
     from infoae.sorting import training
 
+    training.check(asked)
     number = 1 if progress is None else progress.number + 1
     return Progress(photos=str(photos), asked=asked, number=number, image=training.image_of(photos, asked))
 

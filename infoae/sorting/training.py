@@ -12,12 +12,13 @@ from infoae import choosing, launch, planning
 from infoae.config import Config, recipes
 from infoae.data.image_spec import ImageSpec
 from infoae.deploy.export import export_run
-from infoae.errors import InfoAEError
+from infoae.errors import InfoAEError, UsageError, shown
 from infoae.evaluation import structure
 from infoae.files import remove
 from infoae.inputs import image_size
 from infoae.inputs.convert import convert_files
 from infoae.inputs.featuring import Featuring
+from infoae.limits import MAX_CATEGORIES
 from infoae.planning import Plan
 from infoae.runs import names
 from infoae.runs.checkpoint import read
@@ -40,6 +41,20 @@ def image_of(photos: Path, asked: Asked) -> ImageSpec:
     """Return what the pictures become: what the recipe says, or what suits them. Raises InfoAEError."""
     model = recipes.load(asked.config or TRIED_FROM).model
     return image_size.chosen([str(photos)], None, model.image_size, model.channels)
+
+
+def check(asked: Asked) -> None:
+    """Raise UsageError if no recipe that may be trained takes what was asked for, before any picture is prepared."""
+    wanted = asked.categories
+    if wanted not in (None, "auto") and not (wanted.isdecimal() and 2 <= int(wanted) <= MAX_CATEGORIES):
+        raise UsageError(f"--categories {shown(wanted)}: give a number from 2 to {MAX_CATEGORIES}, or auto")
+    for source in [asked.config] if asked.config else candidates():
+        recipes.load(source, settings_of(source, [], asked))
+
+
+def candidates() -> list[str]:
+    """Return the recipes that are tried where none is given."""
+    return list(dict.fromkeys(each.recipe for each in choosing.CANDIDATES))
 
 
 def settings_of(source: str, chosen: list[str], asked: Asked) -> list[str]:

@@ -103,14 +103,17 @@ def few(folder: Path, count: int, content: bytes | None = None) -> None:
 @pytest.mark.parametrize(
     ("count", "content", "more", "code", "message"),
     [
-        (0, None, [], 1, "no picture can be read: there are none"),
+        (0, None, [], 1, "/p: no picture can be read: there are none"),
         (49, None, [], 1, "/p: 49 pictures, at least 50 are needed to find categories"),
-        (60, b"damaged", [], 1, "no picture can be read: not an image of a known format"),
+        (60, b"damaged", [], 1, "/p: no picture can be read: not an image of a known format"),
         (60, None, ["--out", "p/s"], 2, "/p/s lies inside "),
         (60, None, ["--out", "there"], 2, "/there is there already and no result of infoae sort: give another --out"),
         (60, None, ["--unsure", "2"], 2, "--unsure 2: give a probability, from 0 to 1"),
         (60, None, ["--minutes", "nan"], 2, "--minutes nan: give a number above 0"),
         (60, None, ["--config", "nosuch"], 2, "no recipe or readable file 'nosuch'"),
+        (60, None, ["--categories", "x"], 2, "--categories 'x': give a number from 2 to "),
+        (60, None, ["--categories", "1"], 2, "--categories '1': give a number from 2 to "),
+        (60, None, ["--categories", "auto", "--config", "smoke"], 2, "model.num_over_categories"),
         (60, None, ["--out", "file/s"], 1, "/file is no folder"),
     ],
 )
