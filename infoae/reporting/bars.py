@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+NARROWEST = 12
+"""Characters that a bar keeps beside a long note."""
+
+
 class Bar:
     """How far a job is: `done` of `total` units, how fast, and how long is left; used as a context manager.
 
@@ -71,11 +75,19 @@ class Bar:
         """Draw the bar as things are now, with `rate` and `note` after it; in a log, do nothing."""
         if self._live is None:
             return
-        fields: dict[str, Any] = {"label": self.label, "rate": rate, "note": printable(note)}
+        fields: dict[str, Any] = {"label": self.label, "rate": rate, "note": self._fitting(printable(note), rate)}
         if self._task is None:
             self._task = self._live.add_task("", total=self.total, completed=self.done, **fields)
         else:
             self._live.update(self._task, total=self.total, completed=self.done, **fields)
+
+    def _fitting(self, note: str, rate: str) -> str:
+        """Return as much of a note as the terminal has room for beside the rest: rich would shorten all columns."""
+        assert self._live is not None
+        count = f"{self.total}/{'?' if self.total is None else self.total}"
+        columns = (self.label, "━" * NARROWEST, count, self._unit, rate, str(timedelta()))
+        room = self._live.console.width - sum(len(column) + 1 for column in columns)
+        return note if len(note) <= room else f"{note[: max(0, room - 1)]}…"
 
     def line_is_due(self) -> bool:
         """Whether a log should have a line again; if so, the next one is due LINE_SECONDS from now."""

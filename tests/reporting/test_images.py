@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 
 import pytest
@@ -45,6 +46,23 @@ def test_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
         advance(30)
     assert "50/100" in terminal.getvalue()
     assert "images/s" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("columns", [65, 80, 200])
+def test_a_long_note_leaves_what_is_done_and_the_time_that_is_left(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with Bar("epoch 12/30", "steps", 8000) as bar:
+        bar.done = 4321
+        bar.show("1,234 images/s", "reconstruction 12.456 mutual information -2.317 classification 0.701 " * 2)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    last = [line for line in plain.splitlines() if "epoch" in line][-1]
+    assert re.search(r"epoch 12/30 .*4321/8000 steps 1,234 images/s -:--:-- ", last)
+    assert ("reconstruction" in last) == (columns > 65)
 
 
 def test_what_is_slow_is_counted_by_the_minute(
