@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -84,6 +85,7 @@ def sort(
     some are unreadable; 130: stopped.
     """
     import math
+    import os
 
     from infoae.errors import UsageError
     from infoae.sorting import into as placed
@@ -94,8 +96,11 @@ def sort(
         echo(text, err=True)
 
     if undo is not None:
-        if photos is not None:
-            raise UsageError(f"--undo {undo} takes no pictures: the journal knows which")
+        others = {"PHOTOS": photos, "--out": out, "--categories": categories, "--minutes": minutes, "--config": config}
+        others |= {"--quality": quality, "--corrections": corrections, "--into": into, "--copy": copy, "--link": link}
+        others |= {"--move": move, "--again": again, "--dry-run": dry_run}
+        if given := [name for name, value in others.items() if value not in (None, False)]:
+            raise UsageError(f"--undo {undo} takes no {given[0]}: the journal knows which pictures, and from where")
         if placed.undo(undo, tell).left:
             raise typer.Exit(3)
         return
@@ -110,16 +115,20 @@ def sort(
         config = str(Path(config).absolute())
     asked = Asked(categories=categories, minutes=minutes, config=config)
     photos, out = sorting.where(photos, out)
+    if into is not None:
+        into = Path(os.path.abspath(into.expanduser()))  # noqa: PTH100 (.. has no place beside it)
+        if not into.name:
+            raise UsageError(f"--into {into}: give a folder that can have a journal beside it")
     if dry_run:
         from infoae.sorting.preview import preview
 
         found = preview(photos, out, asked, again=again)
-        print_json(found) if as_json else echo(*(f"{key}: {value}" for key, value in found.items()))
+        print_json(found) if as_json else echo(*_described(found))
         if into is not None:
-            placed.place(photos, out, into, how, look=True, say=tell)
+            placed.place(photos, out, into, how, unsure, look=True, say=tell)
         return
-    if into is not None and placed.is_under_way(into, how):
-        placed.place(photos, out, into, how, look=False, say=tell)
+    if into is not None and corrections is None and not again and placed.is_all_moved(photos, out, into, how):
+        placed.place(photos, out, into, how, unsure, look=False, say=tell)
         return
     try:
         done = sorting.sort(photos, out, asked, unsure, again=again, corrections=corrections, say=tell)
@@ -133,7 +142,7 @@ def sort(
         from infoae.sorting.checked import check
 
         tell(check(out))
-    left = into is not None and placed.place(photos, out, into, how, look=False, say=tell).left
+    left = into is not None and placed.place(photos, out, into, how, unsure, look=False, say=tell).left
     if done.num_unreadable or left:
         raise typer.Exit(3)
 
@@ -147,6 +156,19 @@ def _how(into: Path | None, *, copy: bool, link: bool, move: bool) -> How:
         given = " ".join([*([f"--into {into}"] if into else []), *(f"--{how}" for how in asked)])
         raise UsageError(f"{given}: give --into DIR with one of --copy, --link and --move")
     return asked[0] if asked else "copy"
+
+
+def _described(found: dict[str, Any]) -> Iterator[str]:
+    for name, value in found.items():
+        if isinstance(value, dict):
+            for recipe, told in value.items():
+                yield (
+                    f"training {recipe}: {told['epochs']} epochs, {told['minutes']:g} minutes, categories "
+                    f"{told['categories']}, {told['memory_gb']:.2g} GB of memory, on {told['device']}"
+                )
+        else:
+            shown = " x ".join(map(str, value)) if isinstance(value, list) else value
+            yield f"{name.replace('_', ' ')}: {shown}"
 
 
 def _print(done: Sorted) -> None:

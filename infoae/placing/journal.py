@@ -64,6 +64,8 @@ class Journal:
     @classmethod
     def read(cls, path: Path) -> Journal:
         """Read a journal. Raises UsageError if there is none, InfoAEError if it is damaged or of another version."""
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder: give the journal beside it, {path.resolve().name}.journal.jsonl")
         journal = cls.found(path)
         if journal is None:
             raise UsageError(f"no journal {path}: give the file that infoae sort named")

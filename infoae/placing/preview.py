@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.filesize import decimal
+
 from infoae.errors import InfoAEError, UsageError, one_line
 from infoae.inputs.blocks import key_of
 from infoae.placing import names
@@ -73,15 +75,17 @@ class Preview:
             )
         if self.placed:
             lines.append(f"{self.placed:,} are placed already, by {self.journal.path}")
-        lines.append(f"{self.needed / 1e9:,.2f} GB are needed, {self.free / 1e9:,.2f} GB are free")
-        return lines + [f"refused: {line}" for line in self.refused]
+        lines.append(f"{decimal(self.needed)} are needed, {decimal(self.free)} are free")
+        return lines + [f"refused: {line}" for line in self._refusals()]
 
     def check(self) -> None:
         """Raise InfoAEError if anything is refused."""
         if self.refused:
-            more = len(self.refused) - SHOWN
-            told = "; ".join(self.refused[:SHOWN]) + (f"; and {more:,} more" if more > 0 else "")
-            raise InfoAEError(f"nothing was {_DONE[self.journal.how]}: {told}")
+            raise InfoAEError(f"nothing was {_DONE[self.journal.how]}: {'; '.join(self._refusals())}")
+
+    def _refusals(self) -> list[str]:
+        more = len(self.refused) - SHOWN
+        return self.refused[:SHOWN] + ([f"and {more:,} more"] if more > 0 else [])
 
 
 def planned(rows: Iterable[Row], into: Path, how: How, journal: Path, sources: Sequence[Path]) -> Preview:
@@ -163,7 +167,7 @@ class _Planning:
     def finished(self) -> Preview:
         """Return the preview, the space checked."""
         if self._preview.needed > self._preview.free:
-            short = f"{self._preview.needed / 1e9:,.2f} GB are needed and {self._preview.free / 1e9:,.2f} GB are free"
+            short = f"{decimal(self._preview.needed)} are needed and {decimal(self._preview.free)} are free"
             self._preview.refused.append(f"{self._journal.into} has too little space: {short}")
         return self._preview
 

@@ -10,32 +10,46 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
+from infoae.deploy.bundle import Bundle
 from infoae.errors import UsageError
 from infoae.placing import place as placing
 from infoae.placing.journal import Journal
 from infoae.placing.preview import Row, planned
 from infoae.placing.transfer import How, Stamp
 from infoae.reporting.bars import Bar
-from infoae.sorting.state import LABELS
+from infoae.sorting import inventory, labelling
+from infoae.sorting.state import BUNDLE, LABELS, read
 
 Say = Callable[[str], object]
 
 
-def is_under_way(into: Path, how: How) -> bool:
-    """Whether pictures are being moved to `into`: then they are labelled, and partly gone from where they were."""
-    return how == "move" and Journal.found(placing.beside(into)) is not None
+def is_all_moved(photos: Path, out: Path, into: Path, how: How) -> bool:
+    """Whether pictures were moved to `into`, and no other has come to `photos` since: so there is nothing to label.
+
+    To label would lose the rows of those that were moved.
+    """
+    if how != "move" or Journal.found(placing.beside(into)) is None:
+        return False
+    progress = read(out)
+    if progress is None or not progress.exported:
+        return False
+    found = inventory.take(photos, progress.image)
+    work = labelling.compared(out, Bundle.load(out / BUNDLE), found, first=progress.likeness is None)
+    return not (work.new or work.changed)
 
 
-def place(photos: Path, out: Path, into: Path, how: How, *, look: bool, say: Say) -> placing.Outcome:
+def place(photos: Path, out: Path, into: Path, how: How, unsure: float, *, look: bool, say: Say) -> placing.Outcome:
     """Place the pictures that are labelled in `out` in folders of `into`; only say what would be done with `look`.
 
-    Raises UsageError if nothing is labelled yet, and what `placing` raises.
+    Answers of less probability than `unsure` go into a folder of that name. `into` is an absolute path. Raises
+    UsageError if nothing is labelled yet, and what `placing` raises.
     """
     if not (out / LABELS).exists():
         raise UsageError(f"--into {into}: nothing in {photos} is labelled yet, so it is not known what goes where")
-    into = into.expanduser().absolute()
-    rows, inside = _rows(out / LABELS)
+    rows, inside = _rows(out / LABELS, unsure)
     preview = planned(rows, into, how, placing.beside(into), [photos, out])
+    if not look:
+        preview.check()
     for line in preview.describe():
         say(line)
     if inside:
@@ -63,15 +77,17 @@ def _tell_of_left(done: placing.Outcome, say: Say) -> None:
         say(f"left: {line}")
 
 
-def _rows(labels: Path) -> tuple[list[Row], int]:
+def _rows(labels: Path, unsure: float) -> tuple[list[Row], int]:
     """Return the readable pictures that are files of their own, and how many lie in files that hold many."""
-    table = parquet.read_table(labels, columns=["file", "name", "unsure", "error", "size", "modified"])
+    table = parquet.read_table(labels, columns=["file", "name", "probability", "error", "size", "modified"])
     times = table.column("modified").cast(pa.int64())  # nanoseconds
-    columns = table.drop_columns("modified").append_column("modified", times).to_pydict()
+    doubtful = labelling.is_unsure(table, unsure)
+    table = table.drop_columns(["modified", "probability"])
+    columns = table.append_column("modified", times).append_column("unsure", doubtful).to_pydict()
     pictures = Counter(columns["file"])
     rows = [
-        Row(os.fsdecode(file), name, unsure, Stamp(size, modified))
-        for file, name, unsure, error, size, modified in zip(*columns.values(), strict=True)
+        Row(os.fsdecode(file), name, doubt, Stamp(size, modified))
+        for file, name, error, size, modified, doubt in zip(*columns.values(), strict=True)
         if error is None and pictures[file] == 1
     ]
     return rows, sum(count for count in pictures.values() if count > 1)

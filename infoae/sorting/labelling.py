@@ -173,11 +173,16 @@ def _complete(answers: pa.Table, found: Inventory, numbers: NDArray[np.int64], *
     return pa.table(columns, SCHEMA)
 
 
+def is_unsure(table: pa.Table, unsure: float) -> pa.ChunkedArray:
+    """Return for each row whether its probability is below `unsure`; null where there is none."""
+    return compute.less(table.column("probability"), pa.scalar(unsure, pa.float32()))
+
+
 def _named(table: pa.Table, bundle: Bundle, unsure: float) -> pa.Table:
     """Return rows with the names that categories have now, and with what counts as unsure now."""
     names = pa.array(bundle.manifest.category_names, pa.string())
     category = table.column("category").combine_chunks()
-    doubtful = compute.less(table.column("probability"), pa.scalar(unsure, pa.float32()))
+    doubtful = is_unsure(table, unsure)
     table = table.set_column(SCHEMA.get_field_index("name"), SCHEMA.field("name"), names.take(category))
     return table.set_column(SCHEMA.get_field_index("unsure"), SCHEMA.field("unsure"), doubtful).combine_chunks()
 

@@ -116,6 +116,15 @@ def test_a_preview_says_all_and_changes_nothing(pile: Pile) -> None:
     assert pile.names() == ["cat/1 (2).jpg", "cat/1 (3).jpg", "cat/1.JPG", "dog_puppy/2.jpg", "unsure/3.jpg"]
 
 
+def test_many_that_are_refused_are_a_few_lines(pile: Pile) -> None:
+    rows = [placing.Row(pile.root / f"gone/{number}.jpg", "cat") for number in range(1000)]
+    preview = placing.planned(rows, pile.into, "copy", placing.beside(pile.into), [pile.root / "gone"])
+    refused = [line for line in preview.describe() if line.startswith("refused: ")]
+    assert (len(refused), refused[-1]) == (6, "refused: and 995 more")
+    with pytest.raises(InfoAEError, match=r"nothing was copied: .*; and 995 more$"):
+        preview.check()
+
+
 @pytest.mark.parametrize("how", HOWS)
 def test_what_came_since_the_preview_is_not_overwritten(pile: Pile, how: How, monkeypatch: pytest.MonkeyPatch) -> None:
     preview = pile.planned(how)

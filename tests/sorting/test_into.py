@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,57 @@ def test_the_same_command_goes_on_moving_what_it_has_labelled(done: Callable[[],
     assert (code, placed(folder), expected(folder)) == (0, wanted, wanted), said
     assert call("sort", "--undo", "sorted.journal.jsonl", cwd=folder).returncode == 0
     assert contents(folder / "digits") == before
+
+
+def test_what_comes_after_a_move_is_labelled_and_moved_too(done: Callable[[], Path]) -> None:
+    folder = done()
+    before, page = contents(folder / "digits"), folder / "s/gallery.html"
+    (folder / "digits/damaged.png").write_bytes(b"damaged")  # which stays, and is nothing new the next time
+    assert sort(folder, "--into", "sorted", "--move")[0] == 3
+    assert sort(folder, "--into", "sorted", "--move")[0] == 0
+    labelled = parquet.read_table(folder / "s/labels.parquet")
+    assert len(labelled) == 101
+    shutil.copy(next((folder / "sorted").rglob("*.png")), folder / "digits/new.png")
+    code, _, said = sort(folder, "--into", "sorted", "--move")
+    assert (code, sum(placed(folder).values())) == (3, 101), said
+    assert f"{page} shows the pictures that there were" in said
+    (folder / "digits/damaged.png").unlink()
+    assert call("sort", "--undo", "sorted.journal.jsonl", cwd=folder).returncode == 0
+    (folder / "digits/new.png").unlink()
+    assert contents(folder / "digits") == before
+
+
+@pytest.mark.parametrize("more", [["--dry-run"], ["--into", "x", "--copy"], ["digits"], ["--minutes", "1"]])
+def test_to_take_back_takes_nothing_else(more: list[str], done: Callable[[], Path]) -> None:
+    folder = done()
+    assert sort(folder, "--into", "sorted", "--link")[0] == 0
+    undone = call("sort", "--undo", "sorted.journal.jsonl", *more, cwd=folder)
+    assert (undone.returncode, "takes no " in undone.stderr) == (2, True), undone.stderr
+    assert sum(placed(folder).values()) == 100
+
+
+def test_a_preview_counts_by_the_probability_that_is_given(done: Callable[[], Path]) -> None:
+    folder = done()
+    code, _, said = sort(folder, "--into", "sorted", "--copy", "--dry-run", "--unsure", "1")
+    sure = sum(row["probability"] >= 1 for row in parquet.read_table(folder / "s/labels.parquet").to_pylist())
+    assert (code, f"  unsure: {100 - sure}" in said) == (0, True), said
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            ["digits", "--out", "s", "--into", "/", "--move"],
+            "--into /: give a folder that can have a journal beside it",
+        ),
+        (["digits", "--out", "s", "--into", ".", "--move"], "lie in each other"),
+        (["digits", "--out", "s", "--into", "s/..", "--copy"], "lie in each other"),
+        (["--undo", "digits"], "digits is a folder: give the journal beside it, digits.journal.jsonl"),
+    ],
+)
+def test_a_folder_in_the_wrong_place_is_told(command: list[str], message: str, done: Callable[[], Path]) -> None:
+    refused = call("sort", *command, cwd=done())
+    assert (refused.returncode, message in refused.stderr.splitlines()[-1]) == (2, True), refused.stderr
 
 
 @pytest.mark.parametrize("options", [["--into", "sorted"], ["--copy"], ["--into", "sorted", "--copy", "--move"]])
