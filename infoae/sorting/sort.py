@@ -165,6 +165,8 @@ def _sorted(
         progress.save(out)
     if not (progress.shown and (out / GALLERY).exists()):
         progress = _shown(photos, out, progress, len(done.table), say)
+    elif done.new or done.changed or done.gone:  # to write it takes as long as all pictures need
+        say(f"{out / GALLERY} shows the pictures that there were: remove it, and the same command writes it anew")
     shutil.rmtree(out / WORK, ignore_errors=True)  # only now: a command that is killed before goes on from it
     return _result(out, progress, bundle, done, unsure, time.monotonic() - start)
 
