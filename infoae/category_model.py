@@ -130,11 +130,13 @@ class CategoryModel(nn.Module, ABC):
         return self._run(z.split(BATCH), self.decoded)
 
     def generate(self, category: int, count: int, seed: int = 0) -> Tensor:
-        """Draw `count` images (count, C, H, W) in [0, 1] of one category in 0..K-1."""
+        """Draw `count` images (count, C, H, W) in [0, 1] of one category in 0..K-1. Raises ValueError for others."""
         if self.no_generator is not None:
             raise NotImplementedError(self.no_generator)
         if not 0 <= category < self.num_categories:
             raise ValueError(f"category must be in 0..{self.num_categories - 1}, not {category}")
+        if count < 0:
+            raise ValueError(f"the number of images must be 0 or more, not {count}")
         return self.draw_images(torch.full((count,), category), seed)
 
     def draw_images(self, categories: Tensor, seed: int = 0) -> Tensor:

@@ -79,6 +79,8 @@ def test_latents_and_categories_out_of_range_are_refused(model: InfoAE) -> None:
         model.decode(torch.zeros(2, 9))
     with pytest.raises(ValueError, match=r"0\.\.9, not 10"):
         model.generate(10, 1)
+    with pytest.raises(ValueError, match="0 or more, not -1"):
+        model.generate(1, -1)
 
 
 def test_generation_follows_its_seed(model: InfoAE) -> None:

@@ -54,15 +54,20 @@ def categories(
 ) -> str:
     """Return a table as HTML: each category's name, number of `labels` (N,), and those `pictures` `of` it, inside."""
     sizes = None if labels is None else np.bincount(labels[labels >= 0], minlength=len(names))
+    heads = ["", "category", *(["samples"] if sizes is not None else []), *(["surest"] if len(pictures) else [])]
     rows = []
     for category, name in enumerate(display(names)[:CATEGORIES]):
-        size = "" if sizes is None else f"{sizes[category]:,}"
-        shown = "".join(_img(picture, name) for picture in pictures[of == category])
-        rows.append(f"<tr><td>{category}</td><td>{html.escape(name)}</td><td>{size}</td><td>{shown}</td></tr>")
+        cells = [str(category), html.escape(name)]
+        if sizes is not None:
+            cells.append(f"{sizes[category]:,}")
+        if len(pictures):
+            cells.append("".join(_img(picture, name) for picture in pictures[of == category]))
+        rows.append("".join(f"<td>{cell}</td>" for cell in cells))
     left = len(names) - len(rows)
     more = f"<p>and {left:,} more categories</p>" if left else ""
-    head = "<tr><th></th><th>category</th><th>samples</th><th>surest</th></tr>"
-    return f'<table class="infoae-categories"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>{more}'
+    head = "".join(f"<th>{text}</th>" for text in heads)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<table class="infoae-categories"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}'
 
 
 def _surest(of: NDArray[np.int64], sure: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -60,6 +60,7 @@ def test_many_categories_are_not_all_shown(count: int) -> None:
     shown = page.categories(None, [None] * count, np.empty((0, 1, 8, 8), np.uint8), np.empty(0, np.int64))
     assert shown.count("<tr><td>") == min(count, page.CATEGORIES)
     assert ("and 10 more categories" in shown) == (count == 60)
+    assert re.findall("<th>(.*?)</th>", shown) == ["", "category"]  # of a run that was loaded nothing else is known
 
 
 def test_an_unfitted_estimator_shows_its_parameters_alone() -> None:
