@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 from pyarrow import parquet
 
 from infoae.deploy import Classifier
 from infoae.deploy.job import classify_files
 from infoae.sorting import labelling
-from tests.sorting.conftest import sort, tree
+from tests.sorting.conftest import RECIPE, sort, tree
 
 pytestmark = pytest.mark.filterwarnings("always::infoae.errors.Notice")
 
@@ -173,6 +174,25 @@ def test_pictures_in_archives_are_labelled_with_the_rest(done: Callable[[], Path
     (folder / "digits/more.zip").unlink()
     assert json.loads(sort(folder, "--json")[1])["gone"] == 1
     assert "more.zip#in/2.png" not in rows(folder)
+
+
+def test_sounds_are_sorted_as_pictures_are(tmp_path: Path) -> None:
+    (tmp_path / "digits").mkdir()  # the name that `sort` gives
+    times = np.arange(4000) / 16_000
+    for number in range(60):
+        tone = np.sin(2 * np.pi * (300 + 10 * number if number % 2 else 3000) * times)
+        file = tmp_path / f"digits/{number:02d}.{('wav', 'flac', 'ogg')[number % 3]}"
+        soundfile.write(file, 0.5 * tone, 16_000)
+    (tmp_path / "digits/damaged.wav").write_bytes(b"RIFF")
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    code, _, said = sort(tmp_path)
+    assert code == 3, said
+    found = rows(tmp_path)
+    assert len(found) == 61
+    assert {name for name, row in found.items() if row["error"]} == {"damaged.wav"}
+    manifest = json.loads((tmp_path / "s/bundle/bundle.json").read_text())
+    assert manifest["sound"]["sample_rate"] == 16_000
+    assert (tmp_path / "s/gallery.html").exists()
 
 
 def test_again_trains_on_what_there_is_now(done: Callable[[], Path]) -> None:
