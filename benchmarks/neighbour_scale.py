@@ -22,6 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -188,13 +189,14 @@ def main() -> None:
     rows = {}
     if arguments.out and arguments.out.exists():
         rows = {row["images"]: row for row in json.loads(arguments.out.read_text(encoding="utf-8"))["rows"]}
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as pool:
         for size in arguments.sizes:
             given = (shards, size, Neighbours(search="approximate"), arguments.folder / f"search-{size}", threads)
-            figures = pool.apply(search, given)
+            figures = pool.submit(search, *given).result()
             found = figures.pop("found", None)
             if found is not None and not arguments.no_exact:
-                exact = pool.apply(search, (shards, size, Neighbours(search="exact"), None, threads))
+                exact = pool.submit(search, shards, size, Neighbours(search="exact"), None, threads).result()
                 nearest = exact.pop("found")
                 hits = (found[:, :, None] == nearest[:, None, :]).any(2).mean()
                 figures |= {"found_of_5": round(float(hits), 4), "exact_in_memory": exact}

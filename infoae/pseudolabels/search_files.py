@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.config import Neighbours
 from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_file
 from infoae.pseudolabels import knn
@@ -34,7 +33,6 @@ class Search:
     """Where results lie."""
     vectors: Pixels | Features
     num_images: int
-    rule: Neighbours
     looked_into: int | None
     """Lists near each image that are searched; None for all vectors."""
     width: int
@@ -47,13 +45,13 @@ class Search:
     """Images of a task that searches."""
 
     @staticmethod
-    def of(folder: Path, vectors: Pixels | Features, num_images: int, rule: Neighbours) -> Search:
+    def of(folder: Path, vectors: Pixels | Features, num_images: int) -> Search:
         """Return the search for the neighbours of the first so many images."""
-        exact = knn.resolved(rule.search, num_images) == "exact"
+        exact = knn.resolved(vectors.rule.search, num_images) == "exact"
         width = vectors.width()
         part = max(1, min(PART, PART_BYTES // (4 * width)))
         looked_into = None if exact else knn.LOOKED_INTO
-        return Search(folder, vectors, num_images, rule, looked_into, width, part, GROUP * part, BLOCK)
+        return Search(folder, vectors, num_images, looked_into, width, part, GROUP * part, BLOCK)
 
     @property
     def num_lists(self) -> int:

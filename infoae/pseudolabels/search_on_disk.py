@@ -85,7 +85,7 @@ def nearest_on_disk(
     processes that all see `folder`. Raises OSError where the disk does not play along.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    search = Search.of(folder, Pixels(_shards(folder / "images", images), rule, augment), len(images), rule)
+    search = Search.of(folder, Pixels(_shards(folder / "images", images), rule, augment), len(images))
     return _found(search, advance, executor)
 
 
@@ -110,7 +110,7 @@ def nearest_by_features_on_disk(
             for rows in split(np.arange(len(features)), WRITTEN):
                 copy[rows] = features[rows]
             copy.flush()
-    search = Search.of(folder, Features(file, rule, whitened), len(features), rule)
+    search = Search.of(folder, Features(file, rule, whitened), len(features))
     return _found(search, advance, executor)
 
 
@@ -148,7 +148,7 @@ def _shards(folder: Path, images: NDArray[np.uint8] | Shards) -> Path | str:
 
 def _together(search: Search) -> NDArray[np.int32]:
     """Put the results of all blocks into one file, in the order of the images."""
-    path, shape = search.folder / RESULT, (search.num_images, search.rule.num_kept())
+    path, shape = search.folder / RESULT, (search.num_images, search.vectors.rule.num_kept())
     whole: Any = np.lib.format.open_memmap(path, "w+", np.dtype(np.int32), shape)
     last = STAGES[-1]
     for block in range(last.count(search)):

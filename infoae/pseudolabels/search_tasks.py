@@ -130,7 +130,7 @@ def find_nearest(search: Search, number: int) -> None:
         parts = zip(split(mine, AT_ONCE), split(nearest, AT_ONCE), strict=True)
         nearest = np.concatenate([_by_tangent_distance(vectors, planes, *each, wanted) for each in parts])
     mine, nearest = images[mine], images[nearest.ravel()].reshape(nearest.shape)
-    if isinstance(search.vectors, Pixels) and search.rule.distortion:
+    if isinstance(search.vectors, Pixels) and search.vectors.rule.distortion:
         shards = search.vectors.images()
         parts = zip(split(mine, AT_ONCE), split(nearest, AT_ONCE), strict=True)
         nearest = np.concatenate([_by_distortion(search.vectors, shards, *each) for each in parts])

@@ -101,7 +101,7 @@ def test_wide_vectors_are_cut_into_smaller_parts(tmp_path: Path, monkeypatch: py
     for width, part in {10: 100, 500: 2, 5000: 1}.items():
         np.save(tmp_path / "features.npy", np.zeros((3, width), np.float32))
         features = search_vectors.Features(tmp_path / "features.npy", Neighbours(), whitened=False)
-        assert Search.of(tmp_path, features, 3, Neighbours()).part == part
+        assert Search.of(tmp_path, features, 3).part == part
 
 
 @pytest.mark.usefixtures("small_parts")
