@@ -20,6 +20,7 @@ from infoae.features import torchvision
 from infoae.features.encoder import opened
 from infoae.loading import load_both
 from infoae.pseudolabels import pairs
+from infoae.pseudolabels.search_on_disk import Executor, here
 from infoae.reporting.bars import Bar
 from infoae.reporting.training import TrainingProgress
 from infoae.runs import images, outcome
@@ -184,15 +185,18 @@ def started(plan: Plan, storage: Storage | None = None) -> Iterator[Run]:
             yield run
 
 
-def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None) -> None:
-    """Find the neighbours that a run will ask for, unless it has them, and show how far that is. Raises UsageError."""
+def find_neighbours(trained: Run, plan: Plan, go_on: str | None = None, executor: Executor = here) -> None:
+    """Find the neighbours that a run will ask for, unless it has them, and show how far that is. Raises UsageError.
+
+    Those of more images than memory holds are found by `executor`.
+    """
     if not plan.config.seeks_neighbours_first():
         return
     try:
         with on_free_cpus(), Bar("nearest neighbours", "images", len(plan.train)) as bar:
             bar.show()
             rules = plan.config.neighbours, plan.config.augment
-            pairs.find(trained, plan.train.images, *rules, bar.advance, bar.say, plan.train.features)
+            pairs.find(trained, plan.train.images, *rules, bar.advance, bar.say, plan.train.features, executor)
     except KeyboardInterrupt:
         with TrainingProgress() as progress:
             progress.say(f"stopped before training; go on with: {go_on or trained.command('train', '--resume')}")

@@ -24,7 +24,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from infoae import memory
-from infoae.cluster import connect, placement, ray_metrics
+from infoae.cluster import connect, placement, ray_metrics, searching
 from infoae.cluster.connect import Request
 from infoae.cluster.following import Following, explain, failure
 from infoae.cluster.network import NodeNetwork
@@ -35,6 +35,7 @@ from infoae.data.sampler import check_shares
 from infoae.errors import InfoAEError, UnavailableError
 from infoae.evaluation.evaluate import evaluate_run
 from infoae.planning import Plan, describe_batch, find_neighbours, refuse_stored, started
+from infoae.pseudolabels.search_on_disk import here
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
 from infoae.results import TrainingResult, counted
@@ -67,7 +68,8 @@ def run(plan: Plan, wandb: Mode, request: Request, storage: Storage | None, retr
         check_shares(len(plan.train), plan.config.train, layout.max_workers)
         with started(plan, storage) as trained:
             go_on = _go_on(trained.name, plan.runs, request, storage)
-            find_neighbours(trained, plan, go_on)  # not by a worker: lost, it would begin anew
+            # Not by a worker: lost, it would begin anew. Of a storage the nodes see no folder.
+            find_neighbours(trained, plan, go_on, searching.on_nodes(log) if storage is None else here)
             with TrainingProgress(plan.config.method) as progress, connect.quiet(log):
                 progress.say(_describe(plan, trained, layout))
                 taken = memory.of_training(plan.config, plan.precision, layout.min_workers)

@@ -63,6 +63,12 @@ def layout(request: Request, device: str) -> Layout:
     return found_layout
 
 
+def cpus_of_nodes() -> list[int]:
+    """Return the number of CPUs of each node of the connected cluster that has any."""
+    counts = [int(node["Resources"].get("CPU", 0)) for node in _nodes()]
+    return [count for count in counts if count]
+
+
 @dataclass(frozen=True)
 class Classifiers:
     """Where images are classified: on `cpus` CPUs, on nodes of the labels `label`; none means any node."""

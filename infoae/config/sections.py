@@ -211,8 +211,9 @@ class Neighbours(Section):
     """Search: exact compares all images with all, approximate lets faiss find those that lie near, auto is exact up to
     100,000 images and approximate beyond."""
     memory: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """Gigabytes (10^9 bytes) that the search in pixels may take; where it would take more it works in parts on disk. If
-    not given, half of what the machine or container has, and never on disk up to 100,000 images."""
+    """Gigabytes (10^9 bytes) that the search may take; where it would take more it works in parts on disk, and on all
+    nodes of a cluster. If not given, half of what the machine or container has, and never on disk up to 100,000
+    images."""
     distortion: Annotated[int, Field(ge=0), AtMost(MAX_DISTORTION)] = 0
     """Pixels that parts of a registered neighbour may have moved (image distortion model); purer, for 1.6 ms an image
     and thread at 1. 0 leaves it out."""

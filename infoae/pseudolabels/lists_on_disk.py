@@ -7,7 +7,7 @@ merged, so that a list of any length needs no more memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
@@ -24,18 +24,26 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
+class Vectors(Protocol):
+    """Unit vectors float32 (N, D) that may lie on disk, of which rows are read."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, places: slice | Ints) -> Any: ...
+
+
 class Lists:
-    """Lists around `centres` (L, D) of `vectors` (N, D), unit vectors that may be mapped from disk.
+    """Lists around `centres` (L, D) of `vectors` (N, D), unit vectors that may lie on disk.
 
     Those of list l are from `starts[l]` to `starts[l + 1]`. Vectors and starts are needed for `closest` alone.
     """
 
-    def __init__(self, centres: Floats, vectors: Floats | None = None, starts: Ints | None = None) -> None:
+    def __init__(self, centres: Floats, vectors: Vectors | None = None, starts: Ints | None = None) -> None:
         faiss.omp_set_num_threads(torch.get_num_threads())
         self._centres = faiss.IndexFlatIP(centres.shape[1])
         self._centres.add(centres)
         self._count, self._width = len(centres), int(centres.shape[1])
-        self._vectors = np.empty((0, self._width), np.float32) if vectors is None else vectors
+        self._vectors: Vectors = np.empty((0, self._width), np.float32) if vectors is None else vectors
         self._starts = np.zeros(self._count + 1, np.int64) if starts is None else starts
 
     @staticmethod

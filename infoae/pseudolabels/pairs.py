@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from infoae.data.shards import Shards
+    from infoae.pseudolabels.search_on_disk import Executor
 
 HEADER = 65536  # bytes, the most that NumPy writes before an array
 HASHED = 10_000  # images at once
@@ -127,10 +128,11 @@ def find(
     advance: Callable[[int], object] = lambda _: None,
     say: Callable[[str], object] = lambda _: None,
     features: NDArray[np.float32] | None = None,
+    executor: Executor = search_on_disk.here,
 ) -> None:
     """Put the neighbours of `images` (N, C, H, W), by `features` (N, D) if given, into the run's folder, unless there.
 
-    Where that would take more memory than it may, those in pixels are found in parts on disk: see `search_on_disk`.
+    Where that would take more memory than it may, they are found in parts on disk, by `executor`: see `search_on_disk`.
     `advance` is told of so many more images that are done, `say` once how they are searched, in words, if they are.
     Raises UsageError if there are too few.
     """
@@ -138,22 +140,33 @@ def find(
     if path.exists():
         return
     check_enough(len(images), rule)
-    on_disk = features is None and search_on_disk.is_needed(images.shape, rule, augment)
+    needed = _needed(images, features, rule, augment)
+    on_disk = search_on_disk.is_needed(len(images), needed, rule)
     source = _source(images if features is None else features, rule, augment, on_disk)
     found = _of_another_run(run, source, (len(images), rule.num_kept()))
     if found is None:
         searched = f"nearest neighbours of {len(images):,} images {knn.described(rule.search, len(images))}"
         if on_disk:
-            needed = search_on_disk.bytes_in_memory(images.shape, rule, augment)
             say(f"{searched}, in parts on disk; in memory they would take {needed / 1e9:.2g} GB (neighbours.memory)")
             folder = run.path / NEIGHBOUR_SEARCH / source
-            found = search_on_disk.nearest_on_disk(folder, images, rule, augment, advance)
+            if features is None:
+                found = search_on_disk.nearest_on_disk(folder, images, rule, augment, advance, executor)
+            else:
+                found = search_on_disk.nearest_by_features_on_disk(folder, features, rule, advance, executor)
         else:
             say(searched)
             found = _in_memory(images, features, rule, augment, advance)
     with atomic_file(path) as file, file.open("wb") as stream:
         np.savez(stream, neighbours=found, source=source)
     shutil.rmtree(run.path / NEIGHBOUR_SEARCH, ignore_errors=True)
+
+
+def _needed(
+    images: NDArray[np.uint8] | Shards, features: NDArray[np.float32] | None, rule: Neighbours, augment: Augment
+) -> int:
+    if features is None:
+        return search_on_disk.bytes_in_memory(images.shape, rule, augment)
+    return search_on_disk.bytes_of_features(features.shape, rule)
 
 
 def _in_memory(

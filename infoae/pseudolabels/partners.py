@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +14,11 @@ from infoae.category_model import CategoryModel
 from infoae.data.datasets import Features
 from infoae.distributed import collectives
 from infoae.model import InfoAE
-from infoae.pseudolabels import pairs
+from infoae.pseudolabels import pairs, search_on_disk
 from infoae.pseudolabels.neighbour_graph import nearest_by_features
 from infoae.pseudolabels.pairs import Pairs
-from infoae.runs.run import Run
+from infoae.pseudolabels.search_on_disk import nearest_by_features_on_disk
+from infoae.runs.run import NEIGHBOUR_SEARCH, Run
 from infoae.stages import Schedule
 
 if TYPE_CHECKING:
@@ -60,8 +63,7 @@ class Partners:
             return
         features = self._represented(model)
         if collectives.is_main():
-            found = nearest_by_features(half_whitened(features), self._schedule.config.neighbours)
-            pairs.save_learned(self._run, found, searches)
+            pairs.save_learned(self._run, self._nearest(features), searches)
         self._take(searches)
         self.features = features if self._schedule.stage(epochs_done).on_learned_features else None
 
@@ -76,12 +78,32 @@ class Partners:
     def _represented(self, model: CategoryModel) -> Features:
         """Return the features (N, F) of all images, as they are, by the encoder of the main rank's `model`."""
         assert isinstance(model, InfoAE)
-        features = torch.zeros(len(self._images), model.encoder.num_features)
+        shape = (len(self._images), model.encoder.num_features)
+        alone = collectives.size() == 1
+        if alone and self._on_disk(shape):
+            with tempfile.TemporaryFile(dir=self._run.path) as file:  # which is there as long as it is mapped
+                features: Features = np.memmap(file, np.float32, "w+", shape=shape)
+        else:
+            features = np.zeros(shape, np.float32)
         if collectives.is_main():
             for rows in np.array_split(np.arange(len(features)), -(-len(features) // CHUNK)):
-                features[rows] = model.represent(self._images[rows])
-        found: Features = collectives.from_main(features, self._device).numpy()
+                features[rows] = model.represent(self._images[rows]).numpy()
+        return features if alone else collectives.from_main(torch.from_numpy(features), self._device).numpy()
+
+    def _nearest(self, features: Features) -> NDArray[np.int32]:
+        """Return the nearest other images (N, P) by features (N, F)."""
+        rule, folder = self._schedule.config.neighbours, self._run.path / NEIGHBOUR_SEARCH
+        if not self._on_disk(features.shape):
+            return nearest_by_features(half_whitened(features), rule)
+        # What a search that was killed has left may be of features that were rounded otherwise.
+        shutil.rmtree(folder, ignore_errors=True)
+        found = np.array(nearest_by_features_on_disk(folder, features, rule, whitened=True))
+        shutil.rmtree(folder)
         return found
+
+    def _on_disk(self, shape: tuple[int, ...]) -> bool:
+        rule = self._schedule.config.neighbours
+        return search_on_disk.is_needed(shape[0], search_on_disk.bytes_of_features(shape, rule), rule)
 
 
 def half_whitened(features: Features) -> Features:

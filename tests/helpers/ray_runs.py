@@ -26,12 +26,17 @@ def metric_steps(run: Run) -> list[int]:
 
 def train_workers(node: Any) -> list[int]:
     """Process ids of the training workers that a node of the simulated cluster has started."""
+    return workers(node, "TrainWorker")
+
+
+def workers(node: Any, does: str) -> list[int]:
+    """Process ids of a node's workers whose title says what they do."""
     raylet = node.all_processes["raylet"][0].process.pid
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == raylet and b"TrainWorker" in (folder / "cmdline").read_bytes():
+            if parent == raylet and does.encode() in (folder / "cmdline").read_bytes():
                 found.append(int(folder.name))
         except (OSError, ValueError):
             continue

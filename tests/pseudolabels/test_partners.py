@@ -18,7 +18,7 @@ from infoae.model import InfoAE
 from infoae.networks import Encoder
 from infoae.pseudolabels import pairs
 from infoae.pseudolabels.partners import half_whitened
-from infoae.runs.run import NEIGHBOURS, Run
+from infoae.runs.run import NEIGHBOUR_SEARCH, NEIGHBOURS, Run
 from infoae.trainer import Trainer
 from tests.helpers.settings import WITH_HEADS
 
@@ -81,12 +81,16 @@ def test_the_table_says_when() -> None:
     ]
 
 
-def test_learned_neighbours_are_those_of_the_greatest_cosine(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(learned("neighbours.count=4"))
+@pytest.mark.parametrize("memory", ["null", "0.000001"])
+def test_learned_neighbours_are_those_of_the_greatest_cosine(memory: str, make_trainer: MakeTrainer) -> None:
+    """Also where features and search are more than memory may hold."""
+    trainer = make_trainer(learned("neighbours.count=4", f"neighbours.memory={memory}"))
     trainer.fit([], should_stop=lambda: trainer.done == 6)
     assert trainer.partners.pairs is not None
     found, images = trainer.partners.pairs.nearest, trainer.images[:]
-    encoder = trainer.step.model.eval().encoder
+    model = trainer.step.evaluated_model()
+    assert isinstance(model, InfoAE)
+    encoder = model.eval().encoder
     assert isinstance(encoder, Encoder)
     with torch.no_grad():
         features = half_whitened(encoder.features(torch.tensor(images).float() / 255).numpy()).astype(np.float64)
@@ -95,6 +99,11 @@ def test_learned_neighbours_are_those_of_the_greatest_cosine(make_trainer: MakeT
     cosines = unit @ unit.T - 10 * np.eye(len(unit))
     expected = np.sort(cosines, 1)[:, ::-1][:, :4]
     np.testing.assert_allclose(np.take_along_axis(cosines, found.astype(np.int64), 1), expected, atol=1e-5)
+    learnt = trainer.partners.features
+    assert learnt is not None
+    assert isinstance(learnt, np.memmap) == (memory != "null")
+    np.testing.assert_allclose(learnt, model.represent(images), atol=1e-6)
+    assert not (trainer.run.path / NEIGHBOUR_SEARCH).exists()
 
 
 def test_all_after_the_representation_is_learnt_on_features_as_they_are(make_trainer: MakeTrainer) -> None:

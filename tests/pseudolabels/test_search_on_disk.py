@@ -16,15 +16,17 @@ import pytest
 from numpy.typing import NDArray
 
 from infoae import data, ram
-from infoae.config import Augment, Config, Data, Neighbours, recipes
+from infoae.config import Augment, Config, Data, Neighbours, NeighbourSearch, recipes
 from infoae.data import ImageSet
 from infoae.data.shards import Shards
 from infoae.errors import InfoAEError
-from infoae.pseudolabels import knn, lists_on_disk, pairs, search_on_disk, search_tasks
+from infoae.pseudolabels import knn, lists_on_disk, pairs, search_files, search_on_disk, search_tasks, search_vectors
 from infoae.pseudolabels.lists_on_disk import Lists
-from infoae.pseudolabels.neighbour_graph import nearest_neighbours
-from infoae.pseudolabels.search_on_disk import nearest_on_disk
-from infoae.pseudolabels.search_tasks import STAGES, Search
+from infoae.pseudolabels.neighbour_graph import nearest_by_features, nearest_neighbours
+from infoae.pseudolabels.partners import half_whitened
+from infoae.pseudolabels.search_files import Search
+from infoae.pseudolabels.search_on_disk import nearest_by_features_on_disk, nearest_on_disk
+from infoae.pseudolabels.search_tasks import STAGES
 from infoae.runs.run import NEIGHBOUR_SEARCH, NEIGHBOURS, Run
 
 ANGLE_ALONE = Augment(degrees=0, translate=0, scale=0, shear=0)
@@ -33,8 +35,10 @@ ANGLE_ALONE = Augment(degrees=0, translate=0, scale=0, shear=0)
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts, blocks and pieces of which even 300 images have several, and lists that even so few are searched by."""
-    for name, size in {"PART": 130, "BLOCK": 70, "AT_ONCE": 30, "READ": 50}.items():
-        monkeypatch.setattr(search_tasks, name, size)
+    for name, size in {"PART": 60, "GROUP": 2, "BLOCK": 70}.items():
+        monkeypatch.setattr(search_files, name, size)
+    monkeypatch.setattr(search_tasks, "AT_ONCE", 30)
+    monkeypatch.setattr(search_vectors, "READ", 50)
     monkeypatch.setattr(lists_on_disk, "PIECE_BYTES", 4 * 50 * 90)
     monkeypatch.setattr(knn, "FEW", 100)
 
@@ -71,6 +75,33 @@ def test_all_lists_hold_the_exact_graph(
     expected = nearest_neighbours(shards[:], Neighbours(**rule | {"search": "exact"}), augment)
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("search", ["exact", "approximate"])
+@pytest.mark.parametrize("whitened", [False, True])
+def test_all_lists_hold_the_exact_graph_of_features(
+    search: NeighbourSearch, whitened: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of features whose mean is larger than what they vary by, and that vary more in some directions."""
+    monkeypatch.setattr(knn, "LOOKED_INTO", 10**6)
+    random = np.random.default_rng(0)
+    values = random.normal(size=(270, 20)) @ np.diag(np.geomspace(1, 30, 20)) @ random.normal(size=(20, 20)) + 100
+    np.save(tmp_path / "features.npy", values.astype(np.float32))
+    features = np.load(tmp_path / "features.npy", "r")[:250]
+    found = nearest_by_features_on_disk(tmp_path / "a", features, Neighbours(search=search), whitened=whitened)
+    compared = half_whitened(features) if whitened else features
+    np.testing.assert_array_equal(found, nearest_by_features(compared, Neighbours(search="exact")))
+    other = nearest_by_features_on_disk(tmp_path / "b", features, Neighbours(search=search), whitened=not whitened)
+    assert (found != other).any()
+
+
+def test_wide_vectors_are_cut_into_smaller_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_files, "PART_BYTES", 4000)
+    for width, part in {10: 100, 500: 2, 5000: 1}.items():
+        np.save(tmp_path / "features.npy", np.zeros((3, width), np.float32))
+        features = search_vectors.Features(tmp_path / "features.npy", Neighbours(), whitened=False)
+        assert Search.of(tmp_path, features, 3).part == part
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -133,13 +164,27 @@ def test_a_search_that_was_stopped_goes_on_with_the_tasks_that_are_left(
             continue
     np.testing.assert_array_equal(found, expected)
     assert sum(counts) == 250  # with tasks that were done before
-    numbers = {"squares": 2, "axes": 1, "directions": 2, "centres": 1, "assigned": 2, "places": 1, "grouped": 2}
-    tasks = [(result, number) for result, count in (numbers | {"found": 4}).items() for number in range(count)]
-    assert begun == [task for task in tasks for _ in range(2)]
-    assert len(STAGES) == len(numbers) + 1
+    files = {
+        "sums": (5, ["sums"]),
+        "frame": (1, ["frame"]),
+        "sample": (5, ["sample"]),
+        "centres": (1, ["centres"]),
+        "sorted": (5, ["sorted-planes", "sorted-vectors", "sorted"]),
+        "grouped": (3, ["grouped-vectors", "grouped-planes", "grouped"]),
+        "found": (4, ["found"]),
+    }
+    attempts = [
+        (result, number)
+        for count, results in files.values()
+        for number in range(count)
+        for stop in range(len(results) + 1)  # the last time it keeps all
+        for result in results[: stop + 1]
+    ]
+    assert begun == attempts
+    assert [stage.result for stage in STAGES if stage.result not in files] == ["places"]  # written as it is made
 
 
-@pytest.mark.parametrize("name", ["axes-000000.npy", "planes"])
+@pytest.mark.parametrize("name", ["centres-000000.npy", "grouped-vectors-000000.npy"])
 @pytest.mark.usefixtures("small_parts")
 def test_a_damaged_part_is_one_clear_line(
     name: str, shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -181,7 +226,8 @@ def memory_by_count(folder: Path) -> tuple[float, list[int], list[int]]:
     """Return what 3,000 images should take, and what 1,000 and 4,000 take at most, on disk and in memory."""
     images, rule = np.asarray(data.load(Data(limit=4000), "train").images), Neighbours(search="approximate")
     knn.FEW, lists_on_disk.PIECE_BYTES = 100, 200_000
-    search_tasks.PART, search_tasks.BLOCK, search_tasks.AT_ONCE, search_tasks.READ = 500, 500, 20, 100
+    search_files.PART, search_files.GROUP, search_files.BLOCK = 500, 1, 500
+    search_tasks.AT_ONCE, search_vectors.READ = 20, 100
     nearest_on_disk(folder / "first", images[:200], rule, Augment())  # libraries take memory when first used
     nearest_neighbours(images[:200], rule, Augment())
     on_disk, in_memory = list[int](), list[int]()
@@ -215,11 +261,23 @@ def test_a_run_keeps_neighbours_found_on_disk_as_others(shards: Shards, tmp_path
     np.testing.assert_array_equal(kept["disk"]["neighbours"], kept["memory"]["neighbours"])
     assert kept["disk"]["source"] != kept["memory"]["source"]
     assert sum(counts) == 2 * 250
-    assert set(counts[1:]) == {16, 17}  # for each of fifteen tasks
+    assert set(counts[1:]) == {10}  # for each of twenty-five tasks
     assert [each.partition(", in parts on disk")[1:] for each in said] == [
         ("", ""),
         (", in parts on disk", "; in memory they would take 0.0039 GB (neighbours.memory)"),
     ]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_run_keeps_neighbours_in_features_found_on_disk(shards: Shards, tmp_path: Path) -> None:
+    features, kept = np.random.default_rng(0).normal(size=(250, 30)).astype(np.float32), []
+    for name, memory in {"memory": None, "disk": 0.0001}.items():
+        run = Run.create(tmp_path / "runs", name, "test", Config())
+        said: list[str] = []
+        pairs.find(run, shards, Neighbours(memory=memory), Augment(), say=said.append, features=features)
+        assert ["in parts on disk" in each for each in said] == [memory is not None]
+        kept.append(np.load(run.path / NEIGHBOURS)["neighbours"])
+    np.testing.assert_array_equal(kept[0], kept[1])
 
 
 @pytest.mark.parametrize(
@@ -236,7 +294,9 @@ def test_the_disk_is_used_where_memory_does_not_do(
     number: int, memory: float | None, machine: float, needed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ram, "total", lambda: machine)
-    assert search_on_disk.is_needed((number, 1, 28, 28), Neighbours(memory=memory), Augment()) == needed
+    rule = Neighbours(memory=memory)
+    in_memory = search_on_disk.bytes_in_memory((number, 1, 28, 28), rule, Augment())
+    assert search_on_disk.is_needed(number, in_memory, rule) == needed
 
 
 @pytest.mark.parametrize("version", ["v2", "v1"])
