@@ -80,7 +80,7 @@ MAX_NPZ_BYTES = _limit("MAX_NPZ_BYTES", 4_000_000_000, "bytes of the pixels that
 
 # Of time.
 MAX_SILENCE = _limit(
-    "MAX_SILENCE", 60, "seconds that a worker of a cluster says nothing, or all wait for each other: `train --nodes`"
+    "MAX_SILENCE", 80, "seconds that a worker of a cluster says nothing, or all wait for each other: `train --nodes`"
 )
 
 FREE_EXPANSION = 1024**3

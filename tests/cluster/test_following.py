@@ -33,15 +33,15 @@ def test_why_a_worker_was_ended_is_what_was_lost(
     following = Following("go on", 3, TrainingProgress(), [])
     told = restarts(following)
     who = Worker("a", 1, "node", "10.0.0.2", "actor")
-    following.hear([STARTED, ("beat", Beat(who, "step 7", waits=False, patience=10, seconds=601.0))])
+    following.hear([STARTED, ("beat", Beat(who, "step 7", waits=False, patience=10, seconds=801.0))])
     following.check_workers()
     following.check_workers()
     assert killed == ["actor"]
     following.hear([("lost", "worker 1 was lost")])
-    assert told == [(1, "worker 1 on 10.0.0.2 has been at step 7 for 601 s")]
+    assert told == [(1, "worker 1 on 10.0.0.2 has been at step 7 for 801 s")]
     following.hear([STARTED, ("lost", "worker 0 was lost")])
     assert told[1:] == [(2, "worker 0 was lost")]
-    assert "has been at step 7 for 601 s; restart 1 of at most 3" in capsys.readouterr().err
+    assert "has been at step 7 for 801 s; restart 1 of at most 3" in capsys.readouterr().err
 
 
 def test_a_machine_that_goes_is_said_once_and_counts_as_a_restart(

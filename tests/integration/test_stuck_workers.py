@@ -31,7 +31,7 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers may be silent for PATIENCE seconds: on a busy machine they sometimes are for some."""
     with monkeypatch.context() as patch:
         patch.setenv("INFOAE_MAX_SILENCE", str(PATIENCE))
-        limit = limits._limit("MAX_SILENCE", 60, "seconds")
+        limit = limits._limit("MAX_SILENCE", 80, "seconds")
     monkeypatch.setattr("infoae.cluster.watching.MAX_SILENCE", limit)
 
 
