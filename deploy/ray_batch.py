@@ -29,7 +29,7 @@ from pyarrow import parquet
 from ray.data import ActorPoolStrategy, DataContext
 
 from infoae.cluster import placement, ray_metrics
-from infoae.cluster.connect import VARIABLE, Request, connected
+from infoae.cluster.connect import VARIABLE, Request, connected, quiet
 from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.data.unreadable import UnreadableImageError, unreadable
 from infoae.deploy import drift
@@ -245,7 +245,8 @@ def _classified(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterat
         label_selector=where.label,
     )
     try:
-        with progress("classify", None, resumed) as advance:
+        # Ray tells of lost workers on standard output, which is that of --json.
+        with progress("classify", None, resumed) as advance, quiet(Path(work.folder) / _LOG):
             for row in dataset.iter_rows():
                 if row["error"]:
                     raise InfoAEError(f"on a node of the cluster: {row['error']}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -246,9 +247,8 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start a command which has a Ray of its own."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # where its workers find infoae
     command = [*COMMAND, *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, env=os.environ | {"PYTHONPATH": path}, stderr=subprocess.PIPE, text=True
-    )
+    environment, pipe = os.environ | {"PYTHONPATH": path}, subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -278,11 +278,12 @@ def test_on_a_cluster_a_killed_command_and_a_killed_worker_lose_and_repeat_nothi
     refused = call(*given, "--resume", cwd=tmp_path)
     assert refused.stderr.startswith("error: s3://bucket/rows/039.parquet has changed since the interrupted job for ")
     server.write("rows/039.parquet", (tmp_path / "shards" / "039.parquet").read_bytes())
-    resumed = started(tmp_path, *given, "--resume")
+    resumed = started(tmp_path, *given, "--resume", "--json")
     wait_for(lambda: len(list(partial.glob("part-*"))) > len(done) and bool(workers(resumed)), resumed)
     workers(resumed)[0].kill()
-    _, told = resumed.communicate(timeout=300)
+    output, told = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, told
+    assert json.loads(output)["num_rows"] == len(keys)  # Ray, too, says that a worker was killed, but not there
     assert "Traceback" not in told
     assert done.items() <= {file.name: file.stat().st_mtime_ns for file in out.glob("part-*.parquet")}.items()
     assert [row["path"] for row in rows_of(out)] == keys
