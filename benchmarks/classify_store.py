@@ -68,14 +68,17 @@ class Watch:
     def follow(self, process: subprocess.Popen[str], attempt: int) -> None:
         """Look at a command until it ends; kill it or an actor at a random moment of the shard whose turn it is."""
         start, before, due = time.monotonic(), self._shards(), None
+        first: tuple[float, int] | None = None  # when there was a shard of this attempt: the start is none of its rate
         while process.poll() is None:
             shards, seconds = self._shards(), time.monotonic() - start
             command, actors = memory(process.pid)
             self.looks.append(
                 Look(attempt, seconds, shards * self.shard_rows, command, max(actors.values(), default=0))
             )
-            if self.kills and due is None and shards >= self.kills[0][0] and shards > before:
-                due = seconds + self.chance.uniform(0, seconds / (shards - before))
+            if first is None and shards > before:
+                first = seconds, shards
+            if self.kills and due is None and first is not None and shards >= self.kills[0][0]:
+                due = seconds + self.chance.uniform(0, (seconds - first[0]) / max(1, shards - first[1]))
             if due is not None and seconds >= due and (actors or self.kills[0][1] == "command"):
                 _, whom = self.kills.pop(0)
                 os.kill(process.pid if whom == "command" else self.chance.choice(sorted(actors)), signal.SIGKILL)

@@ -148,7 +148,7 @@ def alone(bundle: Path, given: Pictures, cpus: int) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(cpus)
     with context.Pool(cpus, _meet, (together,)) as pool:
-        jobs = [(bundle, given.encoded[:ALONE_ROWS])] * cpus
+        jobs = [(bundle, given.encoded[:ALONE_ROWS], ALONE_SECONDS)] * cpus
         found = pool.starmap(_alone, jobs, chunksize=1)
     return {name: sum(each[name] for each in found) / cpus for name in found[0]}
 
@@ -161,7 +161,7 @@ def _meet(together: Any) -> None:
     _together = together
 
 
-def _alone(bundle: Path, encoded: list[bytes]) -> dict[str, float]:
+def _alone(bundle: Path, encoded: list[bytes], seconds: float) -> dict[str, float]:
     classifier = Classifier(bundle, "cpu", num_threads=1)
     image = Bundle.load(bundle).manifest.image
     blocks = [Block([""] * len(part), list(part)) for part in _batches(encoded)]
@@ -170,7 +170,7 @@ def _alone(bundle: Path, encoded: list[bytes]) -> dict[str, float]:
     for name in ("classifier", "decoding and classifier"):
         _together.wait()
         start, rows, number = time.perf_counter(), 0, 0
-        while time.perf_counter() - start < ALONE_SECONDS:
+        while time.perf_counter() - start < seconds:
             images = decoded[number] if name == "classifier" else decode(blocks[number], image).images
             classifier.classify(images)
             rows += len(images)
