@@ -10,8 +10,8 @@ import typer
 
 from infoae.cli.inputs import (
     BackgroundOption,
+    ClassifiedArgument,
     ColumnOption,
-    InputsArgument,
     MaxErrorsOption,
     NullOption,
     RangeOption,
@@ -31,7 +31,7 @@ _RAW_CSV = (
 
 
 def classify(
-    inputs: InputsArgument,
+    inputs: ClassifiedArgument,
     model: ModelOption,
     out: Annotated[
         Path | None,
@@ -85,8 +85,11 @@ def classify(
     Exit code 0: all are labelled; 3: some are unreadable; 4: --fail-on-drift, and they have drifted; 1: none could be
     used.
     """
+    from infoae.addresses import OPTIONS
     from infoae.errors import InfoAEError, UsageError
 
+    if out is not None and out.parts[:1] in {(f"{kind}:",) for kind in OPTIONS}:
+        raise UsageError(f"--out {out}: give a place on this machine, and copy the result to the store from there")
     if out is None and (resume or as_json or ray):
         raise UsageError("--resume, --json and --ray need a place for the result: give --out")
     if ray and raw_csv:

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
     from infoae.data.decode import DecodeOptions
 
-InputsArgument = Annotated[
+_INPUTS = (
+    "Images, or sounds: files, folders (and all below), glob patterns, .npy, .npz, IDX, .parquet, .tar or .zip files, "
+    "lists (.txt); - reads a list of files from stdin."
+)
+InputsArgument = Annotated[list[str], typer.Argument(metavar="INPUT...", help=_INPUTS, show_default=False)]
+ClassifiedArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT...",
-        help="Images, or sounds: files, folders (and all below), glob patterns, .npy, .npz, IDX, .parquet, .tar or "
-        ".zip files, lists (.txt); - reads a list of files from stdin.",
+        help=f"{_INPUTS} Or s3://bucket/path, gs://bucket/path, file:///folder: all below it in an object store.",
         show_default=False,
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from infoae.deploy.formats import Csv
 from infoae.deploy.rows import RowFormat
 from infoae.deploy.sinks import StandardOutput, format_of, open_file
 from infoae.inputs.blocks import Source
-from infoae.inputs.sources import open_sources
+from infoae.inputs.stored import open_inputs, versions
 from infoae.reporting.images import progress
 
 
@@ -45,7 +45,7 @@ def classify_files(
     bundle = Bundle.load(model)
     rows = RowFormat.parse(bundle.manifest, columns, latent)
     if sources is None:
-        sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
+        sources = open_inputs(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
     classifier = Classifier(bundle, device, batch_size=batch_size, num_threads=1)  # the CPUs share blocks
     counts = [source.count() for source in sources]
     total = None if None in counts else sum(filter(None, counts))
@@ -59,21 +59,26 @@ def classify_files(
         sink = StandardOutput(Csv(raw=raw_csv), rows.schema)
         with progress("classify", total) as advance:
             return classify_sources(sources, classifier, rows, sink, advance=advance, **options)
-    job = describe(bundle, rows, column, decoding) | {"format": out.suffix.lower() + " raw" * raw_csv}
+    job = describe(bundle, rows, column, decoding, sources) | {"format": out.suffix.lower() + " raw" * raw_csv}
     with open_file(out, form, rows.schema, job, resume=resume) as file:
         parts = tuple(file.parts)
         with progress("classify", total, sum(part.num_rows for part in parts)) as advance:
             return classify_sources(sources, classifier, rows, file, parts=parts, advance=advance, **options)
 
 
-def describe(bundle: Bundle, rows: RowFormat, column: str | None, decoding: DecodeOptions) -> dict[str, Any]:
+def describe(
+    bundle: Bundle, rows: RowFormat, column: str | None, decoding: DecodeOptions, inputs: Iterable[object]
+) -> dict[str, Any]:
     """Return what makes the rows of a job: two jobs that differ here must not be joined into one result.
 
-    "counted" says that its parts have counts, to tell how far the images are from those that the bundle knows.
+    "counted" says that its parts have counts, to tell how far the images are from those that the bundle knows;
+    "versions" are those of `inputs` (sources and blocks) that lie in an object store.
     """
     # The manifest too: it holds the names, which may change while the graph stays.
     model = [bundle.checksums[file] for file in (bundle.graph("classifier").file, MANIFEST)]
     job = {"model": model, "columns": list(rows.columns), "latent": rows.latent, "column": column}
     if bundle.manifest.reference is not None:
         job["counted"] = True
+    if stored := versions(inputs):
+        job["versions"] = stored
     return job if decoding == DEFAULTS else job | {"decoding": repr(decoding)}

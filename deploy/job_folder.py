@@ -37,7 +37,8 @@ class JobFolder:
     def take(self, job: dict[str, Any], *, stored: str | None, resume: bool, differences: str) -> None:
         """Set down `job` as the one of this folder, or see that it is the one that was interrupted here.
 
-        `job` is JSON that says what makes the rows, and `differences` names for people what that is. `stored` says how
+        `job` is JSON that says what makes the rows, and `differences` names for people what that is. Under "versions"
+        it may have those of inputs by name, of which a message names the first that has changed. `stored` says how
         much of an earlier job is there ("5 rows"), None if that is nothing. Raises InfoAEError if something is, and
         `resume` is false or the earlier job was another.
         """
@@ -48,7 +49,12 @@ class JobFolder:
                 f"an interrupted job for {self.out} has {stored}: continue it with --resume, or delete {self.path} to "
                 "start again"
             )
-        elif self._description() != job:
+        elif (earlier := self._description()) != job:
+            if (changed := _changed(earlier, job)) is not None:
+                raise InfoAEError(
+                    f"{changed} has changed since the interrupted job for {self.out} began: put back what it was, or "
+                    f"delete {self.path} to start again"
+                )
             raise InfoAEError(
                 f"the interrupted job for {self.out} used another {differences}: repeat its command, or delete "
                 f"{self.path} to start again"
@@ -78,6 +84,12 @@ class JobFolder:
         """Remove the beginnings of files whose writers were killed; readers of the result would stumble over them."""
         for leftover in self.path.glob(".*"):
             leftover.unlink(missing_ok=True)
+
+
+def _changed(earlier: Any, job: dict[str, Any]) -> str | None:
+    before = earlier.get("versions", {}) if isinstance(earlier, dict) else {}
+    now: dict[str, str] = job.get("versions", {})
+    return next((name for name, version in now.items() if before.get(name, version) != version), None)
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 The inputs are cut into shards; each is one Parquet file of the result, named by its place. An actor holds a classifier
 and writes its shards atomically, so a shard that is done twice (a lost node, a second run) is still there once. The
-result is made in the hidden folder of its job (see `job_folder`), which becomes the result. The bundle, the inputs and
-the result must lie where every node sees them under the same path. Where nodes have the label of
+result is made in the hidden folder of its job (see `job_folder`), which becomes the result. The bundle, the result, and
+inputs that are no addresses must lie where every node sees them under the same path. Where nodes have the label of
 `placement.CLASSIFIES`, those alone classify.
 """
 
@@ -29,7 +29,7 @@ from pyarrow import parquet
 from ray.data import ActorPoolStrategy, DataContext
 
 from infoae.cluster import placement, ray_metrics
-from infoae.cluster.connect import VARIABLE, Request, connected
+from infoae.cluster.connect import VARIABLE, Request, connected, quiet
 from infoae.data.decode import DEFAULTS, DecodeOptions
 from infoae.data.unreadable import UnreadableImageError, unreadable
 from infoae.deploy import drift
@@ -47,11 +47,13 @@ from infoae.inputs.arrays import ArrayFile
 from infoae.inputs.blocks import Block, Source, key_of
 from infoae.inputs.columns import ParquetSource
 from infoae.inputs.decoding import check_any, decode, largest
-from infoae.inputs.sources import Files, Listing, open_sources
+from infoae.inputs.sources import Files, Listing
+from infoae.inputs.stored import open_inputs
 from infoae.reporting.images import progress
 
 SHARD_ROWS = 8192
-"""Single files are gathered into shards of so many; a container (array file, Parquet, tar) is a shard by itself."""
+"""Single files are gathered into shards of so many; a container (array file, Parquet, tar) is a shard by itself, and so
+is each group of pictures in an object store."""
 
 _LOG = "_ray.log"
 DRIFT = "_drift.json"
@@ -84,13 +86,13 @@ def classify_on_ray(
     model, out = model.resolve(), out.resolve()  # actors run in another folder
     bundle = Bundle.load(model)
     rows = RowFormat.parse(bundle.manifest, columns, latent)
-    sources = open_sources(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
+    sources = open_inputs(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
     shards = [_absolute(shard) for shard in _shards(sources)]
     if not shards:
         raise InfoAEError("the inputs hold no images")
     if out.exists():
         raise InfoAEError(f"{out} exists already: delete it, or give another --out")
-    job = describe(bundle, rows, column, decoding) | {"inputs": _digest(shards)}
+    job = describe(bundle, rows, column, decoding, shards) | {"inputs": _digest(shards)}
     with open_job(out) as folder:
         work = _Work(str(model), rows, str(folder.path), device, batch_size, decoding)
         done = _finished(work, len(shards), folder, job, resume=resume)
@@ -243,7 +245,8 @@ def _classified(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterat
         label_selector=where.label,
     )
     try:
-        with progress("classify", None, resumed) as advance:
+        # Ray tells of lost workers on standard output, which is that of --json.
+        with progress("classify", None, resumed) as advance, quiet(Path(work.folder) / _LOG):
             for row in dataset.iter_rows():
                 if row["error"]:
                     raise InfoAEError(f"on a node of the cluster: {row['error']}")

@@ -37,3 +37,15 @@ def within(address: str, name: str) -> str:
     """Return the address of what is called `name` below a folder."""
     parts = urlsplit(address)
     return parts._replace(path=f"{parts.path}/{name}").geturl()
+
+
+def without_options(address: str) -> str:
+    """Return an address as people are shown it."""
+    return urlsplit(address)._replace(query="").geturl()
+
+
+def parted(address: str) -> tuple[str, str]:
+    """Return the address of the folder in which something lies, and its name there."""
+    parts = urlsplit(address)
+    folder, _, name = parts.path.rpartition("/")
+    return parts._replace(path=folder).geturl(), name

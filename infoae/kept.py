@@ -102,6 +102,13 @@ def has(key: str) -> bool:
     return _folder(key).exists()
 
 
+def drop(key: str) -> None:
+    """Remove the folder that is kept for `key`, unless a process reads it."""
+    folder = _folder(key)
+    if folder.exists():
+        _remove_unless_held(folder)
+
+
 def _folder(key: str) -> Path:
     return cache_folder() / hashlib.blake2b(key.encode(), digest_size=10).hexdigest()
 

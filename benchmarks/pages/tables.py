@@ -47,6 +47,7 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "cost": cost.cost,
     "classify": speed.classify,
     "latency": speed.latency,
+    "classify-store": speed.classify_store,
     "peers": peers.table_of,
     "peers-short": peers.trained,
     "train-h100": speed.train_h100,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from infoae.addresses import ANYBODY, bucket_of, within
+from infoae.addresses import ANYBODY, bucket_of, parted, within, without_options
 from infoae.errors import InfoAEError, UnavailableError, UsageError, one_line
 
 if TYPE_CHECKING:
@@ -93,8 +93,69 @@ class StoredFile:
 
     def _refuse_other(self, found: StoredFile | None) -> None:
         if found != self:
-            what = "is gone" if found is None else "has changed"
-            raise InfoAEError(f"{self.address} {what} since this command began: put back what it was, or train anew")
+            raise _other(self.address, "is gone" if found is None else "has changed")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file as a list of a folder has it: its name below the folder, bytes, and when it changed last, in seconds."""
+
+    name: str
+    size: int
+    changed: int
+
+
+def below(address: str) -> tuple[str, list[Listed]]:
+    """Return a folder and what of it an address names: all files below it, by name, or the one file that it is.
+
+    There are none if nothing is there. Raises InfoAEError as `files` does.
+    """
+    from pyarrow import fs
+
+    def found() -> tuple[str, list[Listed]]:
+        with _store(address):
+            system, path = _opened(address)
+            if (info := system.get_file_info(path)).type == fs.FileType.File:
+                folder, name = parted(address)
+                return folder, [_listed(name, info)]
+            try:
+                infos = system.get_file_info(fs.FileSelector(path, recursive=True))
+            except FileNotFoundError:
+                return address, []
+        start = len(path.rstrip("/")) + 1
+        listed = [_listed(info.path[start:], info) for info in infos if info.type == fs.FileType.File]
+        return address, sorted(listed, key=lambda file: file.name)
+
+    return retried(address, found)
+
+
+def content(folder: str, file: Listed) -> bytes:
+    """Return all bytes of a file. Raises InfoAEError as `files` does, or where it is not as it was listed."""
+    name = f"{without_options(folder)}/{file.name}"
+
+    def found() -> bytes:
+        with _store(name):
+            system, path = _opened(folder)
+            path = f"{path.rstrip('/')}/{file.name}"  # as it is: in an address, some characters mean something
+            try:
+                with system.open_input_stream(path) as stream:
+                    read: bytes = stream.read()
+                now = _listed(file.name, system.get_file_info(path))
+            except FileNotFoundError:
+                raise _other(name, "is gone") from None
+        if now != file:
+            raise _other(name, "has changed")
+        return read
+
+    return retried(name, found)
+
+
+def _listed(name: str, info: fs.FileInfo) -> Listed:
+    return Listed(name, info.size, info.mtime_ns // 10**9)  # some stores tell a finer time in lists than of a file
+
+
+def _other(name: str, what: str) -> InfoAEError:
+    return InfoAEError(f"{name} {what} since this command began: put back what it was, or begin anew")
 
 
 def files(folder: str, ending: str) -> list[StoredFile]:

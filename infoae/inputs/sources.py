@@ -151,7 +151,7 @@ def open_sources(
             files = Files(tuple(plain), str(exclude) if exclude else None)
             plain.clear()
             sources.append(files)
-            sources.extend(_open_found(path, image, column) for path in files.containers())
+            sources.extend(open_found(path, image, column) for path in files.containers())
 
     for path in expanded(inputs):
         if path == "-":
@@ -164,12 +164,16 @@ def open_sources(
             plain.append(path)
         else:
             flush()
-            sources.append(_open(path, image, column))
+            sources.append(open_container(path, image, column))
     flush()
     return sources
 
 
-def _open(path: str, image: ImageSpec, column: str | None) -> Source:
+def open_container(path: str, image: ImageSpec, column: str | None) -> Source:
+    """Open the array file, Parquet file or archive `path`, one unreadable input if it is damaged.
+
+    Raises InfoAEError as `open_sources` does.
+    """
     from infoae.inputs.archives import TarSource, ZipSource
     from infoae.inputs.arrays import ArrayFile
     from infoae.inputs.columns import ParquetSource
@@ -186,10 +190,10 @@ def _open(path: str, image: ImageSpec, column: str | None) -> Source:
         return Broken(path, f"cannot be opened: {error}")
 
 
-def _open_found(path: str, image: ImageSpec, column: str | None) -> Source:
+def open_found(path: str, image: ImageSpec, column: str | None) -> Source:
     """Open a container that nobody named: one without images is a row among those of the others."""
     try:
-        return _open(path, image, column)
+        return open_container(path, image, column)
     except InfoAEError as error:
         return Broken(path, str(error))
 

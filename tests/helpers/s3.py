@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.parse import quote
 
 BUCKET = "bucket"
 
@@ -23,6 +24,7 @@ AUTHORIZATION = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_requ
 PROGRAM = """
 import sys
 from pathlib import Path
+from urllib.parse import quote
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 from werkzeug.test import Client
@@ -33,7 +35,7 @@ client = Client(app)
 client.put(f"/{bucket}")
 for path in folder.rglob("*"):
     if path.is_file():
-        client.put(f"/{bucket}/{path.relative_to(folder)}", data=path.read_bytes())
+        client.put(quote(f"/{bucket}/{path.relative_to(folder)}"), data=path.read_bytes())
 make_server(address, port, app, threaded=True).serve_forever()
 """
 
@@ -104,7 +106,7 @@ class S3Server:
         kept = self._objects / path
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(content)
-        self._ask("PUT", f"/{BUCKET}/{path}", content)
+        self._ask("PUT", quote(f"/{BUCKET}/{path}"), content)
 
     def num_reads(self) -> Counter[str]:
         """Return how often the content of each object was asked for, by its path in the bucket."""

@@ -16,6 +16,7 @@ from infoae.runs.run import Run
 from tests.helpers import ranks
 from tests.helpers.paths import ROOT
 from tests.helpers.ranks import Start
+from tests.helpers.s3 import S3Server
 
 # Ranks are forked from a process that has imported all they need, which takes seconds, and has done nothing else.
 FORKING = multiprocessing.get_context("forkserver")
@@ -60,3 +61,17 @@ def ray_cluster() -> Iterator[Any]:
     yield simulated
     simulated.shutdown()  # type: ignore[no-untyped-call]
     variables.undo()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """An object store that this process and those it starts use; copies of its files have a cache of their own."""
+    found = S3Server(tmp_path)
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("INFOAE_CACHE", str(tmp_path / "cache"))
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,19 +29,6 @@ from tests.helpers.settings import SMALL
 
 SETTINGS = [part for setting in (*SMALL, "data.limit=null") for part in ("--set", setting)]
 SHARD_BYTES = 25 * 784 + 128
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    found = S3Server(tmp_path)
-    for name, value in found.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("INFOAE_CACHE", str(tmp_path / "cache"))
-    try:
-        found.start()
-        yield found
-    finally:
-        found.stop()
 
 
 @pytest.fixture
