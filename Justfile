@@ -24,9 +24,9 @@ train *options: setup
 test *options: setup
     .venv/bin/pytest -n auto --dist loadgroup {{options}}
 
-# The slow tests too
+# The slow tests too, which CI runs; not those that take minutes each: `just test -m long`
 test-all *options: setup
-    .venv/bin/pytest -m 'not gpu' {{options}}
+    .venv/bin/pytest -n auto --dist loadgroup -m 'not long and not gpu' {{options}}
 
 # The tests that need a CUDA GPU
 test-gpu *options: setup

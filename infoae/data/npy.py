@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from infoae.data.unreadable import UnreadableImageError, check_file, unreadable
 from infoae.errors import InfoAEError
 from infoae.limits import MAX_HEADER_BYTES
+
+_PARSING = threading.Lock()
+"""NumPy parses a header by Python's own parser, which up to 3.12.1 fails in two threads at once (CPython 106905)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     length = int.from_bytes(stated, "little")
     if length > MAX_HEADER_BYTES:
         raise ValueError(f"a header of {length} bytes, more than {MAX_HEADER_BYTES}")
-    shape, fortran_order, dtype = read(io.BytesIO(stated + file.read(length)))
+    stated += file.read(length)
+    with _PARSING:
+        shape, fortran_order, dtype = read(io.BytesIO(stated))
     if any(size < 0 for size in shape):
         raise ValueError(f"an array of shape {shape}")
     return shape, fortran_order, dtype

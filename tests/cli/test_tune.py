@@ -104,7 +104,7 @@ def test_optuna_missing_is_one_line_with_the_command(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_or_interrupted_command_is_resumed(how: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)

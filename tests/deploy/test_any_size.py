@@ -65,7 +65,7 @@ def test_a_level_at_most_from_what_infoae_reads(image: ImageSpec) -> None:
     assert max(apart) <= any_size.LEVELS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @SHAPES
 def test_a_level_at_most_on_a_thousand_sizes(image: ImageSpec) -> None:
     assert max(levels_apart(image, random_sizes(1000, 1500))) <= any_size.LEVELS

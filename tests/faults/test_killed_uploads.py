@@ -51,7 +51,7 @@ def upload(run: Run, uri: str, kill_after: float | None) -> float | None:
     return float(said) if said else None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["folder", "s3"])
 def test_what_is_stored_is_whole_whenever_uploads_are_killed(
     kind: str,

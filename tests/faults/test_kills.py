@@ -25,13 +25,20 @@ def kill(verb: str, folder: Path, first: int, step: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "step"), [("classify", 9), ("convert", 45), ("generate", 9), ("train", 31), ("reproduce", 86)]
+    ("verb", "step"),
+    [
+        ("classify", 9),
+        ("convert", 45),
+        ("generate", 9),
+        pytest.param("train", 31, marks=pytest.mark.slow),
+        pytest.param("reproduce", 86, marks=pytest.mark.slow),
+    ],
 )
 def test_killed_before_some_of_its_changes(verb: str, step: int, tmp_path: Path) -> None:
     kill(verb, tmp_path, 3, step)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("verb", VERBS)
 def test_killed_before_each_of_its_changes(verb: str, tmp_path: Path) -> None:
     kill(verb, tmp_path, 1, 1)

@@ -37,7 +37,7 @@ def test_some_damaged_files_of_every_kind(tmp_path: Path) -> None:
     mutate(305, 1, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_damaged_files_of_every_kind(tmp_path: Path) -> None:
     mutate(5000, 0, tmp_path)
 

@@ -150,7 +150,7 @@ def test_a_sample_of_wrong_commands_is_refused_in_one_line(tmp_path: Path) -> No
     check(random.Random(0).sample(list(wrong_commands()), SAMPLE), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_wrong_command_is_refused_in_one_line(tmp_path: Path) -> None:
     check(list(wrong_commands()), tmp_path)
 

@@ -74,7 +74,7 @@ def test_few_labels_measures_and_draws(
     assert (tmp_path / "few_labels.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_classify_measures_every_way(lively_run: Run, tmp_path: Path) -> None:
     result = classify.measure(
         lively_run, rounds=1, repeats=1, million=False, device="cpu", batch_size=256, folder=tmp_path
@@ -151,7 +151,7 @@ def test_scaling_models_ring_and_tree() -> None:
     assert beyond["efficiency"] == pytest.approx(1e-2 / (1e-2 + beyond["seconds"]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_scaling_prints_and_writes_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

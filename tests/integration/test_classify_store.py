@@ -261,6 +261,7 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 def test_on_a_cluster_a_killed_command_and_a_killed_worker_lose_and_repeat_nothing(
     server: S3Server, model: Path, tmp_path: Path
@@ -290,7 +291,7 @@ def test_on_a_cluster_a_killed_command_and_a_killed_worker_lose_and_repeat_nothi
     assert [row["label"] for row in rows_of(out)] == labels(model, 40, 500)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("ray")
 def test_on_a_cluster_a_store_that_stays_away_is_one_line_within_a_minute(
     server: S3Server, model: Path, tmp_path: Path

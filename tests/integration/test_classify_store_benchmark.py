@@ -97,7 +97,7 @@ def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     assert "| 150 MB and 151 MB |" in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.xdist_group("ray")
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, out = make_bundle(tmp_path / "bundle"), tmp_path / "out.json"

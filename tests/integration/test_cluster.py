@@ -66,6 +66,7 @@ def test_a_killed_worker_costs_a_restart_and_no_metric(
     assert "TrainController" in (tmp_path / "ray.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_it_with_its_message(ray_cluster: Any, tmp_path: Path) -> None:
     broken = plan(tmp_path, "broken", "optim.learning_rate=1e30")
     with pytest.raises(InfoAEError, match=r"step 2: .* = nan.*lower optim\.learning_rate"):
@@ -129,7 +130,7 @@ def test_one_worker_needs_no_ray() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=60)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_lost_node_leaves_the_others_to_go_on_from_the_storage(ray_cluster: Any, tmp_path: Path) -> None:
     store = Storage(str(tmp_path / "store"))
     doomed = next(iter(ray_cluster.worker_nodes))
@@ -142,6 +143,7 @@ def test_a_lost_node_leaves_the_others_to_go_on_from_the_storage(ray_cluster: An
     assert metric_steps(Run(tmp_path / "runs" / "moved")) == list(range(1, 25))
 
 
+@pytest.mark.slow
 def test_ctrl_c_of_everything_at_the_terminal_saves_and_says_how_to_go_on(ray_cluster: Any, tmp_path: Path) -> None:
     """The terminal interrupts the whole group of processes; the run is resumed by one worker, without Ray."""
     program = "from infoae.cli.main import main; main()"
@@ -170,6 +172,7 @@ def test_ctrl_c_of_everything_at_the_terminal_saves_and_says_how_to_go_on(ray_cl
     assert trainer.done == done
 
 
+@pytest.mark.slow
 def test_a_cluster_started_here_reports_nothing_to_rays_makers(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom pathlib import Path\nfrom infoae.cluster import connect\n"
@@ -186,7 +189,7 @@ def test_a_cluster_started_here_reports_nothing_to_rays_makers(tmp_path: Path) -
     assert result.stdout == "(False, False)\n", result.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_more_nodes_on_the_way_are_taken_in(ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """--nodes 1-3 begins with what there is, and has all three once Ray Train has looked again."""
     monkeypatch.setattr("ray._private.utils.set_sigterm_handler", lambda _: None)  # a thread may not; nor is it wanted
@@ -212,7 +215,7 @@ def test_more_nodes_on_the_way_are_taken_in(ray_cluster: Any, tmp_path: Path, mo
     assert metric_steps(Run(path)) == list(range(1, result.step + 1))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_command_is_resumed(ray_cluster: Any, tmp_path: Path) -> None:
     program = "from infoae.cli.main import main; main()"
     options = ["--nodes", "2", "--workers-per-node", "1", "--address", ray_cluster.address, "--runs", str(tmp_path)]

@@ -47,6 +47,7 @@ def test_one_thing_is_changed_at_a_time() -> None:
     assert (config.train.batch_size, config.train.micro_batch_size, config.model.width) == (250, 250, 8)
 
 
+@pytest.mark.slow
 def test_cost_measures_steps_and_a_run(
     finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,7 +112,7 @@ def test_a_run_that_was_resumed_is_refused(finished_run: Run, monkeypatch: pytes
         cost_of_run.refuse(finished_run, finished_run.config())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_is_of_a_process_that_has_done_nothing_else() -> None:
     held = np.ones(50_000_000)  # here, and not there
     settings = ["train.precision=fp32", "model.generator_hidden_dim=16", "model.hidden_dim=16"]

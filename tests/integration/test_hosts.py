@@ -34,7 +34,7 @@ SECONDS = 400.0
 """A training may take: a lost host is missed for minutes."""
 DROP_SECONDS = 20.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("ray")]
 
 
 @dataclass

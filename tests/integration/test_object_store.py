@@ -55,7 +55,7 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return [{name: value for name, value in line.items() if name not in times} for line in Run(folder).metrics()]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_training_from_it_is_training_from_the_folder_bit_by_bit(
     processes: int, server: S3Server, digits: Path, tmp_path: Path
 ) -> None:
@@ -74,6 +74,7 @@ def test_training_from_it_is_training_from_the_folder_bit_by_bit(
     assert metrics(one)[-6:] == metrics(other)[-6:]
 
 
+@pytest.mark.slow
 def test_a_short_outage_is_waited_for_and_after_a_long_one_the_run_goes_on(
     server: S3Server, mnist: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +257,7 @@ def test_convert_writes_to_the_store_what_it_writes_to_a_folder(server: S3Server
     assert not list(kept.cache_folder().glob(".upload*"))
 
 
+@pytest.mark.slow
 def test_workers_of_a_cluster_share_one_copy_and_train_as_from_the_folder(
     server: S3Server, digits: Path, tmp_path: Path
 ) -> None:

@@ -107,6 +107,7 @@ def test_first_epochs_neither_draw_nor_judge_images(generator: set[str], make_tr
     assert changed == {"encoder", "classifier", "decoder", "generator", "discriminator", "self_critic"}
 
 
+@pytest.mark.slow
 def test_only_epochs_that_trained_everything_are_scored(
     make_trainer: Callable[..., Trainer], tiny_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +149,7 @@ def test_stages_that_make_no_sense_are_refused(override: str, message: str) -> N
         recipes.load("smoke", ["stages.mutual_information_epochs=1", override])
 
 
-@pytest.mark.parametrize("stop_after", [3, 6, 8])
+@pytest.mark.parametrize("stop_after", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (6, 8))])
 def test_a_run_with_neighbours_resumes_bit_equal(
     stop_after: int, make_trainer: Callable[..., Trainer], tiny_config: Config
 ) -> None:
@@ -168,6 +169,7 @@ def test_a_run_with_neighbours_resumes_bit_equal(
         assert [name for name in expected if not torch.equal(expected[name], result[name])] == []
 
 
+@pytest.mark.slow
 def test_merging_is_kept_in_the_checkpoint_and_in_both_models(
     make_trainer: Callable[..., Trainer], tiny_config: Config
 ) -> None:
@@ -231,6 +233,7 @@ def test_an_estimated_prior_of_a_number_that_was_found_is_kept(tiny_config: Conf
     torch.testing.assert_close(again.prior, torch.tensor([0.6, 0.3, 0.1]))
 
 
+@pytest.mark.slow
 def test_training_with_an_estimated_prior_goes_on_bit_equal(
     make_trainer: Callable[..., Trainer], tiny_config: Config
 ) -> None:

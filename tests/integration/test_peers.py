@@ -65,6 +65,7 @@ def test_the_plain_loop_computes_in_its_precision(monkeypatch: pytest.MonkeyPatc
     assert seen == [torch.float32, torch.bfloat16]
 
 
+@pytest.mark.slow
 def test_peers_measures_all_and_makes_its_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

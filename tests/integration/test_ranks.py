@@ -41,14 +41,14 @@ def configured(*overrides: str) -> Config:
     ("settings", "of_loss", "of_move"),
     [
         ((), 3e-3, 0.03),
-        (("train.adversarial_fraction=0.3",), 3e-3, 0.03),
+        pytest.param(("train.adversarial_fraction=0.3",), 3e-3, 0.03, marks=pytest.mark.slow),
         ((*MICRO, "train.adversarial_fraction=0.5"), 3e-3, 0.03),
         (OVER, 3e-2, 0.25),
-        ((*OVER, "stages.pseudo_label_epochs=1", "train.epochs=3"), 3e-2, 0.25),
-        ((*OVER, *MICRO, "model.critic_norm=spectral"), 3e-2, 0.25),
+        pytest.param((*OVER, "stages.pseudo_label_epochs=1", "train.epochs=3"), 3e-2, 0.25, marks=pytest.mark.slow),
+        pytest.param((*OVER, *MICRO, "model.critic_norm=spectral"), 3e-2, 0.25, marks=pytest.mark.slow),
         (REPRESENTED, 3e-2, 0.25),
         ((*OVER, *FEATURES), 3e-2, 0.25),
-        ((*OVER, *FEATURES, *MICRO), 3e-2, 0.25),
+        pytest.param((*OVER, *FEATURES, *MICRO), 3e-2, 0.25, marks=pytest.mark.slow),
     ],
     ids=[
         "plain",
@@ -111,7 +111,7 @@ def test_two_ranks_follow_one(start: Start, settings: tuple[str, ...], of_loss: 
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"infoae"}))  # which is tried in all its ways above
-@pytest.mark.parametrize("micro_batch", ["null", "25"])
+@pytest.mark.parametrize("micro_batch", [pytest.param("null", marks=pytest.mark.slow), "25"])
 def test_two_ranks_follow_one_whatever_the_method(start: Start, method: str, micro_batch: str) -> None:
     config = tiny_config_of(method, "data.limit=299", f"train.micro_batch_size={micro_batch}")
     one, two = script.take_steps(config, Path(), 6), start("few steps", 2, config)

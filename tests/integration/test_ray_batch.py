@@ -120,6 +120,7 @@ def test_an_actor_that_cannot_start_is_one_line(inputs: list[str], tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_the_command(model: Path, inputs: list[str], tmp_path: Path) -> None:
     app = typer.Typer()
@@ -130,6 +131,7 @@ def test_the_command(model: Path, inputs: list[str], tmp_path: Path) -> None:
     assert json.loads(result.stdout)["num_rows"] == len(rows_of(tmp_path / "out")) == 565
 
 
+@pytest.mark.slow
 def test_labelled_nodes_alone_classify(
     cluster: Any, model: Path, inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,7 +165,7 @@ def test_labelled_nodes_alone_classify(
     assert placement.classifiers("auto") == placement.Classifiers(2, {})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_lost_node_loses_and_repeats_nothing(
     cluster: Any, model: Path, inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -257,6 +257,7 @@ def entrypoint(tmp_path: Path) -> Callable[[], str]:
     return run
 
 
+@pytest.mark.slow
 def test_infoae_takes_the_command_and_finds_no_cluster(
     entrypoint: Callable[[], str], finished_run: Run, tmp_path: Path
 ) -> None:

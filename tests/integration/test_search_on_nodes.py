@@ -48,6 +48,7 @@ def shards(tmp_path: Path) -> Shards:
     return Shards(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_parts")
 def test_a_node_killed_in_the_middle_of_a_search_changes_nothing(
     ray_cluster: Any, shards: Shards, tmp_path: Path
@@ -81,6 +82,7 @@ def test_a_node_killed_in_the_middle_of_a_search_changes_nothing(
         assert (folder / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_parts")
 def test_features_are_searched_by_the_nodes_and_a_damaged_file_is_named_with_its_node(
     ray_cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -110,7 +112,9 @@ def test_features_are_searched_by_the_nodes_and_a_damaged_file_is_named_with_its
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("stored", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "stored", [pytest.param(False, marks=pytest.mark.slow), pytest.param(True, marks=pytest.mark.long)]
+)
 def test_a_training_on_nodes_has_them_search(stored: bool, ray_cluster: Any, tmp_path: Path) -> None:
     """With --storage, whose runs the nodes need not see, the command searches itself, and finds the same."""
     settings = ["objective.pairs=neighbours", "neighbours.memory=0.001", "data.limit=null", "train.epochs=1"]

@@ -139,6 +139,7 @@ def test_phases_counts_bytes_given_and_returned_and_no_views() -> None:
     assert traffic.bytes["matrix products"] == 4 * (forward + backward)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("threads")
 def test_step_prints_and_writes_all(
     finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

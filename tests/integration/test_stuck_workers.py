@@ -35,6 +35,7 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infoae.cluster.watching.MAX_SILENCE", limit)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_patience")
 def test_a_worker_that_is_stopped_is_found_and_costs_a_restart(
     ray_cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -60,7 +61,7 @@ def test_a_worker_that_is_stopped_is_found_and_costs_a_restart(
     assert json.loads((run.path / "environment.json").read_text())[1]["step"] == 12
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("short_patience")
 def test_sums_that_never_end_are_found_and_cost_a_restart(
     ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -76,7 +77,7 @@ def test_sums_that_never_end_are_found_and_cost_a_restart(
     assert "waiting for what is never sent" in lost
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("short_patience")
 def test_what_is_slow_is_not_stuck(ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bad_workers.SLOW_SECONDS > PATIENCE
@@ -87,7 +88,7 @@ def test_what_is_slow_is_not_stuck(ray_cluster: Any, tmp_path: Path, monkeypatch
     assert (result.finished, result.step, result.restarts) == (True, 24, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_machine_that_is_announced_to_go_costs_seconds_of_an_epoch(
     ray_cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

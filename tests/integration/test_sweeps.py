@@ -66,6 +66,7 @@ def swept(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Swe
     return sweep, folder
 
 
+@pytest.mark.slow
 def test_different_lambdas_reach_the_trials_and_change_the_training(swept: tuple[Sweep, Path]) -> None:
     sweep, folder = swept
     runs = [Run.open(folder / trial.run) for trial in sweep.trials]
@@ -88,6 +89,7 @@ def test_different_lambdas_reach_the_trials_and_change_the_training(swept: tuple
             assert not np.array_equal(tensors[1][name], tensors[2][name]), name
 
 
+@pytest.mark.slow
 def test_each_trial_is_a_run_folder_like_any_other(swept: tuple[Sweep, Path], tmp_path: Path) -> None:
     sweep, folder = swept
     for trial in sweep.trials:
@@ -151,6 +153,7 @@ def test_a_trial_under_way_goes_on_from_its_checkpoint(swept: tuple[Sweep, Path]
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 def test_more_trials_of_a_finished_sweep_are_judged_by_what_the_others_reported(
     swept: tuple[Sweep, Path], tmp_path: Path
 ) -> None:
@@ -172,6 +175,7 @@ def test_more_trials_of_a_finished_sweep_are_judged_by_what_the_others_reported(
     assert checkpoint.read(stopped.checkpoint("newest")).epoch == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_another_method_is_swept_over_a_space_of_its_own(tmp_path: Path) -> None:
     sweep, folder = make(tmp_path / "runs", None, method="infogan", trials=2)
@@ -196,6 +200,7 @@ def test_another_method_is_swept_over_a_space_of_its_own(tmp_path: Path) -> None
     assert more.trials[:2] == sweep.trials
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_trial_that_fails_says_why_and_the_sweep_goes_on(tmp_path: Path) -> None:
     text = "optim.learning_rate: {choices: [1.0e+30, 1.0e-3]}"
@@ -234,7 +239,7 @@ def two_nodes() -> Iterator[str]:
     variables.undo()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_trials_of_two_workers_share_fewer_cpus_than_all_need(two_nodes: str, tmp_path: Path) -> None:
     text = "alpha: {keys: [objective.weights.reconstruction], low: 0.1, high: 1}"
     sweep, folder = make(tmp_path / "runs", text, "train.epochs=3", scheduler="asha", trials=4, size=(2, 1))

@@ -28,7 +28,7 @@ from tests.helpers.settings import TINY
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::FutureWarning"),
 ]
 

@@ -51,7 +51,11 @@ def losses_of(config: Config, images: torch.Tensor) -> dict[str, torch.Tensor]:
 
 RESIDUAL = ("model.encoder=residual", "model.encoder_blocks=2")
 GENERATION = ("stages.generation_epochs=1", "model.image_noise=0.3")
-TRAINED = [*((method, ()) for method in METHODS), ("infoae", RESIDUAL), ("infogan", GENERATION)]
+TRAINED = [
+    *((method, ()) for method in METHODS),
+    pytest.param("infoae", RESIDUAL, marks=pytest.mark.slow),
+    pytest.param("infogan", GENERATION, marks=pytest.mark.slow),
+]
 
 
 def test_every_method_has_a_schedule_a_recipe_and_a_name() -> None:

@@ -351,7 +351,7 @@ def test_a_kill_at_any_moment_loses_and_doubles_nothing(how: How, tmp_path: Path
     killing(how, tmp_path / "root", tmp_path, 6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("how", HOWS)
 def test_fifty_kills(how: How, tmp_path: Path) -> None:
     killing(how, tmp_path / "root", tmp_path, 50)
@@ -403,6 +403,6 @@ def test_a_disk_that_does_not_keep_what_is_written_loses_no_picture(
     assert listed(elsewhere) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_fifty_kills_to_another_file_system(tmp_path: Path, elsewhere: Path) -> None:
     killing("move", tmp_path / "root", elsewhere, 50)

@@ -119,7 +119,7 @@ def test_pseudo_labels_can_be_learnt_and_refreshed_before_images_are_drawn(
     assert trainer.run.checkpoint("best") == trainer.run.checkpoint("newest")  # before, networks draw nothing yet
 
 
-@pytest.mark.parametrize("stop_after", [9, 12, 15, 18, 20])
+@pytest.mark.parametrize("stop_after", [12, 18, *(pytest.param(step, marks=pytest.mark.slow) for step in (9, 15, 20))])
 def test_pseudo_labels_are_refreshed_and_a_resumed_run_follows(
     stop_after: int, make_trainer: Callable[..., Trainer], with_heads: Config
 ) -> None:

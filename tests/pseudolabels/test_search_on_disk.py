@@ -239,6 +239,7 @@ def memory_by_count(folder: Path) -> tuple[float, list[int], list[int]]:
     return search_on_disk.bytes_in_memory((3000, *images.shape[1:]), rule, Augment()), on_disk, in_memory
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     """By what 4,000 take beyond 1,000: by the estimate 35 MB, in memory two fifths of that or more, on disk less."""
     # A process of its own: this one may have memory to spare that other tests have left.

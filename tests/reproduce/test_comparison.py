@@ -51,6 +51,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_a_table_is_trained_stopped_repeated_and_told_of(
     here: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,7 +136,7 @@ def test_an_error_of_the_training_lets_the_upload_end_and_is_what_is_told(
         push_and_fail(unreachable, finished_run)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_uploads_take_less_than_a_hundredth_of_the_time_of_the_steps(
     make_trainer: Callable[..., Trainer], tiny_config: Config, tmp_path: Path
 ) -> None:
