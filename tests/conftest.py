@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -31,6 +31,14 @@ from tests.helpers.settings import TINY
 
 hypothesis.settings.register_profile("any time", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("any time")
+
+
+@pytest.fixture(autouse=True)
+def _as_many_threads_as_before() -> Iterator[None]:
+    """Take back what a test sets, as benchmarks do: with two threads, nets this small are ten times slower."""
+    num_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture
