@@ -107,11 +107,7 @@ def test_a_thread_computes_for_each_cpu_that_is_nearly_free(
 ) -> None:
     monkeypatch.setattr(cpus.FreeCpus, "since_last_asked", lambda _: free)
     assert cpus.FreeCpus(4).threads(3) == threads
-    before = torch.get_num_threads()
     torch.set_num_threads(3)
-    try:
-        with on_free_cpus():
-            assert torch.get_num_threads() == threads
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
+    with on_free_cpus():
+        assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 3

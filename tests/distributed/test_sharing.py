@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,12 +27,9 @@ class FakeCpus(FreeCpus):
 
 
 @pytest.fixture(autouse=True)
-def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let batches be shared whatever ran before, and leave PyTorch's threads as they were."""
+def _possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let batches be shared whatever ran before."""
     monkeypatch.setattr(local_group, "possible", lambda _device: True)
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def beside(free: float, num_bytes: int = 0, **train: Any) -> Sharing:

@@ -6,7 +6,6 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,15 +25,6 @@ SHARED = (*WITH_HEADS, "train.batch_size=75")
 """Enough images a step for two processes."""
 
 
-@pytest.fixture
-def threads() -> Iterator[None]:
-    """Leave as many threads as there were."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("threads")
 def test_step_takes_the_first_and_the_last_stage_and_shares_are_of_the_peak_beside(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -54,7 +44,6 @@ def test_step_takes_the_first_and_the_last_stage_and_shares_are_of_the_peak_besi
     assert one["images_per_second"] == pytest.approx(75 / 0.7)
 
 
-@pytest.mark.usefixtures("threads")
 def test_step_counts_operations_as_products_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one matrix product and its two gradients."""
     case = next(ways.cases_of("smoke", SHARED, 2))
@@ -64,7 +53,6 @@ def test_step_counts_operations_as_products_by_hand(monkeypatch: pytest.MonkeyPa
     assert step.operations(case) == 3 * 2 * 64 * 30 * 20
 
 
-@pytest.mark.usefixtures("threads")
 def test_a_group_takes_equally_many_steps_in_a_box_of_time() -> None:
     case = next(ways.cases_of("smoke", SHARED, 2))
     _, processes, _ = case.ways
@@ -140,7 +128,6 @@ def test_phases_counts_bytes_given_and_returned_and_no_views() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("threads")
 def test_step_prints_and_writes_all(
     finished_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
