@@ -2,7 +2,7 @@
 
 A link is right on the site where it is right in the repository, so pages are written for one place only. What lies
 outside docs/ is copied below repository/; a link to what is not there is left alone, and the strict build refuses it.
-It also refuses an API reference that leaves out a module, and a built page that would fetch something to be shown.
+It also refuses a built page that would fetch something to be shown.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_PAGE = "README.md"
 LINK = re.compile(r"""(?P<before>\]\(|(?:src|href)=")(?P<target>[^)"\s#:]+)(?=[)"\s#])""")
-DOCUMENTED = re.compile(r"^::: (\S+)$", re.MULTILINE)
 FETCHED = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc="?(?:https?:)?//[^>]*>
     |<link\b[^>]*\bhref="?(?:https?:)?//[^>]*>|@import[^;]*//[^;]*;|url\(["']?(?:https?:)?//[^)]*\)""",
@@ -45,9 +44,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             elif files.get_file_from_path(uri) is None and (ROOT / path).is_dir():
                 files.append(File.generated(config, uri, content=listing(uri, files)))
         wanted.clear()
-    reference = "".join(file.content_string for file in files.documentation_pages() if file.src_uri.startswith("api/"))
-    for module in sorted(modules() - set(DOCUMENTED.findall(reference))):
-        log.warning("%s is on no page of docs/api: add `::: %s` to the one it belongs to", module, module)
     return files
 
 
@@ -99,10 +95,3 @@ def listing(uri: str, files: Files) -> str:
     folder = posixpath.dirname(uri) + "/"
     inside = sorted(file.src_uri.removeprefix(folder) for file in files if file.src_uri.startswith(folder))
     return f"# {folder}\n\n" + "".join(f"- [{name}]({name})\n" for name in inside)
-
-
-def modules() -> set[str]:
-    """The modules that the reference must show: all but the commands, which have a page of their own."""
-    found = {path.relative_to(ROOT) for path in (ROOT / "infoae").rglob("*.py")}  # not through infoae's links
-    found |= {"infoae" / path.relative_to(ROOT) for path in (ROOT / "deploy").rglob("*.py")}
-    return {".".join(path.with_suffix("").parts) for path in found if path.name not in ("__init__.py", "version.py")}

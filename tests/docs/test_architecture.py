@@ -24,3 +24,12 @@ def test_every_room_and_module_of_the_spine_is_in_the_table() -> None:
     ground = table.partition("| ground |")[2].partition("\n")[0]
     missing = {name for name in rooms | modules if f"`{name}`" not in table and f"`{name[:-3]}`" not in ground}
     assert not missing
+
+
+def test_every_module_is_on_one_page_of_the_reference() -> None:
+    """All but the commands, which have a page of their own."""
+    found = {path.relative_to(ROOT) for path in (ROOT / "infoae").rglob("*.py")}  # not through infoae's links
+    found |= {"infoae" / path.relative_to(ROOT) for path in (ROOT / "deploy").rglob("*.py")}
+    modules = {".".join(path.with_suffix("").parts) for path in found if path.name not in ("__init__.py", "version.py")}
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/api").glob("*.md"))
+    assert sorted(re.findall(r"^::: (\S+)$", pages, flags=re.MULTILINE)) == sorted(modules)
