@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from benchmarks import store_rows
-from benchmarks.store_rows import ADDRESS, Store, taken
+from benchmarks.object_store import Store, taken
+from benchmarks.store_rows import ADDRESS
 from infoae.cpus import available_cpus
 from infoae.deploy import Classifier
 from infoae.files import write_json
@@ -183,7 +185,7 @@ def measure(bundle: Path, folder: Path, total: int, shard_rows: int, seed: int) 
         told = run([*arguments, "--ray", "--device", "cpu", "--json"], watch)
         seconds = time.monotonic() - start
         after = store_rows.alone(bundle, pictures, cpus)
-        checked = check(out, total, store.numbers, labels)
+        checked = check(out, total, partial(store_rows.numbers, store), labels)
         server = store.peak
     shutil.rmtree(out)
     alone = {name: (before[name] + after[name]) / 2 for name in before}

@@ -1,28 +1,21 @@
-"""Rows of pictures in a real S3 server on this machine, and what `Classifier` alone makes of them."""
+"""Rows of pictures in an S3 server, and what `Classifier` alone makes of them."""
 
 from __future__ import annotations
 
 import io
 import multiprocessing
-import os
-import socket
-import subprocess
-import sys
-import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
-from pyarrow import fs, parquet
+from pyarrow import parquet
 
+from benchmarks.object_store import BUCKET, Store
 from infoae import data
 from infoae.config import Data
 from infoae.deploy import Classifier
@@ -31,7 +24,6 @@ from infoae.deploy.classifier import BATCH_SIZE
 from infoae.inputs.blocks import Block
 from infoae.inputs.decoding import decode
 
-BUCKET = "bucket"
 ADDRESS = f"s3://{BUCKET}/rows"
 MAPS = 25
 """Each digit is there as it is, and moved in so many ways less one; then all come again."""
@@ -67,70 +59,6 @@ def pictures(most: int) -> Pictures:
     return Pictures(np.stack(made)[:, None], encoded)
 
 
-class Store:
-    """moto's S3 server in a process of its own, which keeps its objects in files of a folder. `peak` is its memory."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self._port: int = probe.getsockname()[1]
-        self._folder, self.peak = folder, 0
-        self._ended = threading.Event()
-
-    def __enter__(self) -> Self:
-        os.environ |= {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-        objects = self._folder / "objects"
-        objects.mkdir()
-        command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)]
-        with (self._folder / "server.log").open("wb") as log:
-            # Larger objects than a few MB are files, which have no name.
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"TMPDIR": str(objects)})
-        self._wait()
-        self.system = fs.S3FileSystem(endpoint_override=os.environ["AWS_ENDPOINT_URL"], allow_bucket_creation=True)
-        self.system.create_dir(BUCKET)
-        threading.Thread(target=self._watch, daemon=True).start()
-        return self
-
-    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
-        self._ended.set()
-        self._process.kill()
-        self._process.wait()
-
-    def numbers(self, address: str) -> NDArray[np.int64]:
-        """Return the numbers of the rows of a shard."""
-        table = parquet.read_table(address.removeprefix("s3://"), columns=["row"], filesystem=self.system)
-        return np.asarray(table["row"].to_numpy())
-
-    def _wait(self) -> None:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                connection = HTTPConnection("127.0.0.1", self._port, timeout=5)
-                connection.request("GET", "/moto-api/data.json")
-                connection.getresponse().read()
-                return
-            except OSError:
-                if time.monotonic() > end or self._process.poll() is not None:
-                    raise SystemExit(f"the S3 server does not start: see {self._folder / 'server.log'}") from None
-                time.sleep(0.1)
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.5):
-            self.peak = max(self.peak, taken(self._process.pid))
-
-
-def taken(pid: int) -> int:
-    """Return the bytes of memory of a process that are no pages of files, 0 if it has gone."""
-    with suppress(OSError):
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-        return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-    return 0
-
-
 def write(store: Store, encoded: list[bytes], total: int, shard_rows: int) -> int:
     """Write so many rows into the store, each with its number; row n is picture n modulo their number."""
     num_bytes = 0
@@ -141,6 +69,12 @@ def write(store: Store, encoded: list[bytes], total: int, shard_rows: int) -> in
         parquet.write_table(table, path, filesystem=store.system, row_group_size=GROUP_ROWS)
         num_bytes += store.system.get_file_info(path).size
     return num_bytes
+
+
+def numbers(store: Store, address: str) -> NDArray[np.int64]:
+    """Return the numbers of the rows of a shard."""
+    table = parquet.read_table(address.removeprefix("s3://"), columns=["row"], filesystem=store.system)
+    return np.asarray(table["row"].to_numpy())
 
 
 def alone(bundle: Path, given: Pictures, cpus: int) -> dict[str, float]:

@@ -23,6 +23,7 @@ import torch
 from infoae import config, launch, planning
 from infoae.config import Config, recipes
 from infoae.data import ImageSet
+from infoae.files import write_json
 from infoae.launch import Executor
 from infoae.planning import with_image_shape
 from infoae.runs.run import Run
@@ -31,6 +32,21 @@ from tests.helpers.settings import TINY
 
 hypothesis.settings.register_profile("any time", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("any time")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --measured."""
+    told = "write what tests measured (record_property) into this JSON file, beside what is there of other tests"
+    parser.addoption("--measured", type=Path, metavar="FILE", help=told)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write what tests that passed have measured."""
+    file: Path | None = config.getoption("measured")
+    if file is not None:
+        passed = [report for report in terminalreporter.getreports("passed") if report.user_properties]
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        write_json(file, found | {report.nodeid: dict(report.user_properties) for report in passed})
 
 
 @pytest.fixture(autouse=True)

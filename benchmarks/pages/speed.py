@@ -94,30 +94,3 @@ def train_h100(results: Results) -> list[str]:
     """Training on one GPU: what the benchmark printed."""
     text = (results.folder / "train-h100.txt").read_text(encoding="utf-8").rstrip("\n")
     return [*results.source("train-h100"), "```", *text.splitlines(), "```"]
-
-
-def classify_store(results: Results) -> list[str]:
-    """Many rows of an object store on a cluster, killed twice: each is there once, its rate and its memory."""
-    found = results.json("classify-store.json")
-    rows, memory = found["rows_in_result"], found["memory_mb"]
-    kills = [f"{kill['killed']} after {kill['after_rows']:,} rows" for kill in found["kills"]]
-    shards = -(-found["rows"] // found["shard_rows"])
-    lines = [
-        ["rows, in shards", f"{found['rows']:,} in {shards}, {found['gb_in_store']:.2f} GB"],
-        ["killed", "; ".join(kills)],
-        ["rows there once, lost, doubled", f"{rows['once']:,}, {rows['missing']:,}, {rows['more_than_once']:,}"],
-        ["labels that are not those of `Classifier` alone", f"{rows['other_label']:,}"],
-        [
-            "time, start-up and what was done twice included",
-            f"{found['seconds'] / 60:,.0f} min on {found['cpus']} CPUs",
-        ],
-    ]
-    said = {"job": "the job", "classifier": "`Classifier`", "decoding and classifier": "decoding, then `Classifier`"}
-    for name, value in found["rows_per_second_a_core"].items():
-        lines.append([f"rows a second of a core: {said[name]}", f"{value:,.0f}"])
-    for name, value in found["ratios"].items():
-        lines.append([f"the job against {said[name.removeprefix('job/')]}", f"{value:.2f}"])
-    for who in ("command", "actor"):
-        parts = " and ".join(f"{memory[who][part]:,.0f} MB" for part in ("first_quarter", "last_quarter"))
-        lines.append([f"most memory of the {who}, in the first and the last quarter after it was resumed", parts])
-    return results.source("classify-store") + table(["", ""], lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.pages import (
+    cluster,
     cost,
     experiments,
     limits,
@@ -47,7 +48,9 @@ TABLES: dict[str, Callable[[Results], list[str]]] = {
     "cost": cost.cost,
     "classify": speed.classify,
     "latency": speed.latency,
-    "classify-store": speed.classify_store,
+    "classify-store": cluster.classify_store,
+    "streaming": cluster.streaming,
+    "losses": cluster.losses,
     "peers": peers.table_of,
     "peers-short": peers.trained,
     "train-h100": speed.train_h100,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import shlex
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
@@ -21,6 +22,7 @@ import ray
 import ray.train
 import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from infoae import memory
@@ -46,6 +48,7 @@ from infoae.signals import stop_on_signal
 
 POLL_SECONDS = 0.3
 LONGEST_WAIT = 6 * 3600  # for one worker's evaluation or search; what is stuck is found by `watching`
+RESIZE_SECONDS = 120.0  # for the last step, its checkpoint and the storage; the controller does nothing meanwhile
 STARTS = 10  # that fail for want of nodes within WAIT_SECONDS: Ray Train gives each a minute
 
 
@@ -193,7 +196,7 @@ def fitting(
             name=f"{trained.name}-{dt.datetime.now():%Y%m%d-%H%M%S-%f}",  # a name used before would train nothing
             storage_path=str(trained.path / "ray") if storage is None else storage.within("ray"),
             failure_config=_budget(retries),
-            callbacks=[_OnLoss(channel)],  # type: ignore[list-item]  # typed as of V1
+            callbacks=[_OnLoss(channel), _OnResize(channel)],  # type: ignore[list-item]  # typed as of V1
         ),
     )
     fit: Callable[[], Any] = trainer.fit
@@ -218,6 +221,22 @@ class _OnLoss(UserCallback):
             if isinstance(error, InfoAEError) and not isinstance(error, UnavailableError):
                 raise error  # an exception of a callback is not retried
         self._channel.put.remote("lost", explain(worker_exceptions))
+
+
+class _OnResize(ControllerCallback):
+    """Runs beside Ray Train's controller: has running workers save before it starts them anew in another number."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+
+    def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:  # noqa: ARG002
+        if type(current_state).__name__ != "ResizingState":
+            return
+        ray.get(self._channel.make_way.remote(True))
+        end = time.monotonic() + RESIZE_SECONDS
+        while not ray.get(self._channel.at_rest.remote()) and time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+        ray.get(self._channel.make_way.remote(False))
 
 
 def in_thread(function: Callable[[], Any]) -> Future[Any]:

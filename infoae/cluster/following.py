@@ -64,6 +64,7 @@ class Following:
                     getattr(reporter, kind)(*values)
 
     def _lost(self, what: str) -> None:
+        self.watch.dismiss()  # Ray Train ends the others
         self.waiting_since, self.told_waiting = time.monotonic(), 0.0
         if self.restarts < self.retries:
             self.restarts += 1

@@ -44,7 +44,7 @@ class Watch:
         if worker.team in self._past:
             return
         if worker.team != self._team:
-            self._dismiss()
+            self.dismiss()
             self._team = worker.team
         self._heard[worker.rank] = _Heard(beat)
 
@@ -69,10 +69,11 @@ class Watch:
             heard.silent += passed
         found = self._silent() or self._slow() or self._waiting()
         if found is not None:
-            self._dismiss()
+            self.dismiss()
         return found
 
-    def _dismiss(self) -> None:
+    def dismiss(self) -> None:
+        """Forget those that train, and hear them no more."""
         self._past.add(self._team)
         self._heard.clear()
 

@@ -46,7 +46,8 @@ class Channel:
 
     def __init__(self) -> None:
         self._events: list[tuple[Any, ...]] = []
-        self._stopping = self._leaving = False
+        self._stopping = self._leaving = self._yielding = False
+        self._at_rest = False
 
     def put(self, *event: Any) -> None:
         """Leave word of an event."""
@@ -65,9 +66,21 @@ class Channel:
         """Say whether a machine of theirs will be taken away."""
         self._leaving = leaving
 
-    def wishes(self) -> tuple[bool, bool]:
-        """Return whether they should stop, and whether a machine will be taken away."""
-        return self._stopping, self._leaving
+    def make_way(self, wanted: bool) -> None:
+        """Ask the workers to save and end after the step they are at, for others in another number; or no longer."""
+        self._yielding, self._at_rest = wanted, False
+
+    def rest(self) -> None:
+        """Say that the workers have ended, and that all is stored."""
+        self._at_rest = True
+
+    def at_rest(self) -> bool:
+        """Return whether they have ended since they were asked to make way."""
+        return self._at_rest
+
+    def wishes(self) -> tuple[bool, bool, bool]:
+        """Return whether they should stop, make way for others, and whether a machine will be taken away."""
+        return self._stopping, self._yielding, self._leaving
 
 
 @dataclass(frozen=True)
@@ -122,9 +135,11 @@ def _work(arguments: dict[str, Any]) -> None:
             reporters.insert(0, _Forward(job.channel, uploads))
         wishes = _Wishes(job.channel)
         finished = trainer.fit(reporters, wishes.stop, wishes.save)
-        if collectives.is_main():
+        if collectives.is_main() and not wishes.made_way:
             ended = Ended(finished, trainer.done, trainer.total_steps, round(trainer.seconds, 1), team)
             ray.get(job.channel.put.remote("ended", ended))
+    if collectives.is_main():  # the storage has it all from here on
+        ray.get(job.channel.rest.remote())
 
 
 def common_precision(wanted: str, device: torch.device) -> torch.dtype:
@@ -186,12 +201,16 @@ class _Wishes:
     def __init__(self, channel: Any) -> None:
         self._channel, self._asked, self._saved = channel, time.monotonic(), -math.inf
         self._stop = self._leaving = False
+        self.made_way = False
+        """Whether they stopped for others to go on at once."""
 
     def stop(self) -> bool:
         """Whether to stop after this step."""
         if collectives.is_main() and time.monotonic() - self._asked >= 1:
             self._asked = time.monotonic()
-            self._stop, self._leaving = ray.get(self._channel.wishes.remote())
+            stopping, yielding, self._leaving = ray.get(self._channel.wishes.remote())
+            self.made_way = yielding and not stopping
+            self._stop = stopping or yielding
         return self._stop
 
     def save(self) -> bool:

@@ -44,6 +44,24 @@ def test_why_a_worker_was_ended_is_what_was_lost(
     assert "has been at step 7 for 801 s; restart 1 of at most 3" in capsys.readouterr().err
 
 
+def test_who_was_lost_with_others_is_not_ended_once_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray gave up a machine, and the silence of its worker went on meanwhile."""
+    killed: list[Any] = []
+    monkeypatch.setattr(ray, "kill", killed.append)
+    following = Following("go on", 3, TrainingProgress(), [])
+    told = restarts(following)
+    who = Worker("a", 1, "node", "10.0.0.2", "actor")
+    late = ("beat", Beat(who, "step 7", waits=False, patience=10, seconds=801.0))
+    following.hear([STARTED, late, ("lost", "worker 1 was lost"), late])
+    following.check_workers()
+    assert not killed
+    following.hear([STARTED, ("lost", "worker 0 was lost")])
+    assert told == [(1, "worker 1 was lost"), (2, "worker 0 was lost")]
+    assert "it is ended" not in capsys.readouterr().err
+
+
 def test_a_machine_that_goes_is_said_once_and_counts_as_a_restart(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,3 +94,23 @@ def test_the_main_worker_saves_at_once_and_then_every_few_seconds(monkeypatch: p
         if wishes.save():
             saved.append(step)
     assert saved == [110, 120, 130, 140]
+
+
+def test_workers_make_way_for_others_and_for_nobody_once_they_are_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel, now = worker.Channel(), 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(ray, "get", lambda value: value)
+    wishes = worker._Wishes(SimpleNamespace(wishes=SimpleNamespace(remote=channel.wishes)))
+    channel.rest()
+    channel.make_way(True)
+    now += 1
+    assert (wishes.stop(), wishes.made_way, channel.at_rest()) == (True, True, False)
+    channel.rest()
+    assert channel.at_rest()
+    channel.make_way(False)
+    now += 1
+    assert (wishes.stop(), wishes.made_way, channel.at_rest()) == (False, False, False)
+    channel.make_way(True)
+    channel.stop()
+    now += 1
+    assert (wishes.stop(), wishes.made_way) == (True, False)

@@ -19,6 +19,7 @@ from infoae.data import ImageSet
 from infoae.runs import checkpoint
 from infoae.runs.run import Run
 from infoae.trainer import Moment, Trainer
+from tests.helpers.measured import Measured
 from tests.helpers.paths import ROOT
 from tests.helpers.reporters import Silent
 from tests.helpers.storages import storage
@@ -59,6 +60,7 @@ def test_what_is_stored_is_whole_whenever_uploads_are_killed(
     tiny_config: Config,
     mnist: tuple[ImageSet, ImageSet],
     tmp_path: Path,
+    record_property: Measured,
 ) -> None:
     train = tiny_config.train.model_copy(update={"epochs": KILLS + 2})
     trainer = make_trainer(tiny_config.model_copy(update={"train": train}), "run")
@@ -91,7 +93,9 @@ def test_what_is_stored_is_whole_whenever_uploads_are_killed(
             for path in pulled.checkpoints.iterdir():
                 checkpoint.load(path)
             reached.append(again.done)
-    print(f"{kind}: {cut} of {KILLS} were cut short; stored after each: {reached[1:]}")  # noqa: T201
+    record_property("kills", KILLS)
+    record_property("cut_short", cut)
+    record_property("stored_step_after_each", reached[1:])
     assert cut >= KILLS // 2
     assert len(set(reached)) > 1
     again.fit([])

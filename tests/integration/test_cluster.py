@@ -25,6 +25,7 @@ from infoae.runs import checkpoint
 from infoae.runs.run import Run
 from infoae.runs.storage import Storage
 from infoae.trainer import Trainer
+from tests.helpers.measured import Measured
 from tests.helpers.paths import ROOT
 from tests.helpers.ray_runs import RAY_ONLY, after, metric_steps, plan, train_workers
 from tests.helpers.settings import TINY
@@ -190,19 +191,31 @@ def test_a_cluster_started_here_reports_nothing_to_rays_makers(tmp_path: Path) -
 
 
 @pytest.mark.long
-def test_more_nodes_on_the_way_are_taken_in(ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_nodes_on_the_way_are_taken_in_and_no_step_is_done_twice(
+    ray_cluster: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Measured,
+) -> None:
     """--nodes 1-3 begins with what there is, and has all three once Ray Train has looked again."""
     monkeypatch.setattr("ray._private.utils.set_sigterm_handler", lambda _: None)  # a thread may not; nor is it wanted
     path = tmp_path / "grown"
 
-    def teams() -> list[tuple[int, int]]:
-        entries = json.loads((path / "environment.json").read_text())
-        return [(entry["workers"], entry["nodes"]) for entry in entries]
+    done: dict[int, int] = {}
+    """By the number of a start, the last step seen before it."""
+
+    def starts() -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = json.loads((path / "environment.json").read_text())
+        return entries
 
     def grow_and_stop() -> None:
         ray_cluster.add_node(num_cpus=1)
-        while (3, 3) not in teams():
-            time.sleep(1)
+        known = len(starts())
+        while starts()[-1]["workers"] < 3:
+            if len(starts()) == known:
+                done[known] = metric_steps(Run(path))[-1]
+            known = len(starts())
+            time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
     after(path, 8, grow_and_stop)
@@ -210,8 +223,14 @@ def test_more_nodes_on_the_way_are_taken_in(ray_cluster: Any, tmp_path: Path, mo
     endless = plan(tmp_path, "grown", "data.name=mnist", "data.limit=3000", "train.epochs=5000", "train.save_every=30")
     result = driver.run(endless, "disabled", request, None, 3)
     assert (result.finished, result.restarts) == (False, 0)
-    assert teams()[0][0] < 3
-    assert teams()[-1] == (3, 3)
+    teams = [(start["workers"], start["nodes"]) for start in starts()]
+    assert teams[0][0] < 3
+    assert teams[-1] == (3, 3)
+    kept = {number: start["step"] for number, start in enumerate(starts()) if number}
+    assert all(kept[number] >= step for number, step in done.items()), (kept, done)
+    record_property("resized", [start["workers"] for start in starts()])
+    record_property("steps_done", list(done.values()))
+    record_property("steps_kept", list(kept.values()))
     assert metric_steps(Run(path)) == list(range(1, result.step + 1))
 
 

@@ -5,6 +5,7 @@ Ray and infoae have the patience that they have by default.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import subprocess
@@ -24,6 +25,7 @@ from infoae.runs.storage import Storage
 from tests.helpers import hosts as networks
 from tests.helpers.commands import COMMAND, SETTINGS
 from tests.helpers.hosts import HERE, Hosts
+from tests.helpers.measured import Measured
 from tests.helpers.ray_runs import metric_steps
 from tests.helpers.s3 import BUCKET, S3Server
 
@@ -33,6 +35,7 @@ STEPS = EPOCHS * EPOCH_STEPS
 SECONDS = 400.0
 """A training may take: a lost host is missed for minutes."""
 DROP_SECONDS = 20.0
+SLOW = "8mbit"
 
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("ray")]
 
@@ -103,8 +106,16 @@ class Training:
 
     def starts(self) -> list[tuple[int, int]]:
         """Return workers and first step of each start."""
-        entries = json.loads((self._folder / "runs" / self._name / "environment.json").read_text())
-        return [(entry["workers"], entry["step"]) for entry in entries]
+        return [(entry["workers"], entry["step"]) for entry in self._environments()]
+
+    def starts_after(self, moment: dt.datetime) -> list[float]:
+        """Return how many seconds later workers started, each time that they did."""
+        moments = [dt.datetime.fromisoformat(entry["started"]) for entry in self._environments()]
+        return [(started - moment).total_seconds() for started in moments if started > moment]
+
+    def _environments(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads((self._folder / "runs" / self._name / "environment.json").read_text())
+        return found
 
 
 @contextmanager
@@ -117,28 +128,34 @@ def training(cluster: Cluster, folder: Path, name: str, nodes: str = str(COUNT))
         started.process.wait()
 
 
-def test_undisturbed(cluster: Cluster, tmp_path: Path) -> None:
+def test_undisturbed(cluster: Cluster, tmp_path: Path, record_property: Measured) -> None:
     with training(cluster, tmp_path, "undisturbed") as found:
         result = found.result()
+    record_property("seconds", result["seconds"])
     assert result["restarts"] == 0
     assert f"4 workers on 4 nodes train from step 0 of {STEPS}" in found.said
 
 
-def test_a_host_with_a_slow_link_costs_time_alone(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_host_with_a_slow_link_costs_time_alone(cluster: Cluster, tmp_path: Path, record_property: Measured) -> None:
     with training(cluster, tmp_path, "slow") as found:
         found.wait_for("epoch 2/")
-        cluster.hosts.limit(OTHER, "8mbit")
+        cluster.hosts.limit(OTHER, SLOW)
         try:
             result = found.result()
         finally:
             cluster.hosts.unlimit(OTHER)
     assert result["restarts"] == 0
     assert found.starts() == [(COUNT, 0)]
+    record_property("rate", SLOW)
+    record_property("seconds", result["seconds"])
 
 
-def test_a_host_that_is_cut_off_leaves_the_others_to_go_on(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_host_that_is_cut_off_leaves_the_others_to_go_on(
+    cluster: Cluster, tmp_path: Path, record_property: Measured
+) -> None:
     with training(cluster, tmp_path, "cut", "2-4") as found:
         found.wait_for("epoch 3/")
+        moment = dt.datetime.now(dt.UTC)
         cluster.hosts.unplug(OTHER)
         try:
             result = found.result()
@@ -152,13 +169,22 @@ def test_a_host_that_is_cut_off_leaves_the_others_to_go_on(cluster: Cluster, tmp
     assert last[0] == COUNT - 1
     assert last[1] >= EPOCH_STEPS
     assert re.search(r"worker \d.*; restart 1 of at most 3", found.said)
+    record_property("trained_again_after_seconds", found.starts_after(moment))
+    record_property("epoch_steps", EPOCH_STEPS)
+    record_property("starts", found.starts())
 
 
-def test_a_head_without_a_link_for_seconds_is_waited_for(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_head_without_a_link_for_seconds_is_waited_for(
+    cluster: Cluster, tmp_path: Path, record_property: Measured
+) -> None:
     with training(cluster, tmp_path, "dropped") as found:
         found.wait_for("epoch 3/")
         cluster.hosts.unplug(HEAD)
         time.sleep(DROP_SECONDS)
         cluster.hosts.plug(HEAD)
-        found.result()
+        result = found.result()
     assert found.starts()[0] == (COUNT, 0)
+    record_property("dropped_seconds", DROP_SECONDS)
+    record_property("restarts", result["restarts"])
+    record_property("seconds", result["seconds"])
+    record_property("starts", found.starts())

@@ -20,6 +20,7 @@ from infoae.cluster import driver
 from infoae.cluster.connect import Request
 from infoae.runs.run import Run
 from tests.helpers import bad_workers
+from tests.helpers.measured import Measured
 from tests.helpers.ray_runs import RAY_ONLY, after, metric_steps, plan, train_workers
 
 pytestmark = RAY_ONLY
@@ -38,7 +39,10 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_patience")
 def test_a_worker_that_is_stopped_is_found_and_costs_a_restart(
-    ray_cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ray_cluster: Any,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    record_property: Measured,
 ) -> None:
     stopped: list[dt.datetime] = []
 
@@ -56,9 +60,15 @@ def test_a_worker_that_is_stopped_is_found_and_costs_a_restart(
     why = rf"{silent}, last of (step|what follows step|what comes before its first step)[ ,\w]*"
     lost = re.fullmatch(rf"({why}), (20\S+)", status.of_run(run).lost or "")
     assert lost is not None
-    assert dt.datetime.fromisoformat(lost[3]) - stopped[0] < dt.timedelta(seconds=PATIENCE + 60)
+    found = (dt.datetime.fromisoformat(lost[3]) - stopped[0]).total_seconds()
+    assert found < PATIENCE + 60
     assert f"{lost[1]}: it is ended" in capfd.readouterr().err
-    assert json.loads((run.path / "environment.json").read_text())[1]["step"] == 12
+    again = json.loads((run.path / "environment.json").read_text())[1]
+    assert again["step"] == 12
+    record_property("patience", PATIENCE)
+    record_property("found_after_seconds", found)
+    trained = dt.datetime.fromisoformat(again["started"]) - stopped[0]
+    record_property("trained_again_after_seconds", trained.total_seconds())
 
 
 @pytest.mark.long
@@ -90,7 +100,10 @@ def test_what_is_slow_is_not_stuck(ray_cluster: Any, tmp_path: Path, monkeypatch
 
 @pytest.mark.long
 def test_a_machine_that_is_announced_to_go_costs_seconds_of_an_epoch(
-    ray_cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ray_cluster: Any,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    record_property: Measured,
 ) -> None:
     """Its epoch has no checkpoint but those that the notice leads to."""
     doomed = next(iter(ray_cluster.worker_nodes))
@@ -118,4 +131,6 @@ def test_a_machine_that_is_announced_to_go_costs_seconds_of_an_epoch(
     assert metric_steps(Run(path)) == list(range(1, planned.total_steps + 1))
     shown = capfd.readouterr().err
     assert re.search(r"[\d.]+ will be taken away: saving every few seconds until then", shown)
-    print(f"of {max(noted)} steps done {starts[1]} were saved")  # noqa: T201
+    record_property("steps_done", max(noted))
+    record_property("steps_kept", starts[1])
+    record_property("steps_of_an_epoch", planned.total_steps)
