@@ -40,7 +40,7 @@ from infoae.deploy.onnx_session import open_session
 from infoae.deploy.precision import Precision
 from infoae.errors import InfoAEError
 from infoae.files import write_json
-from infoae.gpu import Device
+from infoae.gpu import Device, Provider
 from infoae.inputs.decoding import decode, ordered_map, read_blocks
 from infoae.inputs.sources import open_sources
 from infoae.model import InfoAE
@@ -159,6 +159,13 @@ def measure(
             ways["classifier_int8"] = partial(rate, partial(int8.classify, images), len(images))
         except InfoAEError as refused:
             print(refused, file=sys.stderr)
+    else:
+        for provider in (Provider.CUDA_GRAPH, Provider.TENSORRT):
+            try:
+                other = Classifier(bundle, device, batch_size=batch_size, provider=provider)
+                ways[f"classifier_{provider}"] = partial(rate, partial(other.classify, images), len(images))
+            except InfoAEError as refused:
+                print(refused, file=sys.stderr)
     last = len(tensors) % batch_size or batch_size  # has its own shape
     for count in (batch_size, last):
         by_session(session, images[:count], batch_size)
@@ -181,6 +188,8 @@ def measure(
                 ("npz", "session"),
                 ("classifier", "torch_eager"),
                 ("classifier_int8", "torch_eager"),
+                ("classifier_cuda-graph", "classifier"),
+                ("classifier_tensorrt", "classifier"),
                 ("classifier", "torch_compile"),
                 ("png", "decoding"),
             )

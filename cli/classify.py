@@ -18,8 +18,8 @@ from infoae.cli.inputs import (
     decode_options,
     tell_of_inputs,
 )
-from infoae.cli.options import DeviceOption, JsonOption, ModelOption, at_most, echo, print_json
-from infoae.gpu import Device
+from infoae.cli.options import DeviceOption, JsonOption, ModelOption, ProviderOption, at_most, echo, print_json
+from infoae.gpu import Device, Provider
 from infoae.limits import MAX_AT_ONCE, MAX_THREADS
 
 _COLUMNS = "path, label, name, confidence, topK_label, topK_name, topK_confidence, error"
@@ -51,6 +51,7 @@ def classify(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted job with the same --out.")] = False,
     max_errors: MaxErrorsOption = None,
     device: DeviceOption = Device.AUTO,
+    provider: ProviderOption = Provider.CUDA,
     batch_size: Annotated[
         int,
         typer.Option(
@@ -107,6 +108,7 @@ def classify(
         "resume": resume,
         "max_errors": max_errors,
         "device": device,
+        "provider": provider,
         "batch_size": batch_size,
     }
     try:

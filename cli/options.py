@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from infoae.errors import printable
-from infoae.gpu import Device
+from infoae.gpu import Device, Provider
 from infoae.limits import SEED, Limit
 
 if TYPE_CHECKING:
@@ -51,6 +51,14 @@ MovedDataOption = Annotated[
     typer.Option("--data-root", metavar="DIR", help="Folder that the run's data set lies in now, if it has moved."),
 ]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto is a GPU if there is one.")]
+ProviderOption = Annotated[
+    Provider,
+    typer.Option(
+        "--provider",
+        help="How a GPU computes: operation by operation; each batch as one CUDA graph; or by TensorRT, whose engines "
+        "are kept in infoae's cache. Refused where it cannot do all.",
+    ),
+]
 LabelsOption = Annotated[
     Path | None,
     typer.Option(

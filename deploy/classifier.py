@@ -21,7 +21,7 @@ from infoae.deploy.bundle import SAMPLE, Bundle, Manifest
 from infoae.deploy.onnx_session import open_session
 from infoae.deploy.per_process import PerProcess
 from infoae.errors import InfoAEError
-from infoae.gpu import Device
+from infoae.gpu import Device, Provider
 from infoae.sessions import device_of, run_session
 
 BATCH_SIZE = 256
@@ -62,13 +62,17 @@ class Classifier:
         *,
         batch_size: int = BATCH_SIZE,
         num_threads: int | None = None,
+        provider: str = Provider.CUDA,
     ) -> None:
         """Open the classifier of `bundle`, a folder or a loaded Bundle.
 
         `device` is "auto", "cpu" or "cuda". On the CPU `num_threads` threads, by default the CPUs this process may use,
         share the images; each computes at most `batch_size` at a time, and at most 128. A GPU computes always
-        `batch_size`. Raises InfoAEError for a bundle that is missing, damaged, too new or gives wrong answers here, and
-        for device "cuda" without a usable GPU.
+        `batch_size`; `provider` is how: "cuda", "cuda-graph" (a batch is one CUDA graph, and callers take turns) or
+        "tensorrt" (so, by engines that are built once and kept in the user's cache).
+
+        Raises InfoAEError for a bundle that is missing, damaged, too new or gives wrong answers here, for device "cuda"
+        without a usable GPU, and for a provider that cannot do all operations.
         """
         if batch_size < 1:
             raise InfoAEError(f"batch_size {batch_size}: give at least 1")
@@ -76,7 +80,7 @@ class Classifier:
         self.manifest = bundle.manifest
         self._batch_size = batch_size
         # Threads that share images wait for each other once; those that share operators, at every operator.
-        self._sessions = PerProcess(partial(open_session, bundle, "classifier", device, num_threads=1))
+        self._sessions = PerProcess(partial(open_session, bundle, "classifier", device, 1, provider))
         self.device = device_of(self._sessions.get())
         self._num_threads = 1 if self.device == "cuda" else num_threads or available_cpus()
         # Each starts its threads as they are needed.

@@ -29,6 +29,7 @@ def classify_files(
     resume: bool = False,
     max_errors: int | None = None,
     device: str = "auto",
+    provider: str = "cuda",
     batch_size: int = BATCH_SIZE,
     num_workers: int | None = None,
     null: bool = False,
@@ -46,7 +47,9 @@ def classify_files(
     rows = RowFormat.parse(bundle.manifest, columns, latent)
     if sources is None:
         sources = open_inputs(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
-    classifier = Classifier(bundle, device, batch_size=batch_size, num_threads=1)  # the CPUs share blocks
+    classifier = Classifier(
+        bundle, device, batch_size=batch_size, num_threads=1, provider=provider
+    )  # the CPUs share blocks
     counts = [source.count() for source in sources]
     total = None if None in counts else sum(filter(None, counts))
     options: dict[str, Any] = {

@@ -73,6 +73,7 @@ def classify_on_ray(
     resume: bool = False,
     max_errors: int | None = None,
     device: str = "auto",
+    provider: str = "cuda",
     batch_size: int = BATCH_SIZE,
     null: bool = False,
     decoding: DecodeOptions = DEFAULTS,
@@ -94,7 +95,7 @@ def classify_on_ray(
         raise InfoAEError(f"{out} exists already: delete it, or give another --out")
     job = describe(bundle, rows, column, decoding, shards) | {"inputs": _digest(shards)}
     with open_job(out) as folder:
-        work = _Work(str(model), rows, str(folder.path), device, batch_size, decoding)
+        work = _Work(str(model), rows, str(folder.path), device, provider, batch_size, decoding)
         done = _finished(work, len(shards), folder, job, resume=resume)
         summary = _run(work, shards, done, max_errors)
         (folder.path / _LOG).unlink(missing_ok=True)
@@ -112,6 +113,7 @@ class _Work:
     rows: RowFormat
     folder: str
     device: str
+    provider: str
     batch_size: int
     decoding: DecodeOptions
 
@@ -148,7 +150,8 @@ class _ShardClassifier:
 
     @functools.cached_property
     def _classifier(self) -> Classifier:
-        return Classifier(self._work.model, self._work.device, batch_size=self._work.batch_size, num_threads=1)
+        work = self._work
+        return Classifier(work.model, work.device, batch_size=work.batch_size, num_threads=1, provider=work.provider)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Take one shard; what is wrong outside comes back as a row, for Ray would wrap an exception in its own."""

@@ -15,6 +15,14 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Provider(StrEnum):
+    """How onnxruntime computes on a GPU: operation by operation, as one CUDA graph, or by TensorRT's engines."""
+
+    CUDA = "cuda"
+    CUDA_GRAPH = "cuda-graph"
+    TENSORRT = "tensorrt"
+
+
 def why_no_gpu() -> str | None:
     """Return why NVIDIA's driver has no GPU for this process, or None if it has.
 

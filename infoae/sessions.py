@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+from collections import Counter
 from typing import Any, Literal
 
+from infoae.bound_session import BoundSession
 from infoae.cpus import available_cpus
-from infoae.errors import InfoAEError, one_line
-from infoae.gpu import Device, why_no_gpu
+from infoae.errors import InfoAEError, UsageError, one_line
+from infoae.files import user_cache
+from infoae.gpu import Device, Provider, why_no_gpu
 
-_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_TENSORRT, _CUDA, _CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
+_LACKING = {
+    _CUDA: "CUDA provider (are CUDA and cuDNN",
+    _TENSORRT: "TensorRT provider (are TensorRT, as `pip install tensorrt` has it, CUDA and cuDNN",
+}
 _FATAL = 4  # onnxruntime's log severity: failures come as exceptions, everything below is noise
 
 
@@ -38,10 +46,12 @@ def run_session(session: Any, outputs: list[str], inputs: dict[str, Any], batch_
 
 def device_of(session: Any) -> Literal["cuda", "cpu"]:
     """Return the device that the session really got."""
-    return "cuda" if session.get_providers()[0] == _CUDA else "cpu"
+    return "cpu" if session.get_providers()[0] == _CPU else "cuda"
 
 
-def session_of(content: bytes, name: str, device: str, num_threads: int | None = None) -> Any:
+def session_of(
+    content: bytes, name: str, device: str, num_threads: int | None = None, provider: str = Provider.CUDA
+) -> Any:
     """Return a session over an ONNX file's `content`; `name` is for errors, all else as in open_session."""
     _refuse_two_runtimes()
     import onnxruntime
@@ -57,25 +67,69 @@ def session_of(content: bytes, name: str, device: str, num_threads: int | None =
         if reason is None:
             with contextlib.redirect_stdout(io.StringIO()):  # preload_dlls prints what it does not find
                 onnxruntime.preload_dlls()
-            # TF32 would move the answers away from those that export verified; trying every algorithm out takes longer
-            # and found slower ones.
-            cuda = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+            wanted = _providers(provider)
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
             try:
-                session = onnxruntime.InferenceSession(
-                    content, options, providers=[(_CUDA, cuda), _CPU], enable_fallback=0
-                )
+                session = onnxruntime.InferenceSession(content, options, providers=wanted, enable_fallback=0)
             except Exception as error:  # onnxruntime's exceptions share no base of their own
                 reason = one_line(error)
             else:
-                if device_of(session) == "cuda":
-                    return session
-                reason = "onnxruntime could not load its CUDA provider (are CUDA and cuDNN of its version installed?)"
-        if device == Device.CUDA:
-            raise InfoAEError(f"device cuda: {reason}; use --device cpu")
+                asked = wanted[0][0]
+                if session.get_providers()[0] == asked:
+                    if provider == Provider.CUDA:
+                        return session
+                    _refuse_others(_assigned(session), asked, provider)
+                    return BoundSession(session, "cuda")
+                reason = f"onnxruntime could not load its {_LACKING[asked]} of its version installed?)"
+        if device == Device.CUDA or provider != Provider.CUDA:
+            hint = "use --device cpu" if provider == Provider.CUDA else "use --provider cuda, or --device cpu"
+            raise InfoAEError(f"{'device' if provider == Provider.CUDA else 'provider'} {provider}: {reason}; {hint}")
+    elif provider != Provider.CUDA:
+        raise UsageError(f"provider {provider} is of GPUs: use --device cuda")
     try:
         return onnxruntime.InferenceSession(content, options, providers=[_CPU], enable_fallback=0)
     except Exception as error:
         raise InfoAEError(f"onnxruntime cannot load {name}: {one_line(error)}") from error
+
+
+def _providers(provider: str) -> list[Any]:
+    """Return what onnxruntime is asked for, the first first, with its options."""
+    # TF32 would move the answers away from those that export verified; trying every algorithm out takes longer and
+    # found slower ones.
+    cuda = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    if provider == Provider.CUDA_GRAPH:
+        return [(_CUDA, cuda | {"enable_cuda_graph": "1"}), _CPU]
+    if provider == Provider.TENSORRT:
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # it has no option for it
+        try:
+            folder = user_cache("tensorrt")
+        except ModuleNotFoundError as error:
+            raise UsageError(f"provider {provider} keeps its engines: set INFOAE_CACHE to a folder for them") from error
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
+        kept |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder)}
+        return [(_TENSORRT, kept), (_CUDA, cuda), _CPU]
+    return [(_CUDA, cuda), _CPU]
+
+
+def _assigned(session: Any) -> dict[str, Counter[str]]:
+    """Return how many nodes of each operator onnxruntime gave to each provider."""
+    found: dict[str, Counter[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        found.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
+    return found
+
+
+def _refuse_others(assigned: dict[str, Counter[str]], asked: str, provider: str) -> None:
+    """Raise InfoAEError if any node is not computed by the provider that was asked for: it would be slow unnoticed."""
+    for other, nodes in assigned.items():
+        if other != asked:
+            of_all = sum(count for each in assigned.values() for count in each.values())
+            named = ", ".join(sorted(nodes))
+            raise InfoAEError(
+                f"provider {provider}: {nodes.total()} of {of_all} operations would be done by {other} ({named}); "
+                "use --provider cuda"
+            )
 
 
 def _why_no_cuda(onnxruntime: Any) -> str | None:

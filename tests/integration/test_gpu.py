@@ -21,6 +21,8 @@ from infoae.config import Config, recipes
 from infoae.data import ImageSet
 from infoae.deploy import Classifier
 from infoae.distributed import collectives
+from infoae.errors import InfoAEError
+from infoae.gpu import Provider
 from infoae.model import InfoAE
 from infoae.runs.run import Run
 from infoae.step import Step
@@ -152,6 +154,16 @@ def test_a_run_stops_resumes_exports_and_classifies_on_the_gpu(
     differ = answers.labels != expected.labels
     top = np.sort(expected.probabilities, 1)
     assert (top[differ, -1] - top[differ, -2] < 1e-4).all()  # only where two categories are as probable
+
+    graph = Classifier(run.path / "bundle", "cuda", provider=Provider.CUDA_GRAPH)
+    for _ in range(3):  # captured, then replayed
+        np.testing.assert_allclose(graph.classify(images).probabilities, expected.probabilities, atol=1e-4)
+    try:
+        engines = Classifier(run.path / "bundle", "cuda", provider=Provider.TENSORRT)
+    except InfoAEError as error:
+        assert "TensorRT" in str(error) or "operations would be done by" in str(error)
+    else:
+        np.testing.assert_allclose(engines.classify(images).probabilities, expected.probabilities, atol=1e-3)
 
     np.savez(tmp_path / "images.npz", images=images)
     arguments = ["classify", str(tmp_path / "images.npz"), "--model", str(run.path / "bundle"), "--device", "cuda"]
