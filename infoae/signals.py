@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -18,18 +18,29 @@ def stop_on_signal(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    wanted = False
+    wanted = told = False
+
+    def tell() -> None:
+        nonlocal told
+        with suppress(RuntimeError):  # the signal came while a message was being written, which cannot be entered anew
+            say("stopping after this step and saving; again to stop without saving")
+            told = True
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         nonlocal wanted
         if wanted:
             raise KeyboardInterrupt
         wanted = True
-        say("stopping after this step and saving; again to stop without saving")
+        tell()
+
+    def is_wanted() -> bool:
+        if wanted and not told:
+            tell()
+        return wanted
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: wanted
+        yield is_wanted
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
