@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+from typing import Any
 
 from infoae.signals import stop_on_signal
 
@@ -27,7 +28,7 @@ class Interrupting(io.RawIOBase):
 
 def test_a_signal_in_the_middle_of_a_message_is_told_after_it() -> None:
     """A buffered stream cannot be written to while it is being written to."""
-    raw = Interrupting()
+    raw: Any = Interrupting()
     stream = io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=True)
     with stop_on_signal(lambda text: print(text, file=stream, flush=True)) as wanted:
         assert not wanted()
