@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +24,9 @@ from infoae.cli.inputs import (
 )
 from infoae.cli.options import JsonOption, at_most, echo, print_json
 from infoae.limits import MAX_IMAGE_SIZE, SEED
+
+if TYPE_CHECKING:
+    from infoae.inputs.convert import Decoder
 
 
 def convert(
@@ -47,6 +53,13 @@ def convert(
     value_range: RangeOption = None,
     background: BackgroundOption = "black",
     max_errors: MaxErrorsOption = None,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Decode on the Ray cluster at RAY_ADDRESS, or on one started here; all nodes must see the inputs.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Turn images of any kind into shuffled shards to train on.
@@ -67,7 +80,7 @@ def convert(
     from infoae.inputs.upload import written_to
 
     try:
-        with written_to(out) as folder:
+        with written_to(out) as folder, _decoder(ray) as decoder:
             done = convert_files(
                 inputs,
                 folder,
@@ -79,6 +92,7 @@ def convert(
                 max_errors=max_errors,
                 null=null,
                 options=options,
+                decoder=decoder,
             )
     except KeyboardInterrupt as stop:
         left = f"what lies in {out} is not whole" if is_address(out) else "nothing was written"
@@ -113,3 +127,18 @@ def convert(
         print_json(result)
     if done.num_failed:
         raise typer.Exit(3)
+
+
+@contextmanager
+def _decoder(ray: bool) -> Iterator[Decoder | None]:
+    """Who decodes: a cluster that is connected meanwhile, or None for this machine."""
+    if not ray:
+        yield None
+        return
+    os.environ.setdefault("RAY_LOG_TO_DRIVER", "0")  # what workers print is no result; read by Ray's import
+    from infoae.cluster import connect, converting
+    from infoae.files import user_cache
+
+    log = user_cache("ray.log")
+    with connect.connected(connect.Request(address=os.environ.get(connect.VARIABLE) or None), log):
+        yield converting.on_nodes(log)

@@ -10,8 +10,6 @@ inputs that are no addresses must lie where every node sees them under the same 
 from __future__ import annotations
 
 import functools
-import hashlib
-import itertools
 import json
 import logging
 import os
@@ -42,24 +40,17 @@ from infoae.deploy.reference import Counts
 from infoae.deploy.rows import RowFormat
 from infoae.errors import InfoAEError, one_line
 from infoae.files import atomic_file, write_json
-from infoae.inputs.archives import TarSource, ZipSource
-from infoae.inputs.arrays import ArrayFile
-from infoae.inputs.blocks import Block, Source, key_of
-from infoae.inputs.columns import ParquetSource
 from infoae.inputs.decoding import check_any, decode, largest
-from infoae.inputs.sources import Files, Listing
+from infoae.inputs.parts import Part, absolute, blocks_of, digest_of, parts_of
 from infoae.inputs.stored import open_inputs
 from infoae.reporting.images import progress
 
 SHARD_ROWS = 8192
-"""Single files are gathered into shards of so many; a container (array file, Parquet, tar) is a shard by itself, and so
-is each group of pictures in an object store."""
+"""Single files are gathered into shards of so many."""
 
 _LOG = "_ray.log"
 DRIFT = "_drift.json"
 """In the result: how far its images are from those that the bundle knows."""
-
-Shard = Block | Source
 
 
 def classify_on_ray(
@@ -88,12 +79,12 @@ def classify_on_ray(
     bundle = Bundle.load(model)
     rows = RowFormat.parse(bundle.manifest, columns, latent)
     sources = open_inputs(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
-    shards = [_absolute(shard) for shard in _shards(sources)]
+    shards = [absolute(shard) for shard in parts_of(sources, SHARD_ROWS)]
     if not shards:
         raise InfoAEError("the inputs hold no images")
     if out.exists():
         raise InfoAEError(f"{out} exists already: delete it, or give another --out")
-    job = describe(bundle, rows, column, decoding, shards) | {"inputs": _digest(shards)}
+    job = describe(bundle, rows, column, decoding, shards) | {"inputs": digest_of(shards)}
     with open_job(out) as folder:
         work = _Work(str(model), rows, str(folder.path), device, provider, batch_size, decoding)
         done = _finished(work, len(shards), folder, job, resume=resume)
@@ -126,22 +117,6 @@ class _Work:
         return Path(self.folder) / f"part-{number:06d}.parquet"
 
 
-@dataclass(frozen=True)
-class _Elsewhere:
-    """A container by its absolute path, whose keys begin with `given`, the path as the user wrote it."""
-
-    container: ArrayFile | ParquetSource | TarSource | ZipSource
-    given: str
-
-    def count(self) -> int | None:
-        return self.container.count()
-
-    def blocks(self, size: int) -> Iterator[Block]:
-        known = len(key_of(self.container.path))
-        for block in self.container.blocks(size):
-            yield Block([self.given + key[known:] for key in block.keys], block.images, block.passed_over)
-
-
 class _ShardClassifier:
     """An actor: one classifier on one CPU, and a shard at a time."""
 
@@ -163,7 +138,7 @@ class _ShardClassifier:
             return {"done": [""], "error": [str(error)]}
         return {"done": [json.dumps(done)], "error": [""]}
 
-    def _classify(self, number: int, shard: Shard) -> dict[str, Any]:
+    def _classify(self, number: int, shard: Part) -> dict[str, Any]:
         work, image = self._work, self._classifier.manifest.image
         decoding = self._classifier.manifest.decoding(work.decoding)
         num_rows, num_failed, peak = 0, 0, None
@@ -173,7 +148,7 @@ class _ShardClassifier:
             atomic_file(work.file(number)) as temporary,
             parquet.ParquetWriter(temporary, work.rows.schema, write_page_checksum=True) as writer,
         ):
-            for block in _blocks(shard, work.batch_size):
+            for block in blocks_of(shard, work.batch_size):
                 decoded = decode(block, image, decoding)
                 answers = self._classifier.classify(decoded.images)
                 seen += drift.counted(self._classifier.manifest, answers)
@@ -190,7 +165,7 @@ class _ShardClassifier:
         return done
 
 
-def _run(work: _Work, shards: list[Shard], done: dict[int, dict[str, Any]], max_errors: int | None) -> Summary:
+def _run(work: _Work, shards: list[Part], done: dict[int, dict[str, Any]], max_errors: int | None) -> Summary:
     """Classify the `shards` that are not `done` yet: what each gave, by number."""
     start = time.monotonic()
     summary, seen = Summary(0, 0, 0, 0.0), Counts()
@@ -282,37 +257,3 @@ def _counts(file: Path) -> dict[str, Any]:
     except UnreadableImageError as error:
         raise InfoAEError(f"{file} is damaged ({error}): delete it and repeat with --resume") from error
     return done
-
-
-def _shards(sources: Sequence[Source]) -> Iterator[Shard]:
-    for source in sources:
-        if isinstance(source, Files | Listing):
-            yield from source.blocks(SHARD_ROWS)
-        else:
-            yield source
-
-
-def _blocks(shard: Shard, size: int) -> Iterator[Block]:
-    if isinstance(shard, Block):
-        parts = (shard[start : start + size] for start in range(0, len(shard), size))
-        return itertools.chain([Block([], [], shard.passed_over)], parts)
-    return shard.blocks(size)
-
-
-def _absolute(shard: Shard) -> Shard:
-    """The shard as an actor, which runs in another folder, finds it; its keys stay as given."""
-    here = Path.cwd()
-    if isinstance(shard, Block):
-        images = [here / image if isinstance(image, Path) else image for image in shard.images]
-        return Block(shard.keys, images, shard.passed_over)
-    if isinstance(shard, ArrayFile | ParquetSource | TarSource | ZipSource):
-        return _Elsewhere(replace(shard, path=str(here / shard.path)), key_of(shard.path))
-    return shard
-
-
-def _digest(shards: Sequence[Shard]) -> str:
-    digest = hashlib.sha256()
-    for shard in shards:
-        images = [*shard.keys, *(key_of(str(image)) for image in shard.images)] if isinstance(shard, Block) else []
-        digest.update(("\0".join(images) or repr(shard)).encode() + b"\n")
-    return digest.hexdigest()

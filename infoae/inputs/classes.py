@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
+from infoae.addresses import without_options
+from infoae.data.selection import container_kind
 from infoae.data.unreadable import UnreadableImageError, unreadable
 from infoae.errors import InfoAEError, UsageError
 from infoae.inputs.archives import TarSource, ZipSource
@@ -15,6 +17,7 @@ from infoae.inputs.arrays import ArrayFile
 from infoae.inputs.blocks import Source, key_of
 from infoae.inputs.columns import ParquetSource
 from infoae.inputs.sources import Files
+from infoae.inputs.stored import StoredContainer, StoredPictures
 
 FOLDERS = "folders"
 COLUMNS = ("path", "label")
@@ -39,11 +42,16 @@ def rules(labels: str | None, sources: Sequence[Source]) -> list[ClassOf | None]
 
 
 def _of_folders(source: Source) -> ClassOf:
-    if isinstance(source, ArrayFile | ParquetSource):
-        raise InfoAEError(f"{key_of(source.path)} has no folders to take classes from: image files and archives have")
-    if not isinstance(source, TarSource | ZipSource):  # also one that cannot be opened, of which no image comes
+    if isinstance(source, StoredContainer):
+        name, _ = source.version()
+        has_folders = container_kind(name) in ("tar", "zip")
+    elif isinstance(source, ArrayFile | ParquetSource | TarSource | ZipSource):
+        name, has_folders = key_of(source.path), isinstance(source, TarSource | ZipSource)
+    else:  # also one that cannot be opened, of which no image comes
         return lambda key: Path(key).absolute().parent.name
-    prefix = f"{key_of(source.path)}#"
+    if not has_folders:
+        raise InfoAEError(f"{name} has no folders to take classes from: image files and archives have")
+    prefix = f"{name}#"
 
     def folder_of_member(key: str) -> str:
         name = PurePosixPath(key.removeprefix(prefix)).parent.name
@@ -55,8 +63,10 @@ def _of_folders(source: Source) -> ClassOf:
 
 
 def _of_table(source: Source, table: dict[str, str], labels: str) -> ClassOf:
-    """A picture is in the table by its key, its absolute path, or its path below the folder or archive given."""
-    given = source.paths if isinstance(source, Files) else ()
+    """A picture is in the table by its key, its absolute path, or its path below the folder, address or archive."""
+    given: Sequence[str] = source.paths if isinstance(source, Files) else ()
+    if isinstance(source, StoredPictures):
+        given = [without_options(source.folder)]
     above = [key_of(path).rstrip("/") + "/" for path in given]
 
     def class_in_table(key: str) -> str:

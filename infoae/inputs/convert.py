@@ -6,11 +6,12 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +29,20 @@ from infoae.inputs.blocks import Block, Source
 from infoae.inputs.classes import ClassOf
 from infoae.inputs.classes import rules as class_rules
 from infoae.inputs.decoding import Decoded, check_any, decode, largest, ordered_map, read_blocks
-from infoae.inputs.sources import open_sources
+from infoae.inputs.stored import open_inputs
 from infoae.reporting.images import progress
 
 BLOCK_IMAGES = 64
 BLOCK_BYTES = 4 * 1024 * 1024
 """A thread decodes at most so many images and bytes at a time: seconds of large photographs, which Ctrl-C waits for."""
 REASONS = 5
+
+Pixels: TypeAlias = NDArray[np.uint8]
+Decoder: TypeAlias = Callable[
+    [Sequence[Source], Sequence[ImageSpec], ImageSpec, DecodeOptions], Generator[tuple[int, Decoded, Pixels]]
+]
+"""Yields all blocks of sources in order: the number of its source, pictures decoded as that source's spec says, and
+what they are as another spec, (M, C, H, W)."""
 
 
 class Featurer(Protocol):
@@ -84,15 +92,17 @@ def convert_files(
     null: bool = False,
     options: DecodeOptions = DEFAULTS,
     features: Featurer | None = None,
+    decoder: Decoder | None = None,
 ) -> Converted:
     """Write all `inputs`, as `image` says, to shards in the new folder `out`, which appears when it is whole.
 
-    The arguments are the options of `infoae convert`; the same ones and the same inputs give the same bytes. With
-    `features`, those of each picture are written, too. Raises InfoAEError for anything wrong outside.
+    The arguments are the options of `infoae convert`; the same ones and the same inputs give the same bytes, whoever
+    decodes, by default the CPUs of this machine. With `features`, those of each picture are written, too. Raises
+    InfoAEError for anything wrong outside.
     """
     start = time.monotonic()
     target = _vacant(out)
-    sources = open_sources(inputs, image, column=column, null=null)
+    sources = open_inputs(inputs, image, column=column, null=null)
     rules = class_rules(labels, sources)
     counts = [source.count() for source in sources]
     total = None if None in counts else sum(filter(None, counts))
@@ -103,7 +113,12 @@ def convert_files(
             buckets = Buckets(folder / "buckets", kind, np.random.default_rng(seed))
             with buckets, progress("convert", total) as advance, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow warns of oddities in files; what is unreadable is told as such
-                done = _gather(sources, rules, image, options, buckets, names, max_errors, advance, features)
+                seen = [
+                    image if features is None or isinstance(source, ArrayFile) else features.image or image
+                    for source in sources
+                ]
+                with closing((decoder or decoded_here)(sources, seen, image, options)) as blocks:
+                    done = _gather(blocks, rules, buckets, names, max_errors, advance, features)
             with progress("shuffle", buckets.num_rows) as advance:
                 classes = write_split(folder, buckets, test_share, advance)
             if options.reduced_jpeg:
@@ -121,10 +136,8 @@ def convert_files(
 
 
 def _gather(
-    sources: Sequence[Source],
+    blocks: Iterable[tuple[int, Decoded, Pixels]],
     rules: Sequence[ClassOf | None],
-    image: ImageSpec,
-    options: DecodeOptions,
     buckets: Buckets,
     names: dict[str, int],
     max_errors: int | None,
@@ -133,35 +146,33 @@ def _gather(
 ) -> Converted:
     """Put every readable input into `buckets`, numbering its class in `names` by the rule of its source."""
     done, num_inputs = Converted(), 0
-    for source, class_of in zip(sources, rules, strict=True):
-        seen = image if features is None or isinstance(source, ArrayFile) else features.image or image
-        with closing(_decoded(source, seen, image, options)) as blocks:
-            for block, pixels in blocks:
-                rows = np.zeros(len(block.images), buckets.kind)
-                rows["pixels"] = pixels
-                if features is not None:
-                    readable = np.flatnonzero([error is None for error in block.errors])
-                    rows["features"] = features.of(block.images, num_inputs + readable)
-                if class_of:
-                    keys = (key for key, error in zip(block.keys, block.errors, strict=True) if error is None)
-                    rows["class"] = [names.setdefault(class_of(key), len(names)) for key in keys]
-                buckets.add(rows)
-                num_inputs += len(block.keys)
-                done.passed_over += block.passed_over
-                done.peak = largest(done.peak, block.peak)
-                done.num_sounds += block.num_sounds
-                if 0 < done.num_sounds < buckets.num_rows:
-                    raise InfoAEError("the inputs hold both sounds and pictures: give those of one kind")
-                for key, error in zip(block.keys, block.errors, strict=True):
-                    if error is not None:
-                        done.num_failed += 1
-                        done.reasons += [f"{key}: {error}"] if len(done.reasons) < REASONS else []
-                advance(len(block.keys))
-                if max_errors is not None and done.num_failed > max_errors:
-                    raise InfoAEError(
-                        f"{done.num_failed} of {num_inputs} inputs are unreadable, more than {max_errors}; "
-                        f"the first: {done.reasons[0]}"
-                    )
+    for source, block, pixels in blocks:
+        rows = np.zeros(len(block.images), buckets.kind)
+        rows["pixels"] = pixels
+        if features is not None:
+            readable = np.flatnonzero([error is None for error in block.errors])
+            rows["features"] = features.of(block.images, num_inputs + readable)
+        class_of = rules[source]
+        if class_of:
+            keys = (key for key, error in zip(block.keys, block.errors, strict=True) if error is None)
+            rows["class"] = [names.setdefault(class_of(key), len(names)) for key in keys]
+        buckets.add(rows)
+        num_inputs += len(block.keys)
+        done.passed_over += block.passed_over
+        done.peak = largest(done.peak, block.peak)
+        done.num_sounds += block.num_sounds
+        if 0 < done.num_sounds < buckets.num_rows:
+            raise InfoAEError("the inputs hold both sounds and pictures: give those of one kind")
+        for key, error in zip(block.keys, block.errors, strict=True):
+            if error is not None:
+                done.num_failed += 1
+                done.reasons += [f"{key}: {error}"] if len(done.reasons) < REASONS else []
+        advance(len(block.keys))
+        if max_errors is not None and done.num_failed > max_errors:
+            raise InfoAEError(
+                f"{done.num_failed} of {num_inputs} inputs are unreadable, more than {max_errors}; "
+                f"the first: {done.reasons[0]}"
+            )
     check_any(num_inputs, done.passed_over)
     if features is not None:
         features.check_all(num_inputs)
@@ -173,17 +184,25 @@ def _gather(
     return done
 
 
-def _decoded(
-    source: Source, seen: ImageSpec, image: ImageSpec, options: DecodeOptions
-) -> Generator[tuple[Decoded, NDArray[np.uint8]], None, None]:
-    """Yield blocks of pictures decoded as `seen`, and what they are as `image`."""
-    size = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // math.prod(seen.shape)))
+def decoded_here(
+    sources: Sequence[Source], seen: Sequence[ImageSpec], image: ImageSpec, options: DecodeOptions
+) -> Generator[tuple[int, Decoded, Pixels]]:
+    """Decode on the CPUs of this machine; see Decoder."""
+    for number, (source, spec) in enumerate(zip(sources, seen, strict=True)):
+        decoded = partial(decoded_as, spec, image, options)
+        for block, pixels in ordered_map(decoded, read_blocks([source], block_size(spec)), available_cpus()):
+            yield number, block, pixels
 
-    def decoded(block: Block) -> tuple[Decoded, NDArray[np.uint8]]:
-        found = decode(block, seen, options)
-        return found, resized(found.images, image)
 
-    yield from ordered_map(decoded, read_blocks([source], size), available_cpus())
+def decoded_as(seen: ImageSpec, image: ImageSpec, options: DecodeOptions, block: Block) -> tuple[Decoded, Pixels]:
+    """Return pictures decoded as `seen`, and what they are as `image`."""
+    found = decode(block, seen, options)
+    return found, resized(found.images, image)
+
+
+def block_size(seen: ImageSpec) -> int:
+    """Return how many pictures are decoded at a time."""
+    return max(1, min(BLOCK_IMAGES, BLOCK_BYTES // math.prod(seen.shape)))
 
 
 def _vacant(out: Path) -> Path:
