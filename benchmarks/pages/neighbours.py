@@ -43,8 +43,8 @@ def modelled(model: dict[str, Any]) -> list[str]:
     said = (
         f"A model, not measured: {nodes} nodes of {cpus} CPUs, {assumed['link_gb_a_second']:g} GB/s to and from each, "
         f"{assumed['storage_gb_a_second']:g} GB/s of the shared file system for all together, nothing kept in memory, "
-        "nothing lost, and shards of a million images. Each stage's CPU seconds are fitted to the rows above. Of stages "
-        "that take a hundredth of the time or more, the fit is at most "
+        "nothing lost, and shards of a million images. Each stage's CPU seconds are fitted to the rows above. Of "
+        "stages that take a hundredth of the time or more, the fit is at most "
         f"{100 * max(model['largest_errors'][name] for name in counting):.0f} % off at a size above. Beyond these "
         "sizes nothing is checked."
     )
