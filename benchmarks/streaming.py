@@ -81,7 +81,7 @@ class Trainings:
             "seconds": round(took, 1),
             "waiting": round(float(np.mean(waits)), 4),
             "waiting_most": round(max(waits), 4),
-            "shards_copied": sum(count for path, count in reads.items() if "/train/" in path),
+            "requests": sum(count for path, count in reads.items() if "/train/" in path),
             "mb_of_copies": round(most[0] / 1e6, 1),
             "weights": (run.checkpoint("newest") / "model.safetensors").read_bytes(),
             "steps": run.checkpoint("newest").name,

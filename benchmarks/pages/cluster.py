@@ -87,13 +87,13 @@ def streaming(results: Results) -> list[str]:
         "silent": f"so, and the server says nothing for {found['silent_seconds']:.0f} s in each epoch but the first",
         "killed": f"the store, killed after step {found['killed_after_step']}, gone on with without its copies",
     }
-    header = ["images from", "seconds", "of a step waiting", f"copies of {shards} shards", "most on disk", "weights"]
+    header = ["images from", "seconds", "of a step waiting", f"requests for {shards} shards", "most on disk", "weights"]
     rows = [
         [
             said[name],
             f"{way['seconds']:,.0f}",
             f"{100 * way['waiting']:.1f} %",
-            f"{way['shards_copied']:,}" if name != "folder" else "",
+            f"{way['requests']:,}" if name != "folder" else "",
             f"{way['mb_of_copies']:.0f} MB" if name != "folder" else "",
             ("the same" if way["same_weights"] else "others") if name != "folder" else "",
         ]
