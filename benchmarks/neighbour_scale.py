@@ -86,7 +86,10 @@ class Watched:
     def __call__(self, search: Search, stage: Stage, numbers: Sequence[int]) -> Generator[int]:
         count, of = stage.count(search), self.taken["stages"].setdefault(stage.result, {"tasks": 0, "cpu_seconds": 0.0})
         of["tasks"] = count
+        parent = multiprocessing.parent_process()
         for number in numbers:
+            if parent is not None and not parent.is_alive():
+                raise SystemExit("whoever asked for this search has ended")
             start = time.process_time()
             stage.task(search, number)
             of["cpu_seconds"] += time.process_time() - start

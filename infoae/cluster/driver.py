@@ -230,7 +230,7 @@ class _OnResize(ControllerCallback):
         self._channel = channel
 
     def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:  # noqa: ARG002
-        if type(current_state).__name__ != "ResizingState":
+        if type(current_state).__name__ != "ResizingState":  # by name: the class is Ray's own, and may move
             return
         ray.get(self._channel.make_way.remote(True))
         end = time.monotonic() + RESIZE_SECONDS
