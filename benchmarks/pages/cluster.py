@@ -85,7 +85,7 @@ def streaming(results: Results) -> list[str]:
         "copied": "the store, all copied",
         "bounded": "the store, room for a third of the copies",
         "silent": f"so, and the server says nothing for {found['silent_seconds']:.0f} s in each epoch but the first",
-        "killed": f"the store, killed after step {found['killed_after_step']}, gone on with without its copies",
+        "killed": f"the store, killed after step {found['killed_after_step']:,}, gone on with without its copies",
     }
     header = ["images from", "seconds", "of a step waiting", f"requests for {shards} shards", "most on disk", "weights"]
     rows = [
