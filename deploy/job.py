@@ -47,9 +47,8 @@ def classify_files(
     rows = RowFormat.parse(bundle.manifest, columns, latent)
     if sources is None:
         sources = open_inputs(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
-    classifier = Classifier(
-        bundle, device, batch_size=batch_size, num_threads=1, provider=provider
-    )  # the CPUs share blocks
+    # One thread each: the CPUs share blocks.
+    classifier = Classifier(bundle, device, batch_size=batch_size, num_threads=1, provider=provider)
     counts = [source.count() for source in sources]
     total = None if None in counts else sum(filter(None, counts))
     options: dict[str, Any] = {

@@ -68,14 +68,14 @@ class Channel:
 
     def make_way(self, wanted: bool) -> None:
         """Ask the workers to save and end after the step they are at, for others in another number; or no longer."""
-        self._yielding, self._at_rest = wanted, False
+        self._yielding = wanted
 
-    def rest(self) -> None:
-        """Say that the workers have ended, and that all is stored."""
-        self._at_rest = True
+    def rest(self, resting: bool) -> None:
+        """Say that the workers have ended, and that all is stored; or that they begin."""
+        self._at_rest = resting
 
     def at_rest(self) -> bool:
-        """Return whether they have ended since they were asked to make way."""
+        """Return whether those that began last have ended by themselves."""
         return self._at_rest
 
     def wishes(self) -> tuple[bool, bool, bool]:
@@ -128,6 +128,7 @@ def _work(arguments: dict[str, Any]) -> None:
         reporters: list[Reporter] = [Observer(log, device)]
         if collectives.is_main():
             team = _team()
+            job.channel.rest.remote(False)
             run.write_config(config)  # only now: a checkpoint that cannot be read must leave the run as it was
             run.add_environment(environment.describe(device, precision, config.seed, trainer.done) | asdict(team))
             job.channel.put.remote("started", trainer.done, trainer.total_steps, team)
@@ -139,7 +140,7 @@ def _work(arguments: dict[str, Any]) -> None:
             ended = Ended(finished, trainer.done, trainer.total_steps, round(trainer.seconds, 1), team)
             ray.get(job.channel.put.remote("ended", ended))
     if collectives.is_main():  # the storage has it all from here on
-        ray.get(job.channel.rest.remote())
+        ray.get(job.channel.rest.remote(True))
 
 
 def common_precision(wanted: str, device: torch.device) -> torch.dtype:

@@ -189,9 +189,11 @@ def decoded_here(
 ) -> Generator[tuple[int, Decoded, Pixels]]:
     """Decode on the CPUs of this machine; see Decoder."""
     for number, (source, spec) in enumerate(zip(sources, seen, strict=True)):
-        decoded = partial(decoded_as, spec, image, options)
-        for block, pixels in ordered_map(decoded, read_blocks([source], block_size(spec)), available_cpus()):
-            yield number, block, pixels
+        decode_block = partial(decoded_as, spec, image, options)
+        blocks = read_blocks([source], block_size(spec))
+        with closing(ordered_map(decode_block, blocks, available_cpus())) as decoded:
+            for block, pixels in decoded:
+                yield number, block, pixels
 
 
 def decoded_as(seen: ImageSpec, image: ImageSpec, options: DecodeOptions, block: Block) -> tuple[Decoded, Pixels]:

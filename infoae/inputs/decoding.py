@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -68,7 +68,7 @@ def decode(block: Block, image: ImageSpec, options: DecodeOptions = DEFAULTS) ->
     return Decoded(block.keys, images[:readable], errors, block.passed_over, noticed.peak, noticed.num_sounds)
 
 
-def ordered_map(function: Callable[[In], Out], items: Iterable[In], num_workers: int) -> Iterator[Out]:
+def ordered_map(function: Callable[[In], Out], items: Iterable[In], num_workers: int) -> Generator[Out]:
     """Yield `function` of each item in order, computed in threads, never more than 2 * `num_workers` ahead."""
     pool = ThreadPoolExecutor(num_workers)
     pending: deque[Future[Out]] = deque()

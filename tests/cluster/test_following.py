@@ -101,15 +101,15 @@ def test_workers_make_way_for_others_and_for_nobody_once_they_are_to_stop(monkey
     monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(ray, "get", lambda value: value)
     wishes = worker._Wishes(SimpleNamespace(wishes=SimpleNamespace(remote=channel.wishes)))
-    channel.rest()
+    channel.rest(False)
     channel.make_way(True)
     now += 1
     assert (wishes.stop(), wishes.made_way, channel.at_rest()) == (True, True, False)
-    channel.rest()
+    channel.rest(True)
     assert channel.at_rest()
     channel.make_way(False)
     now += 1
-    assert (wishes.stop(), wishes.made_way, channel.at_rest()) == (False, False, False)
+    assert (wishes.stop(), wishes.made_way) == (False, False)
     channel.make_way(True)
     channel.stop()
     now += 1

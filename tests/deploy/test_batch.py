@@ -125,7 +125,7 @@ def test_nothing_runs_far_ahead_and_every_thread_ends() -> None:
     results = ordered_map(lambda number: number, read_ahead(items()), 2)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     assert len(taken) <= 3 + 4 + 3
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     del results
     assert threading.active_count() == threads
 
