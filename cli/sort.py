@@ -172,10 +172,11 @@ def _described(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _print(done: Sorted) -> None:
+    from infoae.errors import counted
     from infoae.sorting.state import BUNDLE, CSV, GALLERY
 
     echo(
-        f"{done.new:,} new, {done.changed:,} changed, {done.gone:,} gone: {done.num_pictures:,} pictures in "
+        f"{done.new:,} new, {done.changed:,} changed, {done.gone:,} gone: {counted(done.num_pictures, 'picture')} in "
         f"{len(done.sizes)} categories of {min(done.sizes):,} to {max(done.sizes):,}; {done.num_unsure:,} unsure, "
         f"{done.num_unreadable:,} unreadable; {done.seconds:.0f} s",
         f"labels {done.out / CSV}; the model, for infoae classify: {done.out / BUNDLE}",

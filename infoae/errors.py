@@ -41,6 +41,11 @@ class Notice(UserWarning):
     """Something that people should know and that stops nothing. The CLI prints it as one line on stderr."""
 
 
+def counted(number: int, what: str) -> str:
+    """Return "1 node", "2,000 nodes"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def one_line(error: BaseException, *, first: bool = False) -> str:
     """Return what any exception says as one line of at most LINE_LENGTH characters, to stand in a message of ours.
 

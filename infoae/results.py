@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infoae.errors import counted
 from infoae.evaluation.evaluate import RunEvaluation
 from infoae.runs.run import Run
 
@@ -95,8 +96,3 @@ class TrainingResult:
         lines += [f"warning: {warning}" for warning in measured.warnings]
         lines.append(f"look at it: {run.command('evaluate')}; {run.command('figures')}")
         return lines
-
-
-def counted(number: int, what: str) -> str:
-    """Return "1 node", "2 nodes"."""
-    return f"{number} {what}{'s' * (number != 1)}"

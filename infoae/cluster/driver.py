@@ -34,13 +34,13 @@ from infoae.cluster.placement import Layout
 from infoae.cluster.worker import Channel, Job, work
 from infoae.config import Config, recipes
 from infoae.data.sampler import check_shares
-from infoae.errors import InfoAEError, UnavailableError
+from infoae.errors import InfoAEError, UnavailableError, counted
 from infoae.evaluation.evaluate import evaluate_run
 from infoae.planning import Plan, describe_batch, find_neighbours, refuse_stored, started
 from infoae.pseudolabels.search_on_disk import here
 from infoae.reporting.training import TrainingProgress
 from infoae.reporting.wandb import Mode, wandb_reporter
-from infoae.results import TrainingResult, counted
+from infoae.results import TrainingResult
 from infoae.runs import outcome
 from infoae.runs.run import STATUS, Run
 from infoae.runs.storage import Storage

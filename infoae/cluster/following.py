@@ -14,9 +14,9 @@ import ray.train
 from infoae.cluster import placement
 from infoae.cluster.watching import Watch
 from infoae.cluster.worker import Ended
-from infoae.errors import InfoAEError, UnavailableError, one_line
+from infoae.errors import InfoAEError, UnavailableError, counted, one_line
 from infoae.reporting.training import TrainingProgress
-from infoae.results import Team, counted
+from infoae.results import Team
 from infoae.trainer import Reporter
 
 WAIT_SECONDS = 600.0  # for lost nodes to be replaced

@@ -19,7 +19,7 @@ from infoae import files
 from infoae.category_model import CategoryModel
 from infoae.deploy.bundle import MANIFEST, Bundle
 from infoae.device import resolve_device
-from infoae.errors import InfoAEError, UsageError, shown
+from infoae.errors import InfoAEError, UsageError, counted, shown
 from infoae.gallery import html, layout
 from infoae.gallery.answers import Answered, answers_for
 from infoae.gallery.pictures import Pictures, pictures_of
@@ -88,7 +88,7 @@ def write(
         thumbnails = stack.enter_context(Spool(scratch / "thumbnails"))
         drawn = None if model.no_decoder else stack.enter_context(Spool(scratch / "reconstructions"))
         answered = _answered(pictures, model, thumbnails, drawn)
-        say(f"map of {len(answered):,} pictures")
+        say(f"map of {counted(len(answered), 'picture')}")
         order, content = _content(answered, model.category_of.cpu().numpy(), model.num_categories)
         content |= {"run": run.name, "step": step, "origin": pictures.origin, "names": given}
         content["key"] = hashlib.blake2b(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from rich.filesize import decimal
 
-from infoae.errors import InfoAEError, UsageError, one_line
+from infoae.errors import InfoAEError, UsageError, counted, one_line
 from infoae.inputs.blocks import key_of
 from infoae.placing import names
 from infoae.placing.journal import Entry, Journal
@@ -62,7 +62,8 @@ class Preview:
         """Return what would be done, in lines for people."""
         counts = self.counts()
         into, how = self.journal.into, self.journal.how
-        lines = [f"{len(self.entries):,} pictures would be {_DONE[how]} into {len(counts):,} folders of {into}"]
+        pictures, folders = counted(len(self.entries), "picture"), counted(len(counts), "folder")
+        lines = [f"{pictures} would be {_DONE[how]} into {folders} of {into}"]
         lines += [f"  {folder}: {count:,}" for folder, count in counts.most_common()]
         if how == "link" and self.entries:
             kind = "hard links" if self.same_file_system else "symbolic links, for they lie on another file system"

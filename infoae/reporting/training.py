@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 from infoae import metric_names
+from infoae.errors import counted
 from infoae.evaluation.health import Watch
 from infoae.reporting.bars import Bar
-from infoae.results import Team, counted
+from infoae.results import Team
 from infoae.trainer import Metrics, Moment
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from infoae.deploy.bundle import Bundle
-from infoae.errors import UsageError
+from infoae.errors import UsageError, counted
 from infoae.placing import place as placing
 from infoae.placing.journal import Journal
 from infoae.placing.preview import Row, planned
@@ -53,12 +53,12 @@ def place(photos: Path, out: Path, into: Path, how: How, unsure: float, *, look:
     for line in preview.describe():
         say(line)
     if inside:
-        say(f"{inside:,} pictures lie in archives or tables, and stay there")
+        say(f"left in archives and tables: {counted(inside, 'picture')}")
     if look:
         return placing.Outcome()
     with Bar("placing", "pictures", len(preview.entries)) as bar:
         done = placing.place(preview, bar.advance)
-    say(f"{done.done.total():,} pictures placed in {into}; back: infoae sort --undo {placing.beside(into)}")
+    say(f"{counted(done.done.total(), 'picture')} placed in {into}; back: infoae sort --undo {placing.beside(into)}")
     _tell_of_left(done, say)
     return done
 
@@ -67,7 +67,7 @@ def undo(journal: Path, say: Say) -> placing.Outcome:
     """Take back what a journal says was placed. Raises what `placing.undo` raises."""
     with Bar("taking back", "pictures", len(Journal.read(journal).open_entries())) as bar:
         done = placing.undo(journal, bar.advance)
-    say(f"{done.done.total():,} pictures are where they were")
+    say(f"back where they were: {counted(done.done.total(), 'picture')}")
     _tell_of_left(done, say)
     return done
 
