@@ -40,7 +40,10 @@ UNFINISHED = "unfinished"
 """Lies in the folder whose files are still being copied."""
 PART_BYTES = 8 * 1024 * 1024  # of a request for content
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-_REFUSED = re.compile(r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE|INVALID_CLIENT_TOKEN|HTTP status 40[13]|kPermission")
+_REFUSED = re.compile(
+    r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE|INVALID_CLIENT_TOKEN|HTTP status 40[013]|kPermission"
+)
+"""400 is what S3 says of a token that has expired."""
 _MISSING = re.compile(r"NO_SUCH_BUCKET|HTTP status 404|kNotFound")
 _REQUEST = re.compile(r" \(Request ID: [^)]*\)")
 

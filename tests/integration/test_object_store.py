@@ -7,9 +7,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +190,73 @@ def test_refused_credentials_and_a_server_out_of_reach_are_one_line(
     assert told.returncode == 1
     assert "s3://bucket/digits/decoding.json cannot be reached: " in told.stderr
     assert [each.stderr.count("\n") for each in (refused, gone, told)] == [1, 1, 1]
+
+
+class Expired(BaseHTTPRequestHandler):
+    """What S3 answers to a token that has expired; to HEAD without a body."""
+
+    BODY = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+
+    def do_GET(self) -> None:
+        self.send_response(400)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(self.BODY)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(self.BODY)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_token_that_has_expired_ends_it_at_once(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Expired) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        environment = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "old"}
+        started = time.monotonic()
+        told = train("--data", "s3://bucket/digits", cwd=tmp_path, **environment, **keys)
+        server.shutdown()
+    assert told.returncode == 1
+    assert "s3://bucket/digits/decoding.json refuses these credentials (" in told.stderr
+    assert told.stderr.count("\n") == 1
+    assert time.monotonic() - started < object_store.RETRY_SECONDS
+
+
+@pytest.mark.slow
+def test_credentials_that_end_in_the_middle_of_a_run_leave_what_was_done(
+    server: S3Server, mnist: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shards(tmp_path / "digits", mnist[0].images, 24, mnist[1])
+    monkeypatch.setattr(kept, "MAX_CACHE_BYTES", 1)  # all is copied in each epoch anew
+    address, last = server.put(tmp_path / "digits", "digits"), ("--epochs", "4")
+    folder = train("--data", str(tmp_path / "digits"), "--name", "folder", *last, cwd=tmp_path)
+    assert folder.returncode == 0, folder.stderr
+    trained = Run(tmp_path / "runs" / "store")
+
+    def end() -> None:
+        wait_for(lambda: any(trained.checkpoints.glob("step-*")))
+        server.stop()
+        filled = 1 + sum(path.is_file() for path in (tmp_path / "digits").rglob("*"))
+        server.start(INITIAL_NO_AUTH_ACTION_COUNT=str(filled))
+
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(end)
+        lost = train("--data", address, "--name", "store", *last, cwd=tmp_path)
+        done.result()
+    assert lost.returncode == 1, lost.stderr
+    assert re.search(rf"{address}/train/\d+\.npy refuses these credentials \(", last_line(lost.stderr))
+    server.stop()
+    server.start()
+    again = call("train", "--resume", "store", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert newest(trained.path) == newest(tmp_path / "runs" / "folder")
 
 
 def test_copies_take_no_more_than_they_may_and_the_longest_unused_go(
