@@ -17,6 +17,7 @@ from infoae.results import Team
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray's own
 STARTED = ("started", 6, 24, Team(2, 2))
+LATE = ("beat", Beat(Worker("a", 1, "node", "10.0.0.2", "actor"), "step 7", waits=False, patience=10, seconds=801.0))
 
 
 def restarts(following: Following) -> list[tuple[int, str]]:
@@ -25,15 +26,18 @@ def restarts(following: Following) -> list[tuple[int, str]]:
     return found
 
 
-def test_why_a_worker_was_ended_is_what_was_lost(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    killed: list[Any] = []
-    monkeypatch.setattr(ray, "kill", killed.append)
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The actors that are ended."""
+    found: list[Any] = []
+    monkeypatch.setattr(ray, "kill", found.append)
+    return found
+
+
+def test_why_a_worker_was_ended_is_what_was_lost(killed: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     following = Following("go on", 3, TrainingProgress(), [])
     told = restarts(following)
-    who = Worker("a", 1, "node", "10.0.0.2", "actor")
-    following.hear([STARTED, ("beat", Beat(who, "step 7", waits=False, patience=10, seconds=801.0))])
+    following.hear([STARTED, LATE])
     following.check_workers()
     following.check_workers()
     assert killed == ["actor"]
@@ -44,17 +48,11 @@ def test_why_a_worker_was_ended_is_what_was_lost(
     assert "has been at step 7 for 801 s; restart 1 of at most 3" in capsys.readouterr().err
 
 
-def test_who_was_lost_with_others_is_not_ended_once_more(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_who_was_lost_with_others_is_not_ended_once_more(killed: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     """Ray gave up a machine, and the silence of its worker went on meanwhile."""
-    killed: list[Any] = []
-    monkeypatch.setattr(ray, "kill", killed.append)
     following = Following("go on", 3, TrainingProgress(), [])
     told = restarts(following)
-    who = Worker("a", 1, "node", "10.0.0.2", "actor")
-    late = ("beat", Beat(who, "step 7", waits=False, patience=10, seconds=801.0))
-    following.hear([STARTED, late, ("lost", "worker 1 was lost"), late])
+    following.hear([STARTED, LATE, ("lost", "worker 1 was lost"), LATE])
     following.check_workers()
     assert not killed
     following.hear([STARTED, ("lost", "worker 0 was lost")])

@@ -76,16 +76,49 @@ def test_training_from_it_is_training_from_the_folder_bit_by_bit(
     assert metrics(one)[-6:] == metrics(other)[-6:]
 
 
+class Broken:
+    """A training from the store that something ends, and the same from a folder, which nothing does."""
+
+    def __init__(
+        self,
+        server: S3Server,
+        mnist: tuple[ImageSet, ImageSet],
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        epochs: int,
+    ) -> None:
+        write_shards(folder / "digits", mnist[0].images, 24, mnist[1])
+        monkeypatch.setattr(kept, "MAX_CACHE_BYTES", 1)  # all is copied in each epoch anew
+        self.address, self._folder, self._last = server.put(folder / "digits", "digits"), folder, str(epochs)
+        whole = self._train(str(folder / "digits"), "folder")
+        assert whole.returncode == 0, whole.stderr
+        self.run = Run(folder / "runs" / "store")
+
+    def train(self, meanwhile: Callable[[], object]) -> str:
+        """Train from the store until it is lost, and return its last word."""
+        with ThreadPoolExecutor(1) as thread:
+            done = thread.submit(meanwhile)
+            lost = self._train(self.address, "store")
+            done.result()
+        assert lost.returncode == 1, lost.stderr
+        return last_line(lost.stderr)
+
+    def go_on(self) -> None:
+        """Resume it, and see that it becomes what the other is."""
+        again = call("train", "--resume", "store", cwd=self._folder)
+        assert again.returncode == 0, again.stderr
+        assert newest(self.run.path) == newest(self._folder / "runs" / "folder")
+
+    def _train(self, source: str, name: str) -> subprocess.CompletedProcess[str]:
+        return train("--data", source, "--name", name, "--epochs", self._last, cwd=self._folder)
+
+
 @pytest.mark.slow
 def test_a_short_outage_is_waited_for_and_after_a_long_one_the_run_goes_on(
     server: S3Server, mnist: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_shards(tmp_path / "digits", mnist[0].images, 24, mnist[1])
-    monkeypatch.setattr(kept, "MAX_CACHE_BYTES", 1)  # all is copied in each epoch anew
-    address, last = server.put(tmp_path / "digits", "digits"), ("--epochs", "2")
-    folder = train("--data", str(tmp_path / "digits"), "--name", "folder", *last, cwd=tmp_path)
-    assert folder.returncode == 0, folder.stderr
-    trained = Run(tmp_path / "runs" / "store")
+    broken = Broken(server, mnist, tmp_path, monkeypatch, epochs=2)
+    trained = broken.run
 
     def outages() -> None:
         wait_for(lambda: (trained.path / "metrics.jsonl").exists())
@@ -96,17 +129,11 @@ def test_a_short_outage_is_waited_for_and_after_a_long_one_the_run_goes_on(
         server.stop()
         monkeypatch.setattr(object_store, "RETRY_SECONDS", 2.0)
 
-    with ThreadPoolExecutor(1) as thread:
-        done = thread.submit(outages)
-        lost = train("--data", address, "--name", "store", *last, cwd=tmp_path)
-        done.result()
-    assert lost.returncode == 1, lost.stderr
-    assert re.search(rf"{address}/train/\d+\.npy cannot be reached: ", last_line(lost.stderr))
+    said = broken.train(outages)
+    assert re.search(rf"{broken.address}/train/\d+\.npy cannot be reached: ", said)
     assert max(line.get("data_wait", 0.0) for line in trained.metrics()) > 0.5
     server.start()
-    again = call("train", "--resume", "store", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert newest(trained.path) == newest(tmp_path / "runs" / "folder")
+    broken.go_on()
 
 
 def wait_for(there: Callable[[], bool], seconds: float = 120) -> None:
@@ -233,12 +260,8 @@ def test_a_token_that_has_expired_ends_it_at_once(tmp_path: Path) -> None:
 def test_credentials_that_end_in_the_middle_of_a_run_leave_what_was_done(
     server: S3Server, mnist: tuple[ImageSet, ImageSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_shards(tmp_path / "digits", mnist[0].images, 24, mnist[1])
-    monkeypatch.setattr(kept, "MAX_CACHE_BYTES", 1)  # all is copied in each epoch anew
-    address, last = server.put(tmp_path / "digits", "digits"), ("--epochs", "4")
-    folder = train("--data", str(tmp_path / "digits"), "--name", "folder", *last, cwd=tmp_path)
-    assert folder.returncode == 0, folder.stderr
-    trained = Run(tmp_path / "runs" / "store")
+    broken = Broken(server, mnist, tmp_path, monkeypatch, epochs=4)
+    trained = broken.run
 
     def end() -> None:
         wait_for(lambda: any(trained.checkpoints.glob("step-*")))
@@ -246,17 +269,11 @@ def test_credentials_that_end_in_the_middle_of_a_run_leave_what_was_done(
         filled = 1 + sum(path.is_file() for path in (tmp_path / "digits").rglob("*"))
         server.start(INITIAL_NO_AUTH_ACTION_COUNT=str(filled))
 
-    with ThreadPoolExecutor(1) as thread:
-        done = thread.submit(end)
-        lost = train("--data", address, "--name", "store", *last, cwd=tmp_path)
-        done.result()
-    assert lost.returncode == 1, lost.stderr
-    assert re.search(rf"{address}/train/\d+\.npy refuses these credentials \(", last_line(lost.stderr))
+    said = broken.train(end)
+    assert re.search(rf"{broken.address}/train/\d+\.npy refuses these credentials \(", said)
     server.stop()
     server.start()
-    again = call("train", "--resume", "store", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert newest(trained.path) == newest(tmp_path / "runs" / "folder")
+    broken.go_on()
 
 
 def test_copies_take_no_more_than_they_may_and_the_longest_unused_go(
