@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from infoae.errors import InfoAEError
 from infoae.runs.run import Run
 from tests.helpers.commands import COMMAND, SETTINGS, call, invoke, run
+from tests.helpers.waiting import wait_until
 
 
 def test_train_evaluate_and_figures_in_a_fresh_folder(tmp_path: Path) -> None:
@@ -53,9 +53,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_going_on_ends_bit_equal(tmp_path: Pa
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     metrics = tmp_path / "runs" / "stopped" / "metrics.jsonl"
-    deadline = time.monotonic() + 60
-    while (not metrics.exists() or metrics.read_text().count("\n") < 15) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: metrics.exists() and metrics.read_text().count("\n") >= 15, process=process)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr

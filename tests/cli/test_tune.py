@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from infoae.errors import InfoAEError
 from infoae.runs.run import Run
 from tests.helpers.commands import COMMAND, SETTINGS, invoke, run
 from tests.helpers.paths import ROOT
+from tests.helpers.waiting import wait_until
 
 HERE = {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": ""}
 pytestmark = [
@@ -119,12 +119,7 @@ def test_a_killed_or_interrupted_command_is_resumed(how: signal.Signals, tmp_pat
         found: list[dict[str, object]] = json.loads(record.read_text())["trials"] if record.exists() else []
         return found
 
-    until = time.monotonic() + 200
-    while time.monotonic() < until:
-        statuses = [trial["status"] for trial in trials()]
-        if "finished" in statuses and "unfinished" in statuses:
-            break
-        time.sleep(0.1)
+    wait_until(lambda: {trial["status"] for trial in trials()} >= {"finished", "unfinished"}, process=process)
     process.send_signal(how)
     stdout, stderr = process.communicate(timeout=60)
     if how == signal.SIGINT:

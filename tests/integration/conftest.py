@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from infoae.config import Config
+from infoae.data import ImageSet
 from infoae.runs.run import Run
 from tests.helpers import ranks
+from tests.helpers.inputs import write_shards
 from tests.helpers.paths import ROOT
 from tests.helpers.ranks import Start
 from tests.helpers.s3 import S3Server
@@ -75,3 +77,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server
         yield found
     finally:
         found.stop()
+
+
+@pytest.fixture
+def digits(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> Path:
+    """300 training images in 12 shards, more than are mixed at a time, and 500 test images."""
+    write_shards(tmp_path / "digits", mnist[0].images, 12, mnist[1])
+    return tmp_path / "digits"

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from tests.helpers.commands import COMMAND, call
 from tests.helpers.inputs import IMAGE, PIXELS, png, write_tar
 from tests.helpers.paths import ROOT
 from tests.helpers.s3 import S3Server
+from tests.helpers.waiting import wait_until
 
 COLUMNS = ("--columns", "path,label,error")
 
@@ -75,14 +75,6 @@ def put_shards(server: S3Server, folder: Path, count: int, rows: int) -> tuple[s
 def rows_of(place: Path) -> list[dict[str, Any]]:
     files = sorted(place.glob("*.parquet")) if place.is_dir() else [place]
     return [row for file in files for row in parquet.read_table(file).to_pylist()]
-
-
-def wait_for(there: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
-    end = time.monotonic() + 200
-    while not there():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def read(sources: list[Source]) -> list[str]:
@@ -135,7 +127,7 @@ def test_a_command_that_was_killed_goes_on_and_a_shard_that_changed_is_refused(
     given = ("classify", address, "--model", str(model), "--column", "image", *COLUMNS, "--out", str(out))
     command = "from infoae.deploy import sinks; sinks.PART_ROWS = 64; from infoae.cli.main import main; main()"
     killed = subprocess.Popen([sys.executable, "-c", command, *given, "--batch-size", "32"], cwd=ROOT)
-    wait_for(lambda: any(partial.glob("00000003-*")), killed)
+    wait_until(lambda: any(partial.glob("00000003-*")), process=killed)
     killed.kill()
     killed.wait()
     assert not out.exists()
@@ -270,7 +262,7 @@ def test_on_a_cluster_a_killed_command_and_a_killed_worker_lose_and_repeat_nothi
     out, partial = tmp_path / "out", tmp_path / ".out.partial"
     given = ("classify", address, "--model", str(model), "--column", "image", *COLUMNS, "--out", str(out), "--ray")
     killed = started(tmp_path, *given)
-    wait_for(lambda: len(list(partial.glob("part-*"))) >= 3, killed)
+    wait_until(lambda: len(list(partial.glob("part-*"))) >= 3, process=killed)
     killed.kill()
     killed.communicate()
     done = {file.name: file.stat().st_mtime_ns for file in partial.glob("part-*.parquet")}
@@ -280,7 +272,7 @@ def test_on_a_cluster_a_killed_command_and_a_killed_worker_lose_and_repeat_nothi
     assert refused.stderr.startswith("error: s3://bucket/rows/039.parquet has changed since the interrupted job for ")
     server.write("rows/039.parquet", (tmp_path / "shards" / "039.parquet").read_bytes())
     resumed = started(tmp_path, *given, "--resume", "--json")
-    wait_for(lambda: len(list(partial.glob("part-*"))) > len(done) and bool(workers(resumed)), resumed)
+    wait_until(lambda: len(list(partial.glob("part-*"))) > len(done) and bool(workers(resumed)), process=resumed)
     workers(resumed)[0].kill()
     output, told = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, told
@@ -299,7 +291,7 @@ def test_on_a_cluster_a_store_that_stays_away_is_one_line_within_a_minute(
     address, _ = put_shards(server, tmp_path / "shards", 40, 500)
     given = ("classify", address, "--model", str(model), "--column", "image", "--out", "out", "--ray")
     process = started(tmp_path, *given)
-    wait_for(lambda: any((tmp_path / ".out.partial").glob("part-*")), process)
+    wait_until(lambda: any((tmp_path / ".out.partial").glob("part-*")), process=process)
     server.stop()
     start = time.monotonic()
     _, told = process.communicate(timeout=300)

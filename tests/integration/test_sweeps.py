@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from infoae.tune.sweep import extended, run
 from tests.helpers.paths import ROOT
 from tests.helpers.settings import TINY
 from tests.helpers.sweeps import make
+from tests.helpers.waiting import wait_until
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
@@ -260,10 +260,7 @@ def test_trials_of_two_workers_share_fewer_cpus_than_all_need(two_nodes: str, tm
     from ray.util import placement_group_table
 
     with_address = ray.init(address=two_nodes)
-    until = time.monotonic() + 30
-    while time.monotonic() < until and ray.available_resources().get("CPU", 0) < 4:  # type: ignore[no-untyped-call]
-        time.sleep(0.5)
+    wait_until(lambda: ray.available_resources().get("CPU", 0) == 4)  # type: ignore[no-untyped-call]
     assert with_address is not None
     states = {group["state"] for group in placement_group_table().values()}
     assert states <= {"REMOVED"}  # none is left behind by a stopped trial
-    assert ray.available_resources()["CPU"] == 4  # type: ignore[no-untyped-call]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from tests.helpers.bundles import make_bundle
 from tests.helpers.inputs import png
 from tests.helpers.paths import ROOT
 from tests.helpers.settings import TINY
+from tests.helpers.waiting import wait_until
 
 pytestmark = [
     pytest.mark.xdist_group("ray"),
@@ -79,12 +79,6 @@ def scraping() -> Iterator[dict[str, dict[tuple[str, ...], set[float]]]]:
         thread.join()
 
 
-def until(done: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not done() and time.monotonic() < deadline:
-        time.sleep(0.2)
-
-
 def test_what_is_scraped_of_a_training_is_what_metrics_jsonl_says(session: Path, tmp_path: Path) -> None:
     plan = planning.planned("smoke", [*TINY, "train.epochs=10"], tmp_path, "watched")
     with scraping() as seen:
@@ -135,7 +129,7 @@ def test_rows_and_errors_of_a_classification_are_counted(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     with scraping() as seen:
         summary = ray_batch.classify_on_ray(["images"], Path("bundle"), Path("labels"), batch_size=8)
-        until(lambda: seen["ray_infoae_rows_total"]["labels",])
+        wait_until(lambda: seen["ray_infoae_rows_total"]["labels",])
     assert (summary.num_rows, summary.num_failed) == (20, 4)
     assert max(seen["ray_infoae_rows_total"]["labels",]) == 20
     assert max(seen["ray_infoae_row_errors_total"]["labels",]) == 4
