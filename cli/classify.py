@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,9 +36,11 @@ def classify(
     inputs: ClassifiedArgument,
     model: ModelOption,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE", help="Result: a .csv, .jsonl or .parquet file; a folder with --ray. Default: CSV on stdout."
+            metavar="FILE|URI",
+            help="Result: a .csv, .jsonl or .parquet file; a folder with --ray; or an address of either. Default: CSV "
+            "on stdout.",
         ),
     ] = None,
     columns: Annotated[
@@ -86,11 +90,8 @@ def classify(
     Exit code 0: all are labelled; 3: some are unreadable; 4: --fail-on-drift, and they have drifted; 1: none could be
     used.
     """
-    from infoae.addresses import OPTIONS
     from infoae.errors import InfoAEError, UsageError
 
-    if out is not None and out.parts[:1] in {(f"{kind}:",) for kind in OPTIONS}:
-        raise UsageError(f"--out {out}: give a place on this machine, and copy the result to the store from there")
     if out is None and (resume or as_json or ray):
         raise UsageError("--resume, --json and --ray need a place for the result: give --out")
     if ray and raw_csv:
@@ -121,7 +122,8 @@ def classify(
         else:
             from infoae.deploy.job import classify_files
 
-            summary = classify_files(inputs, model, out, num_workers=workers, raw_csv=raw_csv, **options)
+            with _written_to(out, inputs) as file:
+                summary = classify_files(inputs, model, file, num_workers=workers, raw_csv=raw_csv, **options)
     except (KeyboardInterrupt, SystemExit) as stop:  # Ray makes a SystemExit of SIGTERM
         if out is None:
             raise
@@ -140,7 +142,7 @@ def classify(
         echo(f"{far}; above --fail-on-drift {fail_on_drift:g}" if drifted else far, err=True)
     if as_json:
         result = {
-            "out": str(out),
+            "out": out,
             "num_rows": summary.num_rows,
             "num_failed": summary.num_failed,
             "num_resumed": summary.num_resumed,
@@ -156,6 +158,20 @@ def classify(
         raise typer.Exit(4)
     if summary.num_failed:
         raise typer.Exit(3)
+
+
+@contextmanager
+def _written_to(out: str | None, inputs: Sequence[str]) -> Iterator[Path | None]:
+    """Yield the file to write: `out`, or one that is copied there."""
+    from infoae.addresses import is_address
+
+    if out is None or not is_address(out):
+        yield None if out is None else Path(out)
+        return
+    from infoae.deploy.job_store import result_address, staged
+
+    with staged(result_address(out, inputs)) as file:
+        yield file
 
 
 def _check_watched(model: Path) -> None:

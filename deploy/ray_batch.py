@@ -2,9 +2,9 @@
 
 The inputs are cut into shards; each is one Parquet file of the result, named by its place. An actor holds a classifier
 and writes its shards atomically, so a shard that is done twice (a lost node, a second run) is still there once. The
-result is made in the hidden folder of its job (see `job_folder`), which becomes the result. The bundle, the result, and
-inputs that are no addresses must lie where every node sees them under the same path. Where nodes have the label of
-`placement.CLASSIFIES`, those alone classify.
+result is made in the hidden folder of its job (see `job_folder`), which becomes the result, or in an object store (see
+`job_store`). The bundle must lie where every node sees it under the same path, and so must inputs and a result that are
+no addresses. Where nodes have the label of `placement.CLASSIFIES`, those alone classify.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pickle
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import ray
 from pyarrow import parquet
 from ray.data import ActorPoolStrategy, DataContext
 
+from infoae.addresses import is_address
 from infoae.cluster import placement, ray_metrics
 from infoae.cluster.connect import VARIABLE, Request, connected, quiet
 from infoae.data.decode import DEFAULTS, DecodeOptions
@@ -35,11 +36,12 @@ from infoae.deploy.batch import Summary, check_errors
 from infoae.deploy.bundle import Bundle
 from infoae.deploy.classifier import BATCH_SIZE, Classifier
 from infoae.deploy.job import describe
-from infoae.deploy.job_folder import JobFolder, open_job
+from infoae.deploy.job_folder import Job, open_job
+from infoae.deploy.job_store import StoredJob, result_address
 from infoae.deploy.reference import Counts
 from infoae.deploy.rows import RowFormat
 from infoae.errors import InfoAEError, one_line
-from infoae.files import atomic_file, write_json
+from infoae.files import write_json
 from infoae.inputs.decoding import check_any, decode, largest
 from infoae.inputs.parts import Part, absolute, blocks_of, digest_of, parts_of
 from infoae.inputs.stored import open_inputs
@@ -48,7 +50,6 @@ from infoae.reporting.images import progress
 SHARD_ROWS = 8192
 """Single files are gathered into shards of so many."""
 
-_LOG = "_ray.log"
 DRIFT = "_drift.json"
 """In the result: how far its images are from those that the bundle knows."""
 
@@ -56,7 +57,7 @@ DRIFT = "_drift.json"
 def classify_on_ray(
     inputs: Sequence[str],
     model: Path,
-    out: Path,
+    out: Path | str,
     *,
     columns: str | None = None,
     latent: bool = False,
@@ -69,30 +70,29 @@ def classify_on_ray(
     null: bool = False,
     decoding: DecodeOptions = DEFAULTS,
 ) -> Summary:
-    """Classify `inputs` into the folder `out`, one Parquet file a shard, in input order by name.
+    """Classify `inputs` into the folder `out`, a path or an address; one Parquet file a shard, in input order by name.
 
     `_drift.json` in it says how far the images are from those that the bundle knows. Uses the cluster that Ray is
-    connected to, else the one at RAY_ADDRESS, else one started here. The folder appears when all is done. Raises
+    connected to, else the one at RAY_ADDRESS, else one started here. A folder appears when all is done. Raises
     InfoAEError as classify_files does.
     """
-    model, out = model.resolve(), out.resolve()  # actors run in another folder
+    model = model.resolve()  # actors run in another folder
+    out = result_address(str(out), inputs) if is_address(str(out)) else Path(out).resolve()
     bundle = Bundle.load(model)
     rows = RowFormat.parse(bundle.manifest, columns, latent)
-    sources = open_inputs(inputs, bundle.manifest.image, column=column, exclude=out, null=null)
+    sources = open_inputs(inputs, bundle.manifest.image, column=column, exclude=_path(out), null=null)
     shards = [absolute(shard) for shard in parts_of(sources, SHARD_ROWS)]
     if not shards:
         raise InfoAEError("the inputs hold no images")
-    if out.exists():
-        raise InfoAEError(f"{out} exists already: delete it, or give another --out")
-    job = describe(bundle, rows, column, decoding, shards) | {"inputs": digest_of(shards)}
-    with open_job(out) as folder:
-        work = _Work(str(model), rows, str(folder.path), device, provider, batch_size, decoding)
-        done = _finished(work, len(shards), folder, job, resume=resume)
+    description = describe(bundle, rows, column, decoding, shards) | {"inputs": digest_of(shards)}
+    with _opened(out) as job:
+        done = _finished(job, len(shards), description, resume=resume)
+        work = _Work(str(model), rows, job, device, provider, batch_size, decoding)
         summary = _run(work, shards, done, max_errors)
-        (folder.path / _LOG).unlink(missing_ok=True)
         if summary.drift is not None:
-            write_json(folder.path / DRIFT, summary.drift.to_dict())
-        folder.become_result()
+            with job.writing(DRIFT) as file:
+                write_json(file, summary.drift.to_dict())
+        job.become_result()
     return summary
 
 
@@ -102,19 +102,11 @@ class _Work:
 
     model: str
     rows: RowFormat
-    folder: str
+    job: Job
     device: str
     provider: str
     batch_size: int
     decoding: DecodeOptions
-
-    @property
-    def result(self) -> str:
-        """The name of what the folder becomes."""
-        return Path(self.folder).name.removeprefix(".").removesuffix(".partial")
-
-    def file(self, number: int) -> Path:
-        return Path(self.folder) / f"part-{number:06d}.parquet"
 
 
 class _ShardClassifier:
@@ -145,7 +137,7 @@ class _ShardClassifier:
         passed_over: Counter[str] = Counter()
         seen = Counts()
         with (
-            atomic_file(work.file(number)) as temporary,
+            work.job.writing(_name(number)) as temporary,
             parquet.ParquetWriter(temporary, work.rows.schema, write_page_checksum=True) as writer,
         ):
             for block in blocks_of(shard, work.batch_size):
@@ -155,8 +147,8 @@ class _ShardClassifier:
                 writer.write_batch(work.rows.batch(decoded.keys, answers, decoded.errors))
                 num_rows += len(block)
                 num_failed += len(block) - len(answers)
-                ray_metrics.ROWS.add(len(block), result=work.result)
-                ray_metrics.ROW_ERRORS.add(len(block) - len(answers), result=work.result)
+                ray_metrics.ROWS.add(len(block), result=work.job.name)
+                ray_metrics.ROW_ERRORS.add(len(block) - len(answers), result=work.job.name)
                 passed_over += decoded.passed_over
                 peak = largest(peak, decoded.peak)
             done = {"num_rows": num_rows, "num_failed": num_failed, "passed_over": passed_over, "peak": peak}
@@ -204,7 +196,7 @@ def _added(summary: Summary, shard: dict[str, Any]) -> Summary:
 
 def _pipeline(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Generator[dict[str, Any]]:
     """Run the shards `todo` over the cluster and yield what each gave as it is finished."""
-    with connected(Request(address=os.environ.get(VARIABLE) or None), Path(work.folder) / _LOG):
+    with connected(Request(address=os.environ.get(VARIABLE) or None), work.job.log):
         yield from _classified(work, todo, resumed)
 
 
@@ -224,7 +216,7 @@ def _classified(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterat
     )
     try:
         # Ray tells of lost workers on standard output, which is that of --json.
-        with progress("classify", None, resumed) as advance, quiet(Path(work.folder) / _LOG):
+        with progress("classify", None, resumed) as advance, quiet(work.job.log):
             for row in dataset.iter_rows():
                 if row["error"]:
                     raise InfoAEError(f"on a node of the cluster: {row['error']}")
@@ -237,23 +229,45 @@ def _classified(work: _Work, todo: list[dict[str, Any]], resumed: int) -> Iterat
         raise InfoAEError(f"Ray: {type(error).__name__}: {one_line(error, first=True)}") from error
 
 
-def _finished(
-    work: _Work, num_shards: int, folder: JobFolder, job: dict[str, Any], *, resume: bool
-) -> dict[int, dict[str, Any]]:
-    """Take the folder for `job` and return what each shard gave that an interrupted run has finished."""
-    numbers = [number for number in range(num_shards) if work.file(number).exists()]
-    stored = f"{len(numbers)} of {num_shards} shards" if any(folder.path.glob("part-*.parquet")) else None
-    folder.take(job, stored=stored, resume=resume, differences="model, names, columns, --column or inputs")
-    return {number: _counts(work.file(number)) for number in numbers}
+def _path(out: Path | str) -> Path | None:
+    return out if isinstance(out, Path) else None
 
 
-def _counts(file: Path) -> dict[str, Any]:
+@contextmanager
+def _opened(out: Path | str) -> Iterator[Job]:
+    if isinstance(out, str):
+        yield StoredJob(out)
+        return
+    if out.exists():
+        raise InfoAEError(f"{out} exists already: delete it, or give another --out")
+    with open_job(out) as folder:
+        yield folder
+
+
+def _name(number: int) -> str:
+    return f"part-{number:06d}.parquet"
+
+
+def _finished(job: Job, num_shards: int, description: dict[str, Any], *, resume: bool) -> dict[int, dict[str, Any]]:
+    """Take the job's place, and return what each shard gave that an interrupted run has finished."""
+    names = job.names()
+    numbers = [number for number in range(num_shards) if _name(number) in names]
+    stored = f"{len(numbers)} of {num_shards} shards" if any(name.startswith("part-") for name in names) else None
+    job.take(description, stored=stored, resume=resume, differences="model, names, columns, --column or inputs")
+    return {number: _counts(job, _name(number)) for number in numbers}
+
+
+def _counts(job: Job, name: str) -> dict[str, Any]:
     """Return what a shard gave; all of its file is read to see that it is whole. Raises InfoAEError."""
     try:
-        with unreadable(), parquet.ParquetFile(file, page_checksum_verification=True) as stored:
+        with (
+            unreadable(),
+            job.reading(name) as content,
+            parquet.ParquetFile(content, page_checksum_verification=True) as stored,
+        ):
             done: dict[str, Any] = json.loads((stored.metadata.metadata or {})[b"done"])
             if sum(len(rows) for rows in stored.iter_batches()) != done["num_rows"]:
                 raise ValueError("rows are missing")
     except UnreadableImageError as error:
-        raise InfoAEError(f"{file} is damaged ({error}): delete it and repeat with --resume") from error
+        raise InfoAEError(f"{job.place}/{name} is damaged ({error}): delete it and repeat with --resume") from error
     return done

@@ -25,7 +25,7 @@ import pyarrow as pa
 from infoae.deploy.formats import FORMATS, Csv, Format, TextFormat
 from infoae.deploy.job_folder import open_job
 from infoae.deploy.reference import Counts
-from infoae.errors import InfoAEError, Notice, UsageError, one_line
+from infoae.errors import InfoAEError, Notice, UsageError, counted, one_line
 from infoae.files import atomic_file, write_json
 
 PART_ROWS = 65536
@@ -151,7 +151,7 @@ def open_file(path: Path, form: Format, schema: pa.Schema, job: dict[str, Any], 
         raise InfoAEError(f"cannot write {path}: it is a folder")
     with open_job(path) as folder:
         parts = _stored_parts(folder.path, counted=job.get("counted", False))
-        stored = f"{sum(part.num_rows for part in parts)} rows" if parts else None
+        stored = counted(sum(part.num_rows for part in parts), "row") if parts else None
         folder.take(job, stored=stored, resume=resume, differences="model, names, columns, --column or format")
         sink = FileSink(path, form, schema, folder.path, parts)
         try:

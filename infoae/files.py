@@ -31,7 +31,7 @@ def user_cache(kind: str) -> Path:
     """Return the folder that keeps what can be made again: INFOAE_CACHE, or the user's own, and in it `kind`."""
     if given := os.environ.get(CACHE):
         return Path(given).expanduser() / kind
-    import platformdirs  # the run-time half is installed without
+    import platformdirs  # milliseconds, and few commands need it
 
     return platformdirs.user_cache_path("infoae") / kind
 

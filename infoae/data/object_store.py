@@ -189,11 +189,11 @@ def upload(folder: Path, address: str) -> None:
 
     Raises InfoAEError as `files` does.
     """
-    _write(within(address, UNFINISHED), b"")
+    write(within(address, UNFINISHED), b"")
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor(UPLOADS) as pool:
-        list(pool.map(lambda path: _write(within(address, path.relative_to(folder).as_posix()), path), paths))
-    retried(address, lambda: _delete(within(address, UNFINISHED)))
+        list(pool.map(lambda path: write(within(address, path.relative_to(folder).as_posix()), path), paths))
+    delete(within(address, UNFINISHED))
 
 
 def refuse_unfinished(address: str) -> None:
@@ -231,22 +231,31 @@ def retried(address: str, work: Callable[[], T]) -> T:
         wait = min(2 * wait, 5.0)
 
 
-def _write(address: str, content: Path | bytes) -> None:
+def write(address: str, content: Path | bytes) -> None:
+    """Write a file, in place of an earlier one; it is there whole or not at all. Raises InfoAEError as `files` does."""
+    import pyarrow as pa
+
     def send() -> None:
         with _store(address):
             system, path = _opened(address)
             if address.startswith("file:"):  # object stores have no folders
                 system.create_dir(path.rpartition("/")[0])
             with system.open_output_stream(path) as stream:
-                stream.write(content.read_bytes() if isinstance(content, Path) else content)
+                # In one call: what ends between two, Ctrl-C say, would leave the first half under the file's name.
+                stream.write(pa.memory_map(str(content)).read_buffer() if isinstance(content, Path) else content)
 
     retried(address, send)
 
 
-def _delete(address: str) -> None:
-    with _store(address):
-        system, path = _opened(address)
-        system.delete_file(path)
+def delete(address: str) -> None:
+    """Delete a file. Raises InfoAEError as `files` does."""
+
+    def send() -> None:
+        with _store(address):
+            system, path = _opened(address)
+            system.delete_file(path)
+
+    retried(address, send)
 
 
 @contextmanager

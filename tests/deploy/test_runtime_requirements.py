@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -75,15 +76,17 @@ def test_the_requirements_are_enough(tmp_path: Path) -> None:
     write_manifest(model, Bundle.load(model).manifest.model_copy(update={"sound": sound.DEFAULT}))
     write_checksums(model)
     (tmp_path / "x.wav").write_bytes(encoded(tone(440, 0.2, 8000), "WAV", 8000))  # to be resampled
-    images = str(TEST_IMAGES)
+    images, table = str(TEST_IMAGES), tmp_path / "x.parquet"
+    store = {"INFOAE_CACHE": "", "XDG_CACHE_HOME": str(tmp_path / "cache")}
     for arguments in (
         ["classify", images, str(tmp_path / "x.wav"), "--out", str(tmp_path / "x.csv")],
-        ["classify", images, "--out", str(tmp_path / "x.parquet"), "--latent"],
+        ["classify", images, "--out", str(table), "--latent"],
+        ["classify", TEST_IMAGES.as_uri(), "--out", f"file://{tmp_path}/store/x.csv"],
         ["generate", "--out", str(tmp_path / "new"), "--count", "1"],
         ["augment", str(tmp_path / "new"), images, "--out", str(tmp_path / "more"), "--count", "1"],
     ):
         command = [sys.executable, "-c", program, *arguments, "--model", str(model)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | store)
         assert done.returncode == 0, done.stderr
         assert ("1 .csv" in done.stderr) == (arguments[0] == "augment")  # the generated folder's index is no image
 

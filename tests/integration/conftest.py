@@ -15,6 +15,7 @@ from infoae.config import Config
 from infoae.data import ImageSet
 from infoae.runs.run import Run
 from tests.helpers import ranks
+from tests.helpers.bundles import make_bundle
 from tests.helpers.inputs import write_shards
 from tests.helpers.paths import ROOT
 from tests.helpers.ranks import Start
@@ -84,3 +85,9 @@ def digits(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> Path:
     """300 training images in 12 shards, more than are mixed at a time, and 500 test images."""
     write_shards(tmp_path / "digits", mnist[0].images, 12, mnist[1])
     return tmp_path / "digits"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A bundle."""
+    return make_bundle(tmp_path / "bundle")

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from infoae import kept
 from infoae.data import object_store
-from infoae.deploy import Classifier
 from infoae.deploy.job import classify_files
 from infoae.errors import InfoAEError
 from infoae.inputs.blocks import Source
 from infoae.inputs.decoding import decode
 from infoae.inputs.stored import open_inputs
-from tests.helpers.bundles import make_bundle
-from tests.helpers.commands import COMMAND, call
+from tests.helpers.commands import call
 from tests.helpers.inputs import IMAGE, PIXELS, png, write_tar
 from tests.helpers.paths import ROOT
+from tests.helpers.rows import labels, put_shards, rows_of, write_rows
 from tests.helpers.s3 import S3Server
 from tests.helpers.waiting import wait_until
 
 COLUMNS = ("--columns", "path,label,error")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return make_bundle(tmp_path / "bundle")
 
 
 @pytest.fixture
@@ -57,34 +45,8 @@ def pile(tmp_path: Path) -> Path:
     return folder
 
 
-def write_rows(path: Path, rows: range, others: list[bytes | None] | None = None) -> None:
-    """Write a shard: a picture a row, its number beside it."""
-    images = [png(row % len(PIXELS)) for row in rows] + (others or [])
-    path.parent.mkdir(exist_ok=True)
-    parquet.write_table(pa.table({"row": range(len(images)), "image": images}), path, row_group_size=7)
-
-
-def put_shards(server: S3Server, folder: Path, count: int, rows: int) -> tuple[str, list[str]]:
-    """Put so many shards into the store; return their address and the key of each row."""
-    for shard in range(count):
-        write_rows(folder / f"{shard:03}.parquet", range(shard, shard + rows))
-    keys = [f"s3://bucket/rows/{shard:03}.parquet#{row}" for shard in range(count) for row in range(rows)]
-    return server.put(folder, "rows"), keys
-
-
-def rows_of(place: Path) -> list[dict[str, Any]]:
-    files = sorted(place.glob("*.parquet")) if place.is_dir() else [place]
-    return [row for file in files for row in parquet.read_table(file).to_pylist()]
-
-
 def read(sources: list[Source]) -> list[str]:
     return [key for source in sources for block in source.blocks(7) for key in decode(block, IMAGE).keys]
-
-
-def labels(model: Path, shards: int, rows: int) -> list[int]:
-    """Return the label of each row that `put_shards` puts there, by a classifier alone."""
-    known = Classifier(model, "cpu").classify(PIXELS[:, None]).probabilities.argmax(axis=1).tolist()
-    return [known[(shard + row) % len(PIXELS)] for shard in range(shards) for row in range(rows)]
 
 
 @pytest.mark.parametrize("in_store", [True, False])
@@ -211,13 +173,6 @@ def test_a_place_that_is_none_is_one_line(
     assert not list(tmp_path.glob("*out.csv*"))
 
 
-def test_a_result_in_the_store_is_refused(model: Path, tmp_path: Path) -> None:
-    told = call("classify", "x.png", "--model", str(model), "--out", "s3://bucket/labels", cwd=tmp_path)
-    assert told.returncode == 2
-    assert "give a place on this machine" in told.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-
-
 def test_refused_credentials_and_a_server_that_is_not_there_are_one_line(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,73 +188,3 @@ def test_refused_credentials_and_a_server_that_is_not_there_are_one_line(
     assert "s3://bucket/rows refuses these credentials (" in refused.stderr
     assert "s3://bucket/rows cannot be reached: " in gone.stderr
     assert [(each.returncode, each.stderr.count("\n")) for each in (refused, gone)] == [(1, 1), (1, 1)]
-
-
-def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start a command which has a Ray of its own."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # where its workers find infoae
-    command = [*COMMAND, *arguments]
-    environment, pipe = os.environ | {"PYTHONPATH": path}, subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
-
-
-def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the processes of its actors."""
-    found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        with suppress(psutil.Error):
-            if child.name().startswith("ray::") and "Map" in child.name():
-                found.append(child)
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.xdist_group("ray")
-def test_on_a_cluster_a_killed_command_and_a_killed_worker_lose_and_repeat_nothing(
-    server: S3Server, model: Path, tmp_path: Path
-) -> None:
-    address, keys = put_shards(server, tmp_path / "shards", 40, 500)
-    out, partial = tmp_path / "out", tmp_path / ".out.partial"
-    given = ("classify", address, "--model", str(model), "--column", "image", *COLUMNS, "--out", str(out), "--ray")
-    killed = started(tmp_path, *given)
-    wait_until(lambda: len(list(partial.glob("part-*"))) >= 3, process=killed)
-    killed.kill()
-    killed.communicate()
-    done = {file.name: file.stat().st_mtime_ns for file in partial.glob("part-*.parquet")}
-    assert 3 <= len(done) < 40
-    server.write("rows/039.parquet", (tmp_path / "shards" / "000.parquet").read_bytes())
-    refused = call(*given, "--resume", cwd=tmp_path)
-    assert refused.stderr.startswith("error: s3://bucket/rows/039.parquet has changed since the interrupted job for ")
-    server.write("rows/039.parquet", (tmp_path / "shards" / "039.parquet").read_bytes())
-    resumed = started(tmp_path, *given, "--resume", "--json")
-    wait_until(lambda: len(list(partial.glob("part-*"))) > len(done) and bool(workers(resumed)), process=resumed)
-    workers(resumed)[0].kill()
-    output, told = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, told
-    assert json.loads(output)["num_rows"] == len(keys)  # Ray, too, says that a worker was killed, but not there
-    assert "Traceback" not in told
-    assert done.items() <= {file.name: file.stat().st_mtime_ns for file in out.glob("part-*.parquet")}.items()
-    assert [row["path"] for row in rows_of(out)] == keys
-    assert [row["label"] for row in rows_of(out)] == labels(model, 40, 500)
-
-
-@pytest.mark.long
-@pytest.mark.xdist_group("ray")
-def test_on_a_cluster_a_store_that_stays_away_is_one_line_within_a_minute(
-    server: S3Server, model: Path, tmp_path: Path
-) -> None:
-    address, _ = put_shards(server, tmp_path / "shards", 40, 500)
-    given = ("classify", address, "--model", str(model), "--column", "image", "--out", "out", "--ray")
-    process = started(tmp_path, *given)
-    wait_until(lambda: any((tmp_path / ".out.partial").glob("part-*")), process=process)
-    server.stop()
-    start = time.monotonic()
-    _, told = process.communicate(timeout=300)
-    assert time.monotonic() - start < 60
-    assert process.returncode == 1
-    assert re.search(rf"error: on a node of the cluster: {address}/\d+\.parquet cannot be reached: .*\n\Z", told)
-    assert "Traceback" not in told
-    server.start()
-    again = started(tmp_path, *given, "--resume")
-    _, told = again.communicate(timeout=300)
-    assert again.returncode == 0, told
