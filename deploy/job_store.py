@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -80,14 +79,18 @@ def staged(address: str) -> Iterator[Path]:
     """
     name = parted(address)[1]
     format_of(Path(name))
-    object_store.look(address)  # what refuses it, or is not there, says so before the work
+    object_store.below(address)  # a bucket that refuses, or is not there, says so before the work
     folder = user_cache("results") / hashlib.sha256(address.encode()).hexdigest()[:20]
-    yield folder / name
     try:
-        object_store.write(address, folder / name)
-    except InfoAEError as error:
-        raise type(error)(f"{error}; the result is {folder / name}") from None
-    shutil.rmtree(folder, ignore_errors=True)
+        yield folder / name
+        try:
+            object_store.write(address, folder / name)
+        except InfoAEError as error:
+            raise type(error)(f"{error}; the result is {folder / name}") from None
+        (folder / name).unlink()
+    finally:
+        with suppress(OSError):  # it is not there, or not empty: an interrupted job stays
+            folder.rmdir()
 
 
 def result_address(out: str, inputs: Sequence[str]) -> str:

@@ -93,6 +93,7 @@ def test_a_place_that_cannot_be_one_is_one_line(
     assert message in told.stderr
     assert "secret" not in told.stderr
     assert told.stderr.count("\n") == 1
+    assert not user_cache("results").exists() or not any(user_cache("results").iterdir())
 
 
 class Actors:
