@@ -23,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -42,7 +42,7 @@ from infoae.files import atomic_file, write_json
 from infoae.pseudolabels import knn
 from infoae.pseudolabels.neighbour_graph import nearest_neighbours
 from infoae.pseudolabels.search_files import Grouped, Search
-from infoae.pseudolabels.search_on_disk import bytes_in_memory, nearest_on_disk
+from infoae.pseudolabels.search_on_disk import bytes_in_memory, here, nearest_on_disk
 from infoae.pseudolabels.search_tasks import Stage
 
 SHARD = 50_000  # images
@@ -87,16 +87,18 @@ class Watched:
         count, of = stage.count(search), self.taken["stages"].setdefault(stage.result, {"tasks": 0, "cpu_seconds": 0.0})
         of["tasks"] = count
         parent = multiprocessing.parent_process()
-        for number in numbers:
-            if parent is not None and not parent.is_alive():
-                raise SystemExit("whoever asked for this search has ended")
-            start = time.process_time()
-            stage.task(search, number)
-            of["cpu_seconds"] += time.process_time() - start
-            if time.perf_counter() - self._written > SAY_SECONDS:
-                self.keep()
-                print(f"{search.num_images:,} images: {stage.result} {number + 1:,} of {count:,}", flush=True)
-            yield number
+        start = time.process_time()
+        with closing(here(search, stage, numbers)) as done:
+            for number in done:
+                if parent is not None and not parent.is_alive():
+                    raise SystemExit("whoever asked for this search has ended")
+                now = time.process_time()
+                of["cpu_seconds"] += now - start
+                start = now
+                if time.perf_counter() - self._written > SAY_SECONDS:
+                    self.keep()
+                    print(f"{search.num_images:,} images: {stage.result} {number + 1:,} of {count:,}", flush=True)
+                yield number
 
     def keep(self) -> None:
         """Write what was taken until now."""

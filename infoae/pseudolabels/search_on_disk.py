@@ -6,11 +6,13 @@ A task whose result is there is not done again, so that a search that was interr
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from infoae import ram
@@ -24,6 +26,7 @@ from infoae.pseudolabels.search_tasks import STAGES, Stage
 from infoae.pseudolabels.search_vectors import Features, Pixels, split
 
 SHARE = 2  # a search takes no more than one part in so many of all memory, if nothing else is wanted
+TASK_BYTES = 500_000_000  # that a task takes
 RESULT = "neighbours"
 WRITTEN = 10_000  # rows of features at once
 
@@ -57,16 +60,33 @@ def bytes_of_features(shape: tuple[int, ...], rule: Neighbours) -> int:
 
 def is_needed(num_images: int, needed: int, rule: Neighbours) -> bool:
     """Return whether a search in memory, which needs so many bytes, may not take them: see `neighbours.memory`."""
-    if rule.memory is None:
-        return num_images > knn.MANY and needed > ram.total() / SHARE
-    return needed > rule.memory * 1e9
+    return needed > _allowed(rule) and (rule.memory is not None or num_images > knn.MANY)
 
 
 def here(search: Search, stage: Stage, numbers: Sequence[int]) -> Generator[int]:
-    """Do tasks in this process, one after the other."""
-    for number in numbers:
+    """Do tasks in this process, one on each thread at once, or as many as memory is allowed for; in order."""
+    threads = torch.get_num_threads()
+    at_once = min(threads, max(1, int(_allowed(search.vectors.rule) // TASK_BYTES)))
+    if stage.count(search) == 1:  # its operations share the threads, as far as they can
+        at_once = 1
+
+    def done(number: int) -> int:
         stage.task(search, number)
-        yield number
+        return number
+
+    if at_once == 1:
+        yield from map(done, numbers)
+        return
+    try:
+        with ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(threads // at_once,)) as pool:
+            yield from pool.map(done, numbers)
+    finally:
+        torch.set_num_threads(threads)  # which those of the pool have set for all
+
+
+def _allowed(rule: Neighbours) -> float:
+    """Return the bytes that a search may take."""
+    return ram.total() / SHARE if rule.memory is None else rule.memory * 1e9
 
 
 def nearest_on_disk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from infoae import ram
@@ -106,6 +108,57 @@ def test_images_in_memory_are_searched_like_shards(shards: Shards, tmp_path: Pat
     found = nearest_on_disk(tmp_path / "of-array", shards[:], rule, Augment())
     expected = nearest_on_disk(tmp_path / "of-shards", shards, rule, Augment())
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(("threads", "memory", "at_once"), [(2, None, 2), (2, 0.001, 1), (3, 1.2, 2)])
+def test_tasks_are_done_at_once_where_memory_does(
+    threads: int, memory: float | None, at_once: int, shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And find what one after the other finds; a task waits for another, if there is to be one."""
+    expected = nearest_on_disk(tmp_path / "one", shards, Neighbours(search="approximate"), Augment())
+    save, most, together = Search.save, list[int](), threading.Barrier(at_once)
+    running, counting = set[int](), threading.Lock()
+
+    def counted(search: Search, result: str, number: int, value: NDArray[Any]) -> None:
+        with counting:
+            running.add(threading.get_ident())
+            most.append(len(running))
+        if result == "found":  # of four tasks
+            together.wait(60)
+            assert torch.get_num_threads() == threads // at_once
+        with counting:
+            running.discard(threading.get_ident())
+        save(search, result, number, value)
+
+    monkeypatch.setattr(Search, "save", counted)
+    torch.set_num_threads(threads)
+    rule = Neighbours(search="approximate", memory=memory)
+    found = nearest_on_disk(tmp_path / "at-once", shards, rule, Augment())
+    np.testing.assert_array_equal(found, expected)
+    assert max(most) == at_once
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_task_that_fails_beside_another_ends_the_search(
+    shards: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule, save = Neighbours(search="approximate"), Search.save
+    expected = nearest_on_disk(tmp_path / "unbroken", shards, rule, Augment())
+
+    def failing(search: Search, result: str, number: int, value: NDArray[Any]) -> None:
+        if (result, number) == ("sums", 1):
+            raise InfoAEError("no more")
+        save(search, result, number, value)
+
+    torch.set_num_threads(2)
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "save", failing)
+        with pytest.raises(InfoAEError, match="no more"):
+            nearest_on_disk(tmp_path / "broken", shards, rule, Augment())
+    assert torch.get_num_threads() == 2
+    np.testing.assert_array_equal(nearest_on_disk(tmp_path / "broken", shards, rule, Augment()), expected)
 
 
 @pytest.mark.usefixtures("small_parts")
