@@ -88,12 +88,11 @@ class Lists:
             yield cosines, np.where(found < 0, found, found + start)
 
     def _among(self, queries: Floats, lists: Ints, count: int) -> Iterator[tuple[Floats, Ints]]:
-        # faiss's types are those of C++, its functions in Python take arrays.
-        index: Any = faiss.IndexIVFFlat(self._centres, self._width, self._count, faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = lists.shape[1]
         for places, of in self._pieces(np.unique(lists)):
             piece = np.array(self._vectors[places])
-            index.reset()
+            # A new one each time: `reset` would keep the memory of all lists so far. faiss's types are those of C++.
+            index: Any = faiss.IndexIVFFlat(self._centres, self._width, self._count, faiss.METRIC_INNER_PRODUCT)
+            index.nprobe = lists.shape[1]
             index.add_core(len(places), *(faiss.swig_ptr(each) for each in (piece, places, of)))
             here = np.isin(lists, of)
             cosines, found = index.search_preassigned(queries, count, np.where(here, lists, -1), None)
