@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -121,3 +123,20 @@ def make_trainer(tmp_path: Path, mnist: tuple[ImageSet, ImageSet]) -> Callable[.
         return Trainer(run, run_config, mnist[0], torch.device("cpu"), torch.float32)
 
     return make
+
+
+@pytest.fixture
+def threads_take_turns() -> Iterator[None]:
+    """Another thread goes on whenever garbage is collected, which is soon."""
+    thresholds = gc.get_threshold()
+
+    def give_way(*_: object) -> None:
+        time.sleep(0)
+
+    gc.callbacks.append(give_way)
+    gc.set_threshold(20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(give_way)

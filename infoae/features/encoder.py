@@ -151,7 +151,7 @@ def _given(name: str, path: Path) -> GivenFeatures:
                 shape, _, dtype = npy.read_header(file)
             if len(shape) != 2 or dtype.kind != "f" or not shape[0] or not 1 <= shape[1] <= MAX_UNITS:
                 raise UnreadableImageError(f"{dtype} {shape}: floats (N, D) needed, a row for each image")
-            rows = np.load(path, mmap_mode="r", allow_pickle=False)
+            rows = npy.mapped(path)
             digest = hashlib.blake2b(digest_size=16)
             for start in range(0, len(rows), 4096):
                 digest.update(np.ascontiguousarray(rows[start : start + 4096]).data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infoae.errors import InfoAEError, one_line
+from infoae.data import npy
+from infoae.errors import InfoAEError
 from infoae.files import atomic_file
 from infoae.pseudolabels import knn
 from infoae.pseudolabels.search_vectors import Features, Pixels
@@ -73,24 +73,19 @@ class Search:
 
     def load(self, result: str, number: int = 0) -> Array:
         """Return a task's result. Raises InfoAEError if its file is damaged."""
-        return self._reading(result, number, lambda path: np.load(path, allow_pickle=False))
+        return np.array(self.mapped(result, number))
 
     def mapped(self, result: str, number: int = 0) -> Array:
         """Return a task's result mapped from its file. Raises InfoAEError if that is damaged."""
-        return self._reading(result, number, lambda path: np.load(path, "r", allow_pickle=False))
+        try:
+            return npy.mapped(self.path(result, number))
+        except InfoAEError as error:
+            raise InfoAEError(f"{error}: remove {self.folder}, it is made again") from None
 
     def save(self, result: str, number: int, value: Array) -> None:
         """Keep a task's result: it is there whole or not at all."""
         with atomic_file(self.path(result, number)) as file, file.open("wb") as stream:
             np.save(stream, value)
-
-    def _reading(self, result: str, number: int, read: Callable[[Path], Array]) -> Array:
-        path = self.path(result, number)
-        try:
-            return read(path)
-        except Exception as error:  # whatever NumPy makes of the file
-            advice = f"remove {self.folder}, it is made again"
-            raise InfoAEError(f"{path} is missing or damaged ({one_line(error)}): {advice}") from None
 
 
 class Grouped:

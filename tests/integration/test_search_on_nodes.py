@@ -99,7 +99,7 @@ def test_features_are_searched_by_the_nodes_and_a_damaged_file_is_named_with_its
         return nodes(search, stage, numbers)
 
     with connect.connected(Request(2, 2, 1, ray_cluster.address), tmp_path / "ray.log"):
-        with pytest.raises(InfoAEError, match=r"^node [\d.]+: .*centres-000000\.npy is missing or damaged") as caught:
+        with pytest.raises(InfoAEError, match=r"^node [\d.]+: .*centres-000000\.npy cannot be read as \.npy") as caught:
             nearest_by_features_on_disk(folder, features, rule, executor=damaging, whitened=True)
         sys.stdout.write("shown again\n")  # what Ray prints went to the log meanwhile
         (folder / "centres-000000.npy").unlink()

@@ -242,7 +242,7 @@ def test_a_damaged_part_is_one_clear_line(
     with pytest.raises(KeyboardInterrupt):
         nearest_on_disk(tmp_path / "search", shards, Neighbours(), Augment())
     (tmp_path / "search" / name).write_bytes(b"nothing")
-    with pytest.raises(InfoAEError, match=rf"{name} is missing or damaged .*: remove .*search, it is made again"):
+    with pytest.raises(InfoAEError, match=rf"{name} cannot be read as \.npy: .*: remove .*search, it is made again"):
         nearest_on_disk(tmp_path / "search", shards, Neighbours(), Augment())
 
 
