@@ -23,6 +23,7 @@ from infoae.pseudolabels.search_files import Array, Grouped, Ints, Search
 from infoae.pseudolabels.search_vectors import Pixels, directions, split
 
 AT_ONCE = 100  # images whose candidates are compared at once: 14 MB of tangent planes, which a processor's cache holds
+PLANES_BYTES = 128 * 1024 * 1024  # of planes that a task reads at once, at most
 SAMPLE_BYTES = 512 * 1024 * 1024  # of the vectors that lists are learnt from, at most
 
 
@@ -127,8 +128,7 @@ def find_nearest(search: Search, number: int) -> None:
     nearest = knn.without_itself(torch.from_numpy(found), torch.from_numpy(mine)).numpy()
     if "planes" in _beside(search):
         planes = Grouped(search, "grouped-planes")
-        parts = zip(split(mine, AT_ONCE), split(nearest, AT_ONCE), strict=True)
-        nearest = np.concatenate([_by_tangent_distance(vectors, planes, *each, wanted) for each in parts])
+        nearest = _by_tangent_distance(vectors, planes, mine, nearest, wanted)
     mine, nearest = images[mine], images[nearest.ravel()].reshape(nearest.shape)
     if isinstance(search.vectors, Pixels) and search.vectors.rule.distortion:
         shards = search.vectors.images()
@@ -177,22 +177,35 @@ def _sample(search: Search) -> int:
     return search.num_lists * max(1, min(knn.LEARNT_FROM, fit))
 
 
-def _by_tangent_distance(vectors: Grouped, planes: Grouped, mine: Ints, nearest: Ints, wanted: int) -> Ints:
+def _by_tangent_distance(
+    vectors: Grouped | Array, planes: Grouped | Array, mine: Ints, nearest: Ints, wanted: int
+) -> Ints:
+    """Read what images share once, as far as memory is for it, and compare few of them at a time."""
     read, own, others = _local(mine, nearest)
-    read_vectors, read_planes = torch.from_numpy(vectors[read]), torch.from_numpy(planes[read])
-    best = graph.by_tangent_distance(read_vectors, read_planes, own, others, wanted).numpy()
+    few = len(mine) <= AT_ONCE
+    if not few and len(read) * np.prod(planes.shape[1:]) * 4 > PLANES_BYTES:
+        halves = zip(np.array_split(mine, 2), np.array_split(nearest, 2), strict=True)
+        return np.concatenate([_by_tangent_distance(vectors, planes, *half, wanted) for half in halves])
+    read_vectors, read_planes = vectors[read], planes[read]
+    if few:
+        tensors = torch.from_numpy(read_vectors), torch.from_numpy(read_planes)
+        best = graph.by_tangent_distance(*tensors, torch.from_numpy(own), torch.from_numpy(others), wanted).numpy()
+    else:
+        parts = zip(split(own, AT_ONCE), split(others, AT_ONCE), strict=True)
+        best = np.concatenate([_by_tangent_distance(read_vectors, read_planes, *each, wanted) for each in parts])
     return np.asarray(read[best])
 
 
 def _by_distortion(pixels: Pixels, shards: Shards, mine: Ints, nearest: Ints) -> Ints:
     read, own, others = _local(mine, nearest)
     sharper = torch.cat(list(graph.blurred_parts(torch.from_numpy(shards[read]), graph.DISTORTION_BLUR)))
-    best = graph.by_distortion(sharper, own, others, pixels.rule, pixels.augment).numpy()
+    tensors = torch.from_numpy(own), torch.from_numpy(others)
+    best = graph.by_distortion(sharper, *tensors, pixels.rule, pixels.augment).numpy()
     return np.asarray(read[best])
 
 
-def _local(mine: Ints, nearest: Ints) -> tuple[Ints, Tensor, Tensor]:
+def _local(mine: Ints, nearest: Ints) -> tuple[Ints, Ints, Ints]:
     """Return which to read for images (R,) and their nearest (R, S), and where among these they are."""
     read, places = np.unique(np.concatenate([mine, nearest.ravel()]), return_inverse=True)
-    own, others = np.split(torch.from_numpy(places.ravel()).numpy(), [len(mine)])
-    return read, torch.from_numpy(own), torch.from_numpy(others.reshape(nearest.shape))
+    own, others = np.split(places.ravel(), [len(mine)])
+    return read, own, others.reshape(nearest.shape)

@@ -36,6 +36,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in {"PART": 60, "GROUP": 2, "BLOCK": 70}.items():
         monkeypatch.setattr(search_files, name, size)
     monkeypatch.setattr(search_tasks, "AT_ONCE", 30)
+    monkeypatch.setattr(search_tasks, "PLANES_BYTES", 230 * 4 * 50 * 7)  # some blocks are halved, some are not
     monkeypatch.setattr(search_vectors, "READ", 50)
     monkeypatch.setattr(lists_on_disk, "PIECE_BYTES", 4 * 50 * 90)
     monkeypatch.setattr(knn, "FEW", 100)
