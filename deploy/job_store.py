@@ -77,9 +77,10 @@ def staged(address: str) -> Iterator[Path]:
     What an interrupted job leaves lies beside it. Raises UsageError for the ending of no result, and InfoAEError as
     `object_store.files` does; where copying fails it names the file, which stays.
     """
-    name = parted(address)[1]
+    parent, name = parted(address)
     format_of(Path(name))
-    object_store.below(address)  # a bucket that refuses, or is not there, says so before the work
+    object_store.below(address)  # a bucket that is not there is named by what was given
+    object_store.try_writing(within(parent, f".{name}.{object_store.UNFINISHED}"))
     folder = user_cache("results") / hashlib.sha256(address.encode()).hexdigest()[:20]
     try:
         yield folder / name

@@ -203,9 +203,17 @@ def refuse_unfinished(address: str) -> None:
 
 
 def refuse_taken(address: str) -> None:
-    """Raise InfoAEError if shards lie there already, unless they are not whole."""
-    if look(within(address, UNFINISHED)) is None and (found := files(within(address, "train"), "")):
-        raise InfoAEError(f"{address} holds {found[0].name} and more in train: give an address where nothing is")
+    """Raise InfoAEError if shards lie there already, unless they are not whole, or if nothing can be written there."""
+    if look(within(address, UNFINISHED)) is None:
+        if found := files(within(address, "train"), ""):
+            raise InfoAEError(f"{address} holds {found[0].name} and more in train: give an address where nothing is")
+        try_writing(within(address, UNFINISHED))
+
+
+def try_writing(address: str) -> None:
+    """Write an empty file, and delete it. Raises InfoAEError as `files` does."""
+    write(address, b"")
+    delete(address)
 
 
 def look(address: str) -> StoredFile | None:
@@ -267,7 +275,7 @@ def _store(address: str) -> Iterator[None]:
         told = _REQUEST.sub("", one_line(error))
         if isinstance(error, FileNotFoundError) or _MISSING.search(told):
             raise UsageError(f"{address}: no such bucket or path ({told})") from None
-        if error.errno in (errno.EACCES, errno.EPERM) or _REFUSED.search(told):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) or _REFUSED.search(told):
             raise InfoAEError(f"{address} refuses these credentials ({told})") from None
         raise StoreError(told) from None
 

@@ -71,6 +71,8 @@ def test_convert_writes_to_the_store_what_it_writes_to_a_folder(server: S3Server
     again = call(*given, "s3://bucket/new", cwd=tmp_path)
     assert again.returncode == 1
     assert "s3://bucket/new holds 00000.npy and more in train" in again.stderr
+    refused = call(*given, "file:///sys/new", cwd=tmp_path)
+    assert refused.stderr.startswith("error: file:///sys/new/unfinished refuses these credentials (")
     server.write("new/unfinished", b"")
     half = train("--data", "s3://bucket/new", cwd=tmp_path)
     assert half.returncode == 1

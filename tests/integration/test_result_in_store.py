@@ -56,8 +56,9 @@ def test_a_file_that_was_interrupted_goes_on_and_one_that_cannot_be_copied_stays
     write = object_store.write
 
     def gone(place: str, content: Path | bytes) -> None:
-        server.stop()
-        monkeypatch.setattr(object_store, "RETRY_SECONDS", 2.0)
+        if place == f"{OUT}.csv":
+            server.stop()
+            monkeypatch.setattr(object_store, "RETRY_SECONDS", 2.0)
         write(place, content)
 
     monkeypatch.setattr(object_store, "write", gone)
@@ -72,6 +73,8 @@ def test_a_file_that_was_interrupted_goes_on_and_one_that_cannot_be_copied_stays
     ("out", "options", "message", "code"),
     [
         ("s3://nowhere/labels.csv", (), "s3://nowhere/labels.csv: no such bucket or path", 2),
+        ("file:///sys/labels.csv", (), "file:///sys/.labels.csv.unfinished refuses these credentials", 1),
+        ("file:///sys/labels", ("--ray",), "file:///sys/labels/_unfinished refuses these credentials", 1),
         ("s3://nowhere/labels", ("--ray",), "s3://nowhere/labels: no such bucket or path", 2),
         ("s3://bucket/labels.txt", (), "--out labels.txt: end it in .csv, ", 2),
         ("s3://key:secret@bucket/labels.csv", (), "--out: an address with a key in it", 2),
