@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -174,12 +174,14 @@ class Manifest(_Section):
 class Bundle:
     """A bundle whose manifest has been read and checked.
 
-    Attributes: `path`, the folder; `manifest`; `checksums`, the SHA-256 of each file by name.
+    Attributes: `path`, the folder; `manifest`; `checksums`, the SHA-256 of each file by name; `held`, the bytes of
+    files that are in memory.
     """
 
     path: Path
     manifest: Manifest
     checksums: Mapping[str, str]
+    held: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Bundle:
@@ -208,7 +210,14 @@ class Bundle:
 
     def read(self, name: str) -> bytes:
         """Return the bytes of the bundle's file `name`. Raises InfoAEError if they are not those that export wrote."""
-        return _read_checked(self.path, name, self.checksums)
+        return self.held[name] if name in self.held else _read_checked(self.path, name, self.checksums)
+
+    def with_classifier(self) -> Bundle:
+        """Return the bundle with what a Classifier reads in memory, for a machine that does not see the folder.
+
+        Raises InfoAEError as `read` does.
+        """
+        return replace(self, held={name: self.read(name) for name in (self.graph("classifier").file, SAMPLE)})
 
     def graph(self, role: Literal["classifier", "decoder", "generator"]) -> GraphSpec:
         """Return what the manifest says of the graph `role`. Raises InfoAEError if the bundle has none."""

@@ -3,8 +3,8 @@
 The inputs are cut into shards; each is one Parquet file of the result, named by its place. An actor holds a classifier
 and writes its shards atomically, so a shard that is done twice (a lost node, a second run) is still there once. The
 result is made in the hidden folder of its job (see `job_folder`), which becomes the result, or in an object store (see
-`job_store`). The bundle must lie where every node sees it under the same path, and so must inputs and a result that are
-no addresses. Where nodes have the label of `placement.CLASSIFIES`, those alone classify.
+`job_store`). Inputs and a result that are no addresses must lie where every node sees them under the same path; the
+bundle is sent to the nodes. Where nodes have the label of `placement.CLASSIFIES`, those alone classify.
 """
 
 from __future__ import annotations
@@ -76,7 +76,6 @@ def classify_on_ray(
     connected to, else the one at RAY_ADDRESS, else one started here. A folder appears when all is done. Raises
     InfoAEError as classify_files does.
     """
-    model = model.resolve()  # actors run in another folder
     out = result_address(str(out), inputs) if is_address(str(out)) else Path(out).resolve()
     bundle = Bundle.load(model)
     rows = RowFormat.parse(bundle.manifest, columns, latent)
@@ -87,7 +86,7 @@ def classify_on_ray(
     description = describe(bundle, rows, column, decoding, shards) | {"inputs": digest_of(shards)}
     with _opened(out) as job:
         done = _finished(job, len(shards), description, resume=resume)
-        work = _Work(str(model), rows, job, device, provider, batch_size, decoding)
+        work = _Work(bundle.with_classifier(), rows, job, device, provider, batch_size, decoding)
         summary = _run(work, shards, done, max_errors)
         if summary.drift is not None:
             with job.writing(DRIFT) as file:
@@ -100,7 +99,7 @@ def classify_on_ray(
 class _Work:
     """What an actor needs to know."""
 
-    model: str
+    bundle: Bundle
     rows: RowFormat
     job: Job
     device: str
@@ -118,7 +117,7 @@ class _ShardClassifier:
     @functools.cached_property
     def _classifier(self) -> Classifier:
         work = self._work
-        return Classifier(work.model, work.device, batch_size=work.batch_size, num_threads=1, provider=work.provider)
+        return Classifier(work.bundle, work.device, batch_size=work.batch_size, num_threads=1, provider=work.provider)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Take one shard; what is wrong outside comes back as a row, for Ray would wrap an exception in its own."""

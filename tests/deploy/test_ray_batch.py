@@ -26,7 +26,7 @@ from tests.helpers.inputs import PIXELS, png, write_tar
 
 @pytest.fixture
 def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Inputs of each kind by relative names; actors are played in this process, in another folder."""
+    """Inputs of each kind by relative names; actors are played here, in another folder, and do not see the bundle."""
     (tmp_path / "images").mkdir()
     (tmp_path / "elsewhere").mkdir()
     for name in ("images/1.png", "listed.png"):
@@ -39,12 +39,16 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"listed.png\n")))
 
     def pipeline(work: Any, todo: list[dict[str, Any]], _: int) -> Generator[dict[str, Any]]:
-        actor = ray_batch._ShardClassifier(work)
-        for item in todo:
-            with contextlib.chdir(tmp_path / "elsewhere"):
-                answer = actor({name: [value] for name, value in item.items()})
-            assert answer["error"] == [""]
-            yield json.loads(answer["done"][0])
+        (tmp_path / "bundle").rename(tmp_path / "out of sight")
+        try:
+            actor = ray_batch._ShardClassifier(work)
+            for item in todo:
+                with contextlib.chdir(tmp_path / "elsewhere"):
+                    answer = actor({name: [value] for name, value in item.items()})
+                assert answer["error"] == [""]
+                yield json.loads(answer["done"][0])
+        finally:
+            (tmp_path / "out of sight").rename(tmp_path / "bundle")
 
     monkeypatch.setattr(ray_batch, "_pipeline", pipeline)
     return ["images", "-", "x.npy", "./x.tar", "broken.npz"]
