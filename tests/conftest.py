@@ -24,6 +24,7 @@ import torch
 
 from infoae import config, launch, planning
 from infoae.config import Config, recipes
+from infoae.cpus import available_cpus
 from infoae.data import ImageSet
 from infoae.files import write_json
 from infoae.launch import Executor
@@ -40,6 +41,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --measured."""
     told = "write what tests measured (record_property) into this JSON file, beside what is there of other tests"
     parser.addoption("--measured", type=Path, metavar="FILE", help=told)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return what `-n auto` means: one more than CPUs, as Ray, browsers and servers are often waited for."""
+    return available_cpus() + 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

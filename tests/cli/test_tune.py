@@ -26,6 +26,7 @@ pytestmark = [
 SPACE = "alpha: {keys: [objective.weights.reconstruction], low: 0.1, high: 1, points: 2}\n"
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_a_table_a_figure_and_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     options = ["--config", "smoke", *SETTINGS, "--set", "train.epochs=1", "--space", "space.yaml", "--search", "grid"]

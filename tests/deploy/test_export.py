@@ -30,6 +30,7 @@ from infoae.runs.run import Run
 from tests.helpers.bundles import make_bundle
 from tests.helpers.models import lively
 
+pytestmark = pytest.mark.xdist_group("export")  # of one run, exported once
 ROLES = ("classifier", "decoder", "generator")
 
 

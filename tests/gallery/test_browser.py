@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ from tests.gallery.conftest import EVIL_NAME, Made
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+    pytest.mark.xdist_group("browser"),
+]
 
 FLAGS = [
     "--headless",
@@ -57,9 +61,9 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Callable[..., Opened]]:
-    """Return a function that opens a page; in the end it must have had no problem and asked for nothing elsewhere."""
+@contextmanager
+def visiting(browser: Any) -> Iterator[Callable[..., Opened]]:
+    """Yield a function that opens a page; in the end it must have had no problem and asked for nothing elsewhere."""
     opened: list[Opened] = []
 
     def visit(file: Path, **options: Any) -> Opened:
@@ -80,6 +84,12 @@ def visit(browser: Any) -> Iterator[Callable[..., Opened]]:
         assert [url for url in each.requests if not url.startswith(("file:", "blob:", "data:"))] == []
         assert each.page.evaluate("window.pwned") is None
         each.page.context.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Opened]]:
+    with visiting(browser) as visit:
+        yield visit
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from infoae.errors import InfoAEError
 from infoae.gallery import corrections
 from tests.gallery.conftest import EVIL_NAME, Made
-from tests.gallery.test_browser import browser, content, desktop, put, pytestmark, saved, sync_api, visit
+from tests.gallery.test_browser import browser, content, desktop, put, pytestmark, saved, sync_api, visit, visiting
 
 __all__ = ["browser", "desktop", "pytestmark", "visit"]
 
@@ -87,6 +87,24 @@ def test_a_file_is_shown_as_if_it_had_been_clicked(
     assert saved(desktop, tmp_path).names == {3: "typed before"}
 
 
+@pytest.fixture(scope="module")
+def refusing(browser: Any, gallery: Made) -> Iterator[Any]:
+    """A page on which a name was typed, for all files that are refused: they change nothing."""
+    with visiting(browser) as visit:
+        page = visit(gallery.written.page).page
+        page.locator(".name").nth(1).fill("typed")
+        yield page
+
+
+def told(page: Any) -> str:
+    """Return what the page says of a file, once it does, and close that."""
+    page.wait_for_selector("#detail")
+    text: str = page.locator("#detail").inner_text()
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#detail", state="hidden")
+    return text
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -114,17 +132,15 @@ def test_a_file_is_shown_as_if_it_had_been_clicked(
     ],
 )
 def test_what_is_not_of_the_page_is_refused_in_one_line(
-    desktop: Any, tmp_path: Path, given: dict[str, Any], changes: dict[str, Any], reason: str
+    refusing: Any, tmp_path: Path, given: dict[str, Any], changes: dict[str, Any], reason: str
 ) -> None:
-    desktop.locator(".name").nth(1).fill("typed")
     file = write(tmp_path, given | changes)
-    load(desktop, file)
-    desktop.wait_for_selector("#detail")
-    title, name, problem = desktop.locator("#detail").inner_text().replace("\n×", "").split("\n\n")
+    load(refusing, file)
+    title, name, problem = told(refusing).replace("\n×", "").split("\n\n")
     assert (title, name) == ("Not loaded", "corrections.json")
     assert reason in problem
     assert "\n" not in problem
-    assert desktop.evaluate(SAID) == NOTHING | {"names": {"1": "typed"}}
+    assert refusing.evaluate(SAID) == NOTHING | {"names": {"1": "typed"}}
     if not {"run", "step", "num_categories"} & set(changes) and changes != {
         "examples": {"a.png": "1"}
     }:  # where Python is as strict
@@ -133,11 +149,10 @@ def test_what_is_not_of_the_page_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize("text", ["", "no", "[]", "null", '{"a": 1}', "\xff"])
-def test_what_is_no_corrections_is_refused(desktop: Any, tmp_path: Path, text: str) -> None:
-    is_dropped(desktop, write(tmp_path, text))
-    desktop.wait_for_selector("#detail")
-    assert "It is no " in desktop.locator("#detail").inner_text()
-    assert desktop.evaluate(SAID) is None
+def test_what_is_no_corrections_is_refused(refusing: Any, tmp_path: Path, text: str) -> None:
+    is_dropped(refusing, write(tmp_path, text))
+    assert "It is no " in told(refusing)
+    assert refusing.evaluate(SAID) == NOTHING | {"names": {"1": "typed"}}
 
 
 def test_each_click_can_be_taken_back(desktop: Any, gallery: Made) -> None:

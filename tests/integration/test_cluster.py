@@ -33,6 +33,7 @@ from tests.helpers.settings import TINY
 pytestmark = RAY_ONLY
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_a_restart_and_no_metric(
     ray_cluster: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

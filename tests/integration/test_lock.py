@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -39,3 +41,10 @@ def test_what_pyproject_asks_for_is_pinned_to_one_version_that_it_allows(line: s
 def test_a_lock_names_no_index() -> None:
     assert all(pin.url is None for pin in LOCKED)
     assert not any(line.startswith("-") for line in LINES)
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="in one process all tests are together")
+@pytest.mark.xdist_group("ray")
+def test_these_versions_keep_groups_of_tests_together(request: pytest.FixtureRequest) -> None:
+    """Or Rays would run beside each other, and what a file makes once would be made by each worker."""
+    assert request.node.nodeid.endswith("@ray")

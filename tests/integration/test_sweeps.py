@@ -135,6 +135,7 @@ def test_what_a_sweep_leaves(swept: tuple[Sweep, Path]) -> None:
     assert (np.abs(pixels.astype(int) - (214, 39, 40)).sum(1) < 10).sum() > 100  # the red ring around the best
 
 
+@pytest.mark.slow
 def test_a_trial_under_way_goes_on_from_its_checkpoint(swept: tuple[Sweep, Path], tmp_path: Path) -> None:
     folder = tmp_path / swept[1].name
     shutil.copytree(swept[1], folder, symlinks=True)

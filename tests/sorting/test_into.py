@@ -18,7 +18,10 @@ from infoae.runs.run import Run
 from tests.helpers.commands import call
 from tests.sorting.conftest import sort, tree
 
-pytestmark = pytest.mark.filterwarnings("always::infoae.errors.Notice")
+pytestmark = [
+    pytest.mark.filterwarnings("always::infoae.errors.Notice"),
+    pytest.mark.xdist_group("sorted"),
+]
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -20,7 +20,10 @@ from infoae.deploy.job import classify_files
 from infoae.sorting import labelling
 from tests.sorting.conftest import RECIPE, sort, tree
 
-pytestmark = pytest.mark.filterwarnings("always::infoae.errors.Notice")
+pytestmark = [
+    pytest.mark.filterwarnings("always::infoae.errors.Notice"),
+    pytest.mark.xdist_group("sorted"),
+]
 
 
 def rows(folder: Path) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,10 @@ from infoae.sorting import labelling, training
 from tests.helpers.commands import call
 from tests.sorting.conftest import sort, tree
 
-pytestmark = pytest.mark.filterwarnings("always::infoae.errors.Notice")
+pytestmark = [
+    pytest.mark.filterwarnings("always::infoae.errors.Notice"),
+    pytest.mark.xdist_group("sorted"),
+]
 KEPT = ("path", "category", "probability", "size")
 
 
