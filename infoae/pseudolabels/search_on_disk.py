@@ -26,7 +26,7 @@ from infoae.pseudolabels.search_tasks import STAGES, Stage
 from infoae.pseudolabels.search_vectors import Features, Pixels, split
 
 SHARE = 2  # a search takes no more than one part in so many of all memory, if nothing else is wanted
-TASK_BYTES = 500_000_000  # that a task takes
+TASK_BYTES = 550_000_000  # that a task takes: two took 1.07 GB of ten million images
 RESULT = "neighbours"
 WRITTEN = 10_000  # rows of features at once
 
