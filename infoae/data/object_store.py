@@ -34,8 +34,6 @@ RETRY_SECONDS = 30.0
 ANSWER_SECONDS = 8.0
 AT_ONCE = 16
 """Files that are looked at at once."""
-UPLOADS = 4
-"""Files that are written at once."""
 UNFINISHED = "unfinished"
 """Lies in the folder whose files are still being copied."""
 PART_BYTES = 8 * 1024 * 1024  # of a request for content
@@ -184,30 +182,10 @@ def files(folder: str, ending: str) -> list[StoredFile]:
     return [file for file in looked if file is not None]
 
 
-def upload(folder: Path, address: str) -> None:
-    """Copy all files below a folder into a store. Until all are there, UNFINISHED lies beside them.
-
-    Raises InfoAEError as `files` does.
-    """
-    write(within(address, UNFINISHED), b"")
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    with ThreadPoolExecutor(UPLOADS) as pool:
-        list(pool.map(lambda path: write(within(address, path.relative_to(folder).as_posix()), path), paths))
-    delete(within(address, UNFINISHED))
-
-
 def refuse_unfinished(address: str) -> None:
     """Raise InfoAEError if what lies there has not been copied whole."""
     if look(within(address, UNFINISHED)) is not None:
         raise InfoAEError(f"{address} is not whole: infoae convert did not end there; give the same command again")
-
-
-def refuse_taken(address: str) -> None:
-    """Raise InfoAEError if shards lie there already, unless they are not whole, or if nothing can be written there."""
-    if look(within(address, UNFINISHED)) is None:
-        if found := files(within(address, "train"), ""):
-            raise InfoAEError(f"{address} holds {found[0].name} and more in train: give an address where nothing is")
-        try_writing(within(address, UNFINISHED))
 
 
 def try_writing(address: str) -> None:
