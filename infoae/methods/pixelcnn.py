@@ -10,15 +10,20 @@ from torch import Tensor, nn
 
 _Histories: TypeAlias = tuple[Tensor, ...]
 
+DILATIONS = (1, 2, 4)
+"""Of a block and those after it, over and over: three blocks see ten rows up, which takes undilated ones seven."""
+
 
 class CausalConv2d(nn.Conv2d):
-    """A convolution that sees the rows above and what is to the left, and with `centre` the place itself."""
+    """A convolution that sees rows above and places to the left, so many apart, and with `centre` the place itself."""
 
     mask: Tensor
 
-    def __init__(self, inputs: int, outputs: int, kernel_size: int, centre: bool) -> None:
-        super().__init__(inputs, outputs, kernel_size, padding=kernel_size // 2)
-        reach = self.reach = kernel_size // 2
+    def __init__(self, inputs: int, outputs: int, kernel_size: int, centre: bool, dilation: int = 1) -> None:
+        reach = kernel_size // 2
+        super().__init__(inputs, outputs, kernel_size, padding=reach * dilation, dilation=dilation)
+        self.reach = reach * dilation
+        """How many places it sees to each side and up."""
         rows_above = [(row, column) for row in range(reach) for column in range(kernel_size)]
         self.seen = [*rows_above, *((reach, column) for column in range(reach + centre))]
         """Row and column of each value of the kernel that is used."""
@@ -29,11 +34,12 @@ class CausalConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, `outputs`, H, W) of x (B, `inputs`, H, W)."""
-        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
+        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding, dilation=self.dilation)
 
     def offsets(self, stride: int) -> list[int]:
         """Return how many places back each seen value lies, in rows of `stride` places."""
-        return [(self.reach - row) * stride + self.reach - column for row, column in self.seen]
+        centre, apart = self.kernel_size[0] // 2, self.dilation[0]
+        return [apart * ((centre - row) * stride + centre - column) for row, column in self.seen]
 
     def at(self, seen: Tensor) -> Tensor:
         """Return (B, `outputs`) at one place, of what it sees (number of offsets, B, `inputs`)."""
@@ -45,9 +51,9 @@ class CausalConv2d(nn.Conv2d):
 class Block(nn.Module):
     """A residual block with the category as a bias, the same at every place: (B, N, H, W) -> (B, N, H, W)."""
 
-    def __init__(self, width: int, num_categories: int) -> None:
+    def __init__(self, width: int, num_categories: int, dilation: int) -> None:
         super().__init__()
-        self.conv = CausalConv2d(width, width, 3, centre=True)
+        self.conv = CausalConv2d(width, width, 3, centre=True, dilation=dilation)
         self.category = nn.Linear(num_categories, width, bias=False)
         self.mix = nn.Conv2d(width, width, 1)
 
@@ -71,7 +77,9 @@ class PixelCNN(nn.Module):
         self.image_size = image_size
         self.first = CausalConv2d(channels, width, 7, centre=False)
         self.category = nn.Linear(num_categories, width, bias=False)
-        self.blocks = nn.ModuleList(Block(width, num_categories) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(
+            Block(width, num_categories, DILATIONS[number % len(DILATIONS)]) for number in range(num_blocks)
+        )
         self.last = nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, channels, 1))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
@@ -90,9 +98,9 @@ class PixelCNN(nn.Module):
         """
         from torch._higher_order_ops.scan import scan
 
-        size, gap = self.image_size, self.first.reach
-        stride = size + gap
         causal = [self.first, *(block.conv for block in self._blocks())]
+        size, gap = self.image_size, max(conv.reach for conv in causal)
+        stride = size + gap
         offsets = [conv.offsets(stride) for conv in causal]
         biases = [layer(c) for layer in (self.category, *(block.category for block in self._blocks()))]
         histories = tuple(
