@@ -97,9 +97,35 @@ def _asked_of_a_step(results: Results) -> dict[str, list[Bound]]:
     }
 
 
+def _asked_of_methods(results: Results) -> dict[str, list[Bound]]:
+    def of_seeds(row: str, measure: str) -> list[float]:
+        return [seed[measure] for seed in methods.seeds(results, row)]
+
+    def mean(row: str, measure: str = "many_to_one") -> float:
+        return statistics.fmean(of_seeds(row, measure))
+
+    paper = "infoae-the-paper-s-losses"
+    best: float = methods.highest_score(methods.seeds(results, paper))["accuracy"]
+    return {
+        "InfoGAN, 10 categories: one-to-one, median": [
+            Bound(statistics.median(of_seeds("infogan-10-categories", "accuracy")), 0.9)
+        ],
+        "InfoGAN, 20 categories: many-to-one, median": [
+            Bound(statistics.median(of_seeds("infogan-20-categories", "many_to_one")), 0.95)
+        ],
+        "AAE, 30 categories: many-to-one, mean": [Bound(mean("aae-30-categories"), 0.9)],
+        "CatGAN, 20 categories: many-to-one, mean": [Bound(mean("catgan-20-categories"), 0.9)],
+        "PixelGAN AE, 30 categories: many-to-one, mean": [Bound(mean("pixelgan-ae-30-categories"), 0.88)],
+        "`mnist-paper`: accuracy, mean; of the highest score of five": [
+            Bound(mean(paper, "accuracy"), 0.92),
+            Bound(best, 0.96),
+        ],
+        "`mnist-paper`: the paper's figure, mean": [Bound(mean(paper, "accuracy"), 0.989)],
+    }
+
+
 def _asked(results: Results) -> dict[str, list[Bound]]:
     mnist, best = (results.summary(name)["measures"] for name in ("mnist", "mnist-best"))
-    paper = statistics.fmean(seed["accuracy"] for seed in methods.seeds(results, "infoae-the-paper-s-losses"))
     alone = {
         "mnist": results.seed("mnist", 150)["seconds_training"],
         "mnist-best": results.seed("mnist-best-two-cores", 145)["seconds_training"],
@@ -115,7 +141,7 @@ def _asked(results: Results) -> dict[str, list[Bound]]:
         "`mnist-best`: the goal for these": _accuracy(best, 0.992, 0.99),
         "`mnist-best`: recovered; diversity in pixels and latent": _generator(best),
         "`mnist-best`: training on two cores (seed 145)": [Bound(alone["mnist-best"], 5400, _minutes, at_most=True)],
-        "`mnist-paper`: accuracy, mean": [Bound(paper, 0.989)],
+        **_asked_of_methods(results),
         "`photos`: CIFAR-10 from scratch, accuracy, mean": [Bound(_mean(results, "photos"), 0.38)],
         "`photos-features`: CIFAR-10 on EfficientNet-lite0, accuracy, mean": [
             Bound(_mean(results, "photos-features"), 0.55)

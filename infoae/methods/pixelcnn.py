@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
@@ -96,47 +97,73 @@ class PixelCNN(nn.Module):
         Pixel by pixel, each layer computed at that pixel alone, from what it has seen. The pixels are gone through row
         by row with empty places between the rows, so that what a pixel sees always lies equally far back.
         """
-        from torch._higher_order_ops.scan import scan
-
         causal = [self.first, *(block.conv for block in self._blocks())]
         size, gap = self.image_size, max(conv.reach for conv in causal)
-        stride = size + gap
-        offsets = [conv.offsets(stride) for conv in causal]
-        biases = [layer(c) for layer in (self.category, *(block.category for block in self._blocks()))]
-        histories = tuple(
+        offsets = [conv.offsets(size + gap) for conv in causal]
+        seen = tuple(
             c.new_zeros(max(back), c.shape[0], conv.in_channels) for conv, back in zip(causal, offsets, strict=True)
         )
-        places = [
-            torch.tensor([length - back for back in each], device=c.device)
-            for each, length in zip(offsets, (history.shape[0] for history in histories), strict=True)
-        ]
+        places = [torch.tensor([max(back) - each for each in back], device=c.device) for back in offsets]
+        biases = [layer(c) for layer in (self.category, *(block.category for block in self._blocks()))]
         inside = F.pad(c.new_ones(size, size), (0, gap)).flatten()
         thresholds = F.pad(threshold.float(), (0, gap), value=2.0).permute(2, 3, 0, 1).flatten(0, 1)
+        draw = self._scan if torch.compiler.is_exporting() else self._loop
+        pixels = draw(seen, places, biases, thresholds, inside)
+        images: Tensor = pixels.unflatten(0, (size, size + gap))[:, :size].permute(2, 3, 0, 1)
+        return images
+
+    def _loop(
+        self, seen: _Histories, places: list[Tensor], biases: list[Tensor], thresholds: Tensor, inside: Tensor
+    ) -> Tensor:
+        """Return pixels (places, B, C), each layer's history in one tensor that grows."""
+        histories = [torch.cat([each, each.new_zeros(len(inside), *each.shape[1:])]) for each in seen]
+        for place in inside.nonzero().flatten().tolist():  # between rows all are 0
+            windows = [history[place : place + len(first) + 1] for history, first in zip(histories, seen, strict=True)]
+
+            def add(number: int, value: Tensor, windows: list[Tensor] = windows) -> Tensor:
+                windows[number][-1] = value
+                return windows[number]
+
+            add(0, self._pixel(windows[0], add, places, biases, thresholds[place]))
+        return histories[0][len(seen[0]) :]
+
+    def _scan(
+        self, seen: _Histories, places: list[Tensor], biases: list[Tensor], thresholds: Tensor, inside: Tensor
+    ) -> Tensor:
+        """Return the same by an operator that can be exported, and carries what is still to be seen."""
+        from torch._higher_order_ops.scan import scan
 
         def step(seen: _Histories, place: tuple[Tensor, Tensor]) -> tuple[_Histories, Tensor]:
             border, is_inside = place
-            h = self.first.at(seen[0].index_select(0, places[0])) + biases[0]
-            later = []
-            for number, block in enumerate(self._blocks(), 1):
-                history = torch.cat([seen[number], (h.relu() * is_inside)[None]])
-                h = block.at(h, history.index_select(0, places[number]), biases[number])
-                later.append(history[1:].clone())
-            for layer in self.last:
-                h = F.linear(h, layer.weight.flatten(1), layer.bias) if isinstance(layer, nn.Conv2d) else h.relu()
-            pixel = (torch.sigmoid(h) > border).float()
-            first = torch.cat([seen[0], pixel[None]])[1:].clone()
-            return (first, *later), pixel
+            longer = list(seen)
 
-        if torch.compiler.is_exporting():
-            pixels = scan(step, histories, (thresholds, inside))[1]
-        else:
-            drawn = []
-            for place in zip(thresholds, inside, strict=True):
-                histories, pixel = step(histories, place)
-                drawn.append(pixel)
-            pixels = torch.stack(drawn)
-        images: Tensor = pixels.unflatten(0, (size, stride))[:, :size].permute(2, 3, 0, 1)
-        return images
+            def add(number: int, value: Tensor) -> Tensor:
+                longer[number] = torch.cat([seen[number], (value * is_inside)[None]])
+                return longer[number]
+
+            pixel = self._pixel(seen[0], add, places, biases, border)
+            add(0, pixel)
+            return tuple(history[1:].clone() for history in longer), pixel
+
+        pixels: Tensor = scan(step, seen, (thresholds, inside))[1]
+        return pixels
+
+    def _pixel(
+        self,
+        seen: Tensor,
+        add: Callable[[int, Tensor], Tensor],
+        places: list[Tensor],
+        biases: list[Tensor],
+        border: Tensor,
+    ) -> Tensor:
+        """Return the next pixel (B, C); `add` is given each block's input there and returns all that the block sees."""
+        h = self.first.at(seen.index_select(0, places[0])) + biases[0]
+        for number, block in enumerate(self._blocks(), 1):
+            history = add(number, h.relu())
+            h = block.at(h, history.index_select(0, places[number]), biases[number])
+        for layer in self.last:
+            h = F.linear(h, layer.weight.flatten(1), layer.bias) if isinstance(layer, nn.Conv2d) else h.relu()
+        return (torch.sigmoid(h) > border).float()
 
     def _blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]
